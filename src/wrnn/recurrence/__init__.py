@@ -1,0 +1,193 @@
+"""The recurrence of the Wave-RNN (section 2 of the paper): one function, several ways to run it.
+
+`loop` is the definition, `windowed` the fast way on a CPU, `triton` the fused way on a GPU. All of
+them agree; `auto` takes the fastest that can compute what is asked for.
+"""
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from wrnn.errors import WrnnError
+from wrnn.recurrence import loop
+
+BACKENDS = ("auto", "loop", "windowed", "triton")
+NONLINEARITIES = tuple(loop.ACTIVATIONS)
+PRECISIONS = ("float32", "tf32")
+
+
+def wave_recurrence(
+    x: Tensor,
+    h_0: Tensor,
+    weight_ih: Tensor,
+    bias_ih: Tensor | None,
+    weight_hh: Tensor,
+    bias_hh: Tensor | None,
+    *,
+    nonlinearity: str = "relu",
+    backend: str = "auto",
+    precision: str = "float32",
+    last_only: bool = False,
+    checkpoint_every: int | None = None,
+) -> Tensor:
+    """Run h_t = act(u ⋆ h_{t-1} + V x_t + b) over a sequence (section 2, equation 2).
+
+    Args:
+        x: the input, (T, B, input_size), float32 or float64.
+        h_0: the state before the first step, (B, hidden); hidden = C * n, that is C channels, each
+            a ring of n sites, with index = channel * n + site.
+        weight_ih: V, (hidden, input_size).
+        bias_ih: (hidden,) or None.
+        weight_hh: the kernel u, (C, C, K) with K odd and K <= n, cross-correlated on the rings.
+        bias_hh: (C,) or None.
+        nonlinearity: "relu", "tanh" or "identity".
+        backend: one of `BACKENDS`. `choose_backend` tells what "auto" takes, and why.
+        precision: "float32" is exact; "tf32" lets the GPU round the factors of products.
+        last_only: return the last state only, which needs less memory and time.
+        checkpoint_every: keep each k-th state only and compute the others again in the backward
+            pass; useful with `last_only`, k about √T. Gradients do not change.
+
+    Returns:
+        The states after each step, (T, B, hidden), or after the last one, (1, B, hidden).
+
+    Raises:
+        WrnnError: an unknown name, sizes that do not fit, or a backend that cannot compute this.
+    """
+    tensors = (x, h_0, weight_ih, bias_ih, weight_hh, bias_hh)
+    _check_names(nonlinearity, backend, precision)
+    _check_sizes(*tensors, bias_hh_sizes=weight_hh.shape[:1], local=False)
+    if backend == "auto":
+        backend, _ = choose_backend(x, weight_hh, nonlinearity=nonlinearity, precision=precision)
+    elif reason := _cannot(backend, x, weight_hh, precision):
+        raise WrnnError(f"backend {backend!r} cannot compute this: {reason}")
+    compute = partial(_function(backend), nonlinearity=nonlinearity)
+    if backend == "triton":
+        compute = partial(compute, precision=precision)
+    return _checkpointed(compute, checkpoint_every)(*tensors, last_only=last_only)
+
+
+def local_recurrence(
+    x: Tensor,
+    h_0: Tensor,
+    weight_ih: Tensor,
+    bias_ih: Tensor | None,
+    weight_hh: Tensor,
+    bias_hh: Tensor | None,
+    *,
+    nonlinearity: str = "relu",
+    last_only: bool = False,
+    checkpoint_every: int | None = None,
+) -> Tensor:
+    """Run the locally connected recurrence: as `wave_recurrence`, with a kernel at every site.
+
+    `weight_hh` is (C, C, n, K) and `bias_hh` (C, n) or None. It is computed step by step. The paper
+    does not report this variant; it is in the released code.
+    """
+    tensors = (x, h_0, weight_ih, bias_ih, weight_hh, bias_hh)
+    _check_names(nonlinearity, "loop", "float32")
+    _check_sizes(*tensors, bias_hh_sizes=weight_hh.shape[1:3], local=True)
+    compute = partial(loop.step_loop, nonlinearity=nonlinearity, connection=loop.local_connection)
+    return _checkpointed(compute, checkpoint_every)(*tensors, last_only=last_only)
+
+
+def choose_backend(
+    x: Tensor, weight_hh: Tensor, *, nonlinearity: str = "relu", precision: str = "float32"
+) -> tuple[str, str]:
+    """Say which backend "auto" takes for an input (T, B, input_size) and a kernel, and why."""
+    _check_names(nonlinearity, "auto", precision)
+    return "loop", "the step loop runs on every device"
+
+
+def _cannot(backend: str, x: Tensor, weight_hh: Tensor, precision: str) -> str | None:
+    """Return why a backend cannot compute this, or None where it can."""
+    if backend == "triton":
+        return "not available"
+    if precision != "float32":
+        return f"precision {precision!r} needs backend 'triton'"
+    if backend == "windowed" and x.device.type != "cpu":
+        return f"it runs on the CPU and the input is on {x.device}"
+    return None
+
+
+def _function(backend: str):
+    """Return the function that computes a backend."""
+    return loop.step_loop
+
+
+def _checkpointed(compute, every: int | None):
+    """Wrap `compute` in checkpoints where they are asked for."""
+    if every is None:
+        return compute
+    if every < 1:
+        raise WrnnError(f"checkpoint_every must be 1 or more, not {every}")
+    return loop.checkpointed(compute, every)
+
+
+def _check_names(nonlinearity: str, backend: str, precision: str) -> None:
+    """Raise where a name is unknown."""
+    for what, name, allowed in (
+        ("nonlinearity", nonlinearity, NONLINEARITIES),
+        ("backend", backend, BACKENDS),
+        ("precision", precision, PRECISIONS),
+    ):
+        if name not in allowed:
+            raise WrnnError(f"unknown {what} {name!r}: choose from {', '.join(allowed)}")
+
+
+def _check_sizes(x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, *, bias_hh_sizes, local) -> None:
+    """Raise where shapes, types or devices do not fit together."""
+    kernel_form = "(C, C, n, K)" if local else "(C, C, K)"
+    for name, tensor, form in (
+        ("x", x, "(T, B, input_size)"),
+        ("h_0", h_0, "(B, hidden)"),
+        ("weight_ih", weight_ih, "(hidden, input_size)"),
+        ("weight_hh", weight_hh, kernel_form),
+    ):
+        if tensor.dim() != form.count(",") + 1:
+            raise WrnnError(f"{name} must be {form}, not {_form(tensor)}")
+    if min(x.shape[:2]) < 1:
+        raise WrnnError(f"x (T, B, input_size) needs a step and a sample, not {_form(x)}")
+    hidden, num_channels, kernel_size = (
+        weight_ih.shape[0],
+        *weight_hh.shape[:: len(weight_hh.shape) - 1],
+    )
+    if weight_hh.shape[1] != num_channels or hidden % num_channels:
+        raise WrnnError(
+            f"weight_hh {_form(weight_hh)} must be {kernel_form}, C a divisor of hidden = {hidden}"
+        )
+    channel_size = hidden // num_channels
+    if kernel_size % 2 == 0 or kernel_size > channel_size:
+        raise WrnnError(
+            f"kernel size {kernel_size} does not fit a ring of {channel_size} sites: "
+            "it must be odd and no larger than the ring"
+        )
+    for name, tensor, wanted in (
+        ("x", x, (*x.shape[:2], weight_ih.shape[1])),
+        ("h_0", h_0, (x.shape[1], hidden)),
+        ("bias_ih", bias_ih, (hidden,)),
+        ("weight_hh", weight_hh, (*weight_hh.shape[:2], channel_size, kernel_size))
+        if local
+        else ("weight_hh", weight_hh, weight_hh.shape),
+        ("bias_hh", bias_hh, tuple(bias_hh_sizes)),
+    ):
+        if tensor is not None and tuple(tensor.shape) != tuple(wanted):
+            raise WrnnError(f"{name} has shape {_form(tensor)} where {tuple(wanted)} fits")
+    _check_types(x, h_0, weight_ih, bias_ih, weight_hh, bias_hh)
+
+
+def _check_types(x: Tensor, *others: Tensor | None) -> None:
+    """Raise where a tensor is no float32 or float64, or differs from `x` in type or device."""
+    if x.dtype not in (torch.float32, torch.float64):
+        raise WrnnError(f"the input must be float32 or float64, not {x.dtype}")
+    for tensor in others:
+        if tensor is not None and (tensor.dtype, tensor.device) != (x.dtype, x.device):
+            raise WrnnError(
+                f"the input is {x.dtype} on {x.device}, but a state or a parameter is "
+                f"{tensor.dtype} on {tensor.device}: they must be the same"
+            )
+
+
+def _form(tensor: Tensor) -> str:
+    """Return a shape as text."""
+    return str(tuple(tensor.shape))

@@ -1,0 +1,94 @@
+"""The definition: one step after the other, differentiated by autograd.
+
+This is equation 2 of the paper (section 2), as plainly as PyTorch can say it. It runs on any device
+and for any kernel size, and it is the oracle that every faster way of computing is tested against.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": torch.relu,
+    "tanh": torch.tanh,
+    "identity": lambda value: value,
+}
+
+
+def circular_convolution(h: Tensor, weight_hh: Tensor, bias_hh: Tensor | None) -> Tensor:
+    """Cross-correlate every ring of a state with a shared kernel (u ⋆ h in section 2).
+
+    `h` is (B, C, n), `weight_hh` (C, C, K) with K odd, `bias_hh` (C,) or None; returns (B, C, n).
+    """
+    reach = weight_hh.shape[-1] // 2
+    around = F.pad(h, (reach, reach), mode="circular") if reach else h  # (B, C, n + K - 1)
+    return F.conv1d(around, weight_hh, bias_hh)
+
+
+def local_connection(h: Tensor, weight_hh: Tensor, bias_hh: Tensor | None) -> Tensor:
+    """Apply a kernel of its own at every site: the locally connected variant of the released code.
+
+    `h` is (B, C, n), `weight_hh` (C, C, n, K), `bias_hh` (C, n) or None; returns (B, C, n).
+    """
+    kernel_size = weight_hh.shape[-1]
+    reach = kernel_size // 2
+    around = F.pad(h, (reach, reach), mode="circular") if reach else h  # (B, C, n + K - 1)
+    windows = around.unfold(-1, kernel_size, 1)  # (B, C, n, K)
+    connected = torch.einsum("oixk,bixk->box", weight_hh, windows)
+    return connected if bias_hh is None else connected + bias_hh
+
+
+def step_loop(
+    x: Tensor,
+    h_0: Tensor,
+    weight_ih: Tensor,
+    bias_ih: Tensor | None,
+    weight_hh: Tensor,
+    bias_hh: Tensor | None,
+    nonlinearity: str,
+    last_only: bool = False,
+    connection: Callable[[Tensor, Tensor, Tensor | None], Tensor] = circular_convolution,
+) -> Tensor:
+    """Run the recurrence over time; see `wrnn.recurrence.wave_recurrence` for the arguments."""
+    activation = ACTIVATIONS[nonlinearity]
+    num_channels = weight_hh.shape[0]
+    h = h_0.unflatten(-1, (num_channels, -1))  # (B, C, n)
+    states = []
+    for x_t in x:
+        drive = F.linear(x_t, weight_ih, bias_ih).unflatten(-1, (num_channels, -1))  # (B, C, n)
+        h = activation(connection(h, weight_hh, bias_hh) + drive)
+        if not last_only:
+            states.append(h)
+    return (torch.stack(states) if states else h.unsqueeze(0)).flatten(-2)  # (T or 1, B, hidden)
+
+
+def checkpointed(recurrence: Callable[..., Tensor], every: int) -> Callable[..., Tensor]:
+    """Make `recurrence` keep only each `every`-th state and compute the others again when needed.
+
+    `recurrence(x, h_0, *parameters, last_only=...)` is run on stretches of `every` steps. The
+    backward pass then holds T / every states and the states of one stretch, fewest at √T, for one
+    forward pass more. The gradients are the same.
+    """
+
+    def run(x: Tensor, h_0: Tensor, *parameters: Tensor | None, last_only: bool = False) -> Tensor:
+        outputs = []
+        h = h_0
+        for stretch in x.split(every):
+            output = checkpoint(
+                recurrence,
+                stretch,
+                h,
+                *parameters,
+                last_only=last_only,
+                use_reentrant=False,
+                preserve_rng_state=False,
+            )
+            h = output[-1]
+            if not last_only:
+                outputs.append(output)
+        return torch.cat(outputs) if outputs else h.unsqueeze(0)
+
+    return run
