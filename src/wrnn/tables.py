@@ -1,0 +1,127 @@
+"""Numbers and tables as text, the same on every machine.
+
+At most four significant digits for anything measured, so that a stored output compares equal on
+repeat; counts (Python integers) are exact and keep all their digits. One list of rows gives both
+the Markdown of the site and the plain text that a notebook prints.
+"""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+
+from wrnn.errors import WrnnError
+
+NOTHING = "—"
+_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+Row = Mapping[str, object]
+
+
+def _exponent(value: float, digits: int) -> int:
+    """The power of ten of `value` once it is rounded to `digits` significant digits."""
+    return int(f"{value:.{digits - 1}e}".partition("e")[2])
+
+
+def _power(mantissa: str, exponent: int) -> str:
+    return f"{mantissa} × 10{str(exponent).translate(_SUPERSCRIPT)}"
+
+
+def number(value: float | int | None, digits: int = 3) -> str:
+    """One number with at most `digits` (1 to 4) significant digits.
+
+    >>> number(1.23456e-5), number(97.6), number(12108), number(None)
+    ('1.23 × 10⁻⁵', '97.6', '12,108', '—')
+    """
+    if not 1 <= digits <= 4:
+        raise WrnnError(f"digits must be 1 to 4, not {digits}")
+    if value is None:
+        return NOTHING
+    if isinstance(value, int):
+        return f"{value:,}"
+    if not math.isfinite(value):
+        return "not a number" if math.isnan(value) else ("∞" if value > 0 else "−∞")
+    if value == 0:
+        return "0"
+    exponent = _exponent(value, digits)
+    sign = "−" if value < 0 else ""
+    if -3 <= exponent < 4:
+        text = f"{round(abs(value), digits - 1 - exponent):.{max(digits - 1 - exponent, 0)}f}"
+        text = text.rstrip("0").rstrip(".") if "." in text else f"{int(text):,}"
+        return sign + text
+    mantissa = f"{abs(value):.{digits - 1}e}".partition("e")[0]
+    mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
+    return sign + _power(mantissa, exponent)
+
+
+def estimate(mean: float | None, half_width: float | None = None, digits: int = 3) -> str:
+    """A mean and the half width of its interval: '97.3 ± 0.2', '(1.2 ± 0.3) × 10⁻⁵'.
+
+    The half width keeps two significant digits and the mean is cut at the same place, with four
+    significant digits at most. Without a finite half width (one seed) only the mean is given.
+    """
+    bare = half_width is None or not math.isfinite(half_width)
+    if mean is None or bare or not math.isfinite(mean):
+        return number(mean, digits)
+    if half_width == 0:
+        return f"{number(float(mean), digits)} ± 0"
+    largest = max(abs(mean), half_width)
+    exponent = _exponent(largest, 4)
+    shift = exponent if not -3 <= exponent < 4 else 0
+    places = min(
+        1 - _exponent(half_width, 2) + shift,  # two significant digits of the half width
+        3 - exponent + shift,  # four of the larger of the two
+    )
+    scaled = [round(v / 10.0**shift, places) for v in (mean, half_width)]
+    text = " ± ".join(f"{v:.{max(places, 0)}f}" for v in scaled).replace("-", "−")
+    return _power(f"({text})", shift) if shift else text
+
+
+def cell(value: object) -> str:
+    """The text of one cell: texts as they are, numbers formatted, None as a dash."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None or isinstance(value, int | float):
+        return number(value)
+    if hasattr(value, "mean") and hasattr(value, "half_width"):
+        return estimate(value.mean, value.half_width)
+    raise WrnnError(f"a table cell cannot hold {type(value).__name__}")
+
+
+def _header(rows: Sequence[Row]) -> list[str]:
+    if not rows:
+        raise WrnnError("a table needs at least one row")
+    header = list(rows[0])
+    for row in rows:
+        if list(row) != header:
+            raise WrnnError(f"all rows of a table need the columns {header}, not {list(row)}")
+    return header
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """Rows with the same keys as a Markdown table; the keys are the header."""
+    header = _header(rows)
+    lines = [header, ["---"] * len(header)]
+    lines += [[cell(row[key]).replace("|", r"\|") for key in header] for row in rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def plain_text(text: str) -> str:
+    """Markdown of one cell or sentence without its marks: links and citations by their text."""
+    text = re.sub(r"\{cite(?::\w+)?\}`([^`]*)`", r"[\1]", text)
+    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
+    return re.sub(r"[`*$]", "", text)
+
+
+def plain(rows: Sequence[Row]) -> str:
+    """The same table as aligned plain text, for a terminal and for a notebook's output."""
+    header = _header(rows)
+    lines = [header, *([plain_text(cell(row[key])) for key in header] for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    lines.insert(1, ["-" * width for width in widths])
+    joined = (
+        "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True))
+        for line in lines
+    )
+    return "\n".join(line.rstrip() for line in joined) + "\n"

@@ -1,0 +1,94 @@
+"""Numbers and tables as text."""
+
+import math
+import re
+
+import pytest
+
+from wrnn import tables
+from wrnn.errors import WrnnError
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "—"),
+        (0.0, "0"),
+        (12108, "12,108"),
+        (97.6, "97.6"),
+        (98.0, "98"),
+        (0.05, "0.05"),
+        (0.16666666, "0.167"),
+        (9.999e-4, "0.001"),
+        (1.23456e-5, "1.23 × 10⁻⁵"),
+        (9e-12, "9 × 10⁻¹²"),
+        (60000.0, "6 × 10⁴"),
+        (1234.5, "1,230"),
+        (9999.0, "1 × 10⁴"),
+        (-0.25, "−0.25"),
+        (math.nan, "not a number"),
+        (math.inf, "∞"),
+    ],
+)
+def test_number(value, text):
+    assert tables.number(value) == text
+
+
+def test_number_never_shows_more_than_four_digits():
+    for power in range(-15, 16):
+        shown = tables.number(math.pi * 10.0**power, digits=4).partition(" ")[0]
+        assert len(re.sub(r"^[0.]+|[.,]", "", shown).rstrip("0")) <= 4
+    with pytest.raises(WrnnError, match="digits must be 1 to 4, not 5"):
+        tables.number(1.0, digits=5)
+
+
+@pytest.mark.parametrize(
+    ("mean", "half_width", "text"),
+    [
+        (97.2687, 0.1523, "97.27 ± 0.15"),
+        (97.2687, None, "97.3"),
+        (97.2687, math.nan, "97.3"),
+        (1.234e-5, 2.5e-6, "(1.23 ± 0.25) × 10⁻⁵"),
+        (1.234e-6, 2.5e-5, "(0.1 ± 2.5) × 10⁻⁵"),
+        (0.5, 0.0, "0.5 ± 0"),
+        (-0.5, 0.25, "−0.50 ± 0.25"),
+        (14000.0, 1200.0, "(1.40 ± 0.12) × 10⁴"),
+        (312.0, 48.0, "312 ± 48"),
+        (None, None, "—"),
+    ],
+)
+def test_estimate(mean, half_width, text):
+    assert tables.estimate(mean, half_width) == text
+
+
+ROWS = [
+    {"model": "wRNN", "paper": 4e-6, "here": "[3 × 10⁻⁶](b.md) {cite}`keller2024waves`"},
+    {"model": "iRNN | n", "paper": None, "here": "**x**"},
+]
+
+
+def test_markdown():
+    assert tables.markdown(ROWS).splitlines() == [
+        "| model | paper | here |",
+        "| --- | --- | --- |",
+        "| wRNN | 4 × 10⁻⁶ | [3 × 10⁻⁶](b.md) {cite}`keller2024waves` |",
+        r"| iRNN \| n | — | **x** |",
+    ]
+
+
+def test_plain():
+    assert tables.plain(ROWS).splitlines() == [
+        "model     paper     here",
+        "--------  --------  --------------------------",
+        "wRNN      4 × 10⁻⁶  3 × 10⁻⁶ [keller2024waves]",
+        "iRNN | n  —         x",
+    ]
+
+
+def test_rows_must_agree():
+    with pytest.raises(WrnnError, match="at least one row"):
+        tables.markdown([])
+    with pytest.raises(WrnnError, match="need the columns"):
+        tables.plain([{"a": 1}, {"b": 1}])
+    with pytest.raises(WrnnError, match="cannot hold list"):
+        tables.markdown([{"a": [1]}])
