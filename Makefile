@@ -1,0 +1,65 @@
+# `make` or `make help` lists what there is. Two commands are all a newcomer needs: book and test.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+# Unit tests are many small tensors: one thread is faster than several, and repeatable.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
+NBVAL := --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install book test site paper publish lint clean
+
+help:  ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(INSTALLED)  ## make .venv with the exact versions of constraints.txt
+
+# The stamp is written last, so an interrupted install is never taken for a finished one, and
+# `installing` left behind by one means that the environment can't be trusted: start over.
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	    echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) -V 2>&1)." \
+	        "Choose another one with: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@if [ -e $(VENV)/installing ] || ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+	    echo "Making $(VENV) with $$($(PYTHON) -V)"; \
+	    $(PYTHON) -m venv --clear $(VENV) || { echo "The venv module does not work;" \
+	        "on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }; fi
+	@echo "Installing the versions of constraints.txt into $(VENV)" \
+	    "(5.5 GB on disk; a few minutes the first time)"
+	@touch $(VENV)/installing
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@rm $(VENV)/installing
+	@touch $@
+
+book: $(INSTALLED)  ## train the quick profile on the CPU, execute every chapter, build the site
+	@echo "Training the quick profile, executing every chapter, building the site (10 minutes)"
+	@$(BIN)/wrnn book --profile quick
+
+test: $(INSTALLED)  ## unit tests, smoke run of every chapter, nbval on the committed ones, the site
+	@echo "1/4 Unit tests"
+	@$(PYTEST) --ignore tests/test_site.py
+	@echo "2/4 Every chapter trained and executed with the smoke profile"
+	@$(BIN)/wrnn book --profile smoke
+	@echo "3/4 The committed chapters, executed again and compared output by output (nbval)"
+	@$(PYTEST) $(NBVAL) book
+	@echo "4/4 The built site in Chromium, with the network off"
+	@$(PYTEST) tests/test_site.py
+
+site: $(INSTALLED)  ## build the site from the committed chapters, without training
+	@$(BIN)/wrnn book --profile paper --site
+
+paper: $(INSTALLED)  ## train everything at the paper's size on CUDA; stop it, call it again: it resumes
+	@$(BIN)/wrnn run all --profile paper --device cuda
+
+publish: $(INSTALLED)  ## execute the committed chapters again from the committed records
+	@$(BIN)/wrnn book --profile paper --publish
+
+lint: $(INSTALLED)  ## ruff: errors, then format
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet .
+
+clean:  ## remove what was built (_build, caches); the environment and the records stay
+	@rm -rf _build .pytest_cache .ruff_cache
+	@find src tests notebooks book -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
