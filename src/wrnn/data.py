@@ -1,0 +1,233 @@
+"""Images from disk: MNIST, CIFAR10 and scikit-learn's digits, loaded once and checked.
+
+Files are looked for under `$WRNN_DATA` (default `data/` in the working directory). Whatever is
+there is verified before it is used, and whatever is written there appears whole or not at all.
+"""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from wrnn.errors import WrnnError
+
+CIFAR10_CLASSES = (
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageData:
+    """All images of one data set, training images first and the official test images last."""
+
+    name: str  # what every label and record calls it
+    images: Tensor  # (N, rows, columns) or (N, rows, 3, columns), uint8
+    labels: Tensor  # (N,), int64
+    max_value: int  # the grey level that becomes 1.0
+    official_test: int = 0  # how many of the last images are the published test set
+    _on_device: dict = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Checksum of the raw arrays: the images' bytes, then the labels as one byte each."""
+        digest = hashlib.sha256(self.images.contiguous().numpy())
+        digest.update(self.labels.to(torch.uint8).numpy())
+        return digest.hexdigest()
+
+    def on(self, device: torch.device | str) -> tuple[Tensor, Tensor]:
+        """Images and labels on `device`; the copy is made once and kept."""
+        key = str(torch.device(device))
+        if key not in self._on_device:
+            self._on_device[key] = (self.images.to(device), self.labels.to(device))
+        return self._on_device[key]
+
+
+def data_root() -> Path:
+    """The folder that holds data sets: `$WRNN_DATA`, or `data/` where that is not set."""
+    return Path(os.environ.get("WRNN_DATA") or "data").absolute()
+
+
+def mnist() -> ImageData:
+    """MNIST (LeCun, Cortes and Burges): 60,000 + 10,000 images of 28 x 28.
+
+    Verified `MNIST/raw/*.gz` files are used as they are, with no network; missing ones are
+    downloaded by torchvision. Raises WrnnError for a damaged file or a failed download.
+    """
+    return _mnist(data_root())
+
+
+def cifar10(source: str = "torchvision") -> ImageData:
+    """CIFAR10 (Krizhevsky 2009): 50,000 + 10,000 colour images of 32 x 32.
+
+    `source="torchvision"` reads (or downloads) the original arrays; `source="folder"` decodes the
+    image folder `cifar10/{train,test}/<class>/*`, which is named "CIFAR10 (JPEG)" because JPEG
+    loses detail. Raises WrnnError for missing or damaged files.
+    """
+    return {"torchvision": _cifar10, "folder": _cifar10_folder}[source](data_root())
+
+
+@lru_cache(maxsize=1)
+def digits() -> ImageData:
+    """scikit-learn's handwritten digits: 1,797 images of 8 x 8, grey levels 0 to 16."""
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise WrnnError("the digits need scikit-learn: pip install 'wrnn[digits]'") from error
+    bunch = load_digits()
+    images = torch.from_numpy(bunch.images).to(torch.uint8)  # (N, 8, 8)
+    return ImageData("digits", images, torch.from_numpy(bunch.target).long(), max_value=16)
+
+
+def _check_files(folder: Path, expected: list[tuple[str, str]]) -> list[str]:
+    """Names of the missing files; a present file whose MD5 is wrong raises WrnnError."""
+    missing = []
+    for name, md5 in expected:
+        path = folder / name
+        if not path.is_file():
+            missing.append(name)
+            continue
+        if hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() != md5:
+            raise WrnnError(
+                f"{path} is damaged (its MD5 is not {md5}): delete it and fetch it again"
+            )
+    return missing
+
+
+def _not_found(what: str, where: Path, error: Exception, remedy: str) -> WrnnError:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
+    return WrnnError(f"{what} is not in {where} and could not be downloaded ({reason}): {remedy}")
+
+
+@contextlib.contextmanager
+def _scratch(root: Path) -> Iterator[Path]:
+    """A folder beside the data, so that a finished file can be moved into place in one step."""
+    root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=root) as folder:
+        yield Path(folder)
+
+
+@lru_cache(maxsize=2)
+def _mnist(root: Path) -> ImageData:
+    from torchvision.datasets import MNIST
+
+    raw = root / "MNIST" / "raw"
+    missing = _check_files(raw, MNIST.resources)
+    remedy = "put the four MNIST .gz files there, or point WRNN_DATA at a folder with MNIST/raw"
+    # torchvision unpacks beside the archives and trusts what an interrupted run left there, so it
+    # works in a private folder: runs that start together cannot disturb each other.
+    with tempfile.TemporaryDirectory() as scratch:
+        private = Path(scratch) / "MNIST" / "raw"
+        private.mkdir(parents=True)
+        for name, _ in MNIST.resources:
+            if name not in missing:
+                shutil.copyfile(raw / name, private / name)
+        try:
+            train, test = MNIST(scratch, download=True), MNIST(scratch, train=False)
+        except (OSError, RuntimeError) as error:
+            raise _not_found("MNIST", raw, error, remedy) from error
+        if missing:
+            raw.mkdir(parents=True, exist_ok=True)
+            with _scratch(raw) as partial:
+                for name in missing:
+                    shutil.copyfile(private / name, partial / name)
+                    os.replace(partial / name, raw / name)
+    images, labels = torch.cat([train.data, test.data]), torch.cat([train.targets, test.targets])
+    return ImageData("MNIST", images, labels, max_value=255, official_test=len(test.data))
+
+
+@lru_cache(maxsize=2)
+def _cifar10(root: Path) -> ImageData:
+    from torchvision.datasets import CIFAR10
+
+    folder = root / CIFAR10.base_folder
+    remedy = f"unpack {CIFAR10.filename} there, or use source='folder' for an image folder"
+    _check_files(root, [(CIFAR10.filename, CIFAR10.tgz_md5)])
+    meta = (CIFAR10.meta["filename"], CIFAR10.meta["md5"])
+    if _check_files(folder, [*CIFAR10.train_list, *CIFAR10.test_list, meta]):
+        if folder.exists():
+            raise WrnnError(
+                f"{folder} is incomplete: delete it and unpack {CIFAR10.filename} again"
+            )
+        with _scratch(root) as partial:
+            if (root / CIFAR10.filename).exists():
+                shutil.copyfile(root / CIFAR10.filename, partial / CIFAR10.filename)
+            try:
+                CIFAR10(partial, download=True)
+            except (OSError, RuntimeError) as error:
+                raise _not_found("CIFAR10", folder, error, remedy) from error
+            with contextlib.suppress(OSError):  # another run was faster
+                os.replace(partial / CIFAR10.base_folder, folder)
+    train, test = CIFAR10(root, train=True), CIFAR10(root, train=False)
+    images = torch.cat([torch.from_numpy(train.data), torch.from_numpy(test.data)])
+    labels = torch.tensor(train.targets + test.targets)
+    return ImageData("CIFAR10", _by_row(images), labels, 255, official_test=len(test.data))
+
+
+def _by_row(images: Tensor) -> Tensor:
+    """(N, rows, columns, 3) to (N, rows, 3, columns): each row red, then green, then blue."""
+    return images.transpose(2, 3).contiguous()
+
+
+@lru_cache(maxsize=2)
+def _cifar10_folder(root: Path) -> ImageData:
+    return image_folder(root / "cifar10", "CIFAR10 (JPEG)", train=5000, test=1000)
+
+
+def image_folder(folder: Path, name: str, *, train: int, test: int) -> ImageData:
+    """CIFAR10 as an image folder: `folder/{train,test}/<class>/*`, 32 x 32 colour images.
+
+    `train` and `test` are how many images each class must hold. The images are decoded once and
+    kept in `folder/decoded.pt`, which is rebuilt when a file is added, removed or resized.
+    Raises WrnnError for a missing folder, a wrong count and an unreadable image.
+    """
+    paths, listing = [], hashlib.sha256()
+    for split, count in (("train", train), ("test", test)):
+        for label in CIFAR10_CLASSES:
+            where = folder / split / label
+            if not where.is_dir():
+                raise WrnnError(f"no folder {where}: unpack an image folder of CIFAR10 to {folder}")
+            entries = sorted((e for e in os.scandir(where) if e.is_file()), key=lambda e: e.name)
+            if len(entries) != count:
+                raise WrnnError(f"{where} holds {len(entries)} images, {count} are expected")
+            for entry in entries:
+                listing.update(f"{split}/{label}/{entry.name} {entry.stat().st_size}\n".encode())
+                paths.append(entry.path)
+    images = _decode(paths, folder / "decoded.pt", listing.hexdigest())
+    labels = torch.arange(10).repeat_interleave(train), torch.arange(10).repeat_interleave(test)
+    return ImageData(name, images, torch.cat(labels), 255, official_test=10 * test)
+
+
+def _decode(paths: list[str], cache: Path, listing: str) -> Tensor:
+    with contextlib.suppress(Exception):  # no cache, or one that cannot be read: decode
+        kept = torch.load(cache, weights_only=True)
+        if kept["listing"] == listing:
+            return kept["images"]
+    from torchvision.io import ImageReadMode, read_image
+
+    images = torch.empty(len(paths), 32, 3, 32, dtype=torch.uint8)  # (N, rows, 3, columns)
+    for index, path in enumerate(paths):
+        try:
+            image = read_image(path, ImageReadMode.RGB)  # (3, rows, columns)
+        except RuntimeError as error:
+            raise WrnnError(
+                f"{path} is damaged or not an image: delete it and unpack it again"
+            ) from error
+        if image.shape != (3, 32, 32):
+            raise WrnnError(f"{path} is {image.shape[1]} x {image.shape[2]} pixels, not 32 x 32")
+        images[index] = image.transpose(0, 1)
+    with (
+        contextlib.suppress(OSError),
+        _scratch(cache.parent) as partial,
+    ):  # read-only data: no cache
+        torch.save({"listing": listing, "images": images}, partial / cache.name)
+        os.replace(partial / cache.name, cache)
+    return images

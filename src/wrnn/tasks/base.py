@@ -1,0 +1,109 @@
+"""What every task offers, and the checks they share."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from wrnn.errors import WrnnError
+
+
+class Task:
+    """A source of labelled sequences, a loss and the metrics that are reported.
+
+    A task is a frozen dataclass of JSON scalars and holds no data, so that it can be part of a
+    run's identity. T is time, B is batch.
+    """
+
+    name: ClassVar[str]  # key in wrnn.tasks.TASKS
+    input_size: ClassVar[int]
+    output_size: ClassVar[int]
+    every_step: ClassVar[bool]  # whether the model answers at every step or at the last one only
+    selection: ClassVar[tuple[str, str]]  # metric that chooses between checkpoints, "min" or "max"
+    splits: ClassVar[tuple[str, ...]] = ("train", "validation", "test")
+    length: int  # T, steps of a sequence
+
+    @property
+    def title(self) -> str:
+        """The task in words, as figures and tables print it."""
+        raise NotImplementedError
+
+    def batch(
+        self,
+        batch_size: int,
+        *,
+        generator: torch.Generator,
+        device: torch.device | str = "cpu",
+        split: str = "train",
+    ) -> tuple[Tensor, Tensor]:
+        """Draw `batch_size` sequences with `generator`, which may live on the CPU or on `device`.
+
+        Returns x, float32 (T, B, input_size), and y: int64 (T, B) where the task answers at every
+        step, else (B,). `split` is "train" or "validation"; the test split is only ever read whole,
+        through `evaluation_batches`.
+        """
+        raise NotImplementedError
+
+    def evaluation_batches(
+        self, split: str, batch_size: int | None = None, device: torch.device | str = "cpu"
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """The whole of a split in a fixed order, `batch_size` sequences at a time."""
+        raise NotImplementedError
+
+    def loss(self, output: Tensor, y: Tensor) -> Tensor:
+        """The training loss, a scalar, from the model's output and the target y."""
+        raise NotImplementedError
+
+    def metrics(self, output: Tensor, y: Tensor) -> dict[str, float]:
+        """What is reported about one batch; each value is a mean over its sequences."""
+        raise NotImplementedError
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What identifies the data: data set, checksum, split sizes and seeds."""
+        raise NotImplementedError
+
+    def to_dict(self) -> dict[str, Any]:
+        """The task as JSON scalars; `wrnn.tasks.task_from_dict` is the inverse."""
+        return {"name": self.name, **asdict(self)}
+
+
+def check_integer(name: str, value: int, minimum: int) -> None:
+    """Raise WrnnError unless `value` is an integer of at least `minimum`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        raise WrnnError(f"{name} must be an integer of at least {minimum}, not {value!r}")
+
+
+def check_flag(name: str, value: bool) -> None:
+    """Raise WrnnError unless `value` is True or False."""
+    if not isinstance(value, bool):
+        raise WrnnError(f"{name} must be True or False, not {value!r}")
+
+
+def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Raise WrnnError unless `value` is one of `allowed`."""
+    if value not in allowed:
+        choices = ", ".join(repr(choice) for choice in allowed)
+        raise WrnnError(f"{name} must be one of {choices}, not {value!r}")
+
+
+def check_output(output: Tensor, shape: tuple[int, ...]) -> None:
+    """Raise WrnnError unless a model's output has the shape that the targets call for."""
+    if tuple(output.shape) != shape:
+        raise WrnnError(f"the output has shape {tuple(output.shape)}, the targets need {shape}")
+
+
+def seeded_generator(*words: str | int) -> torch.Generator:
+    """A CPU generator whose seed is the SHA-256 of `words`, so no two purposes share a stream."""
+    digest = hashlib.sha256(repr(words).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+def checksum(*tensors: Tensor) -> str:
+    """SHA-256 of the tensors' bytes, one after the other."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(tensor.contiguous().cpu().numpy())
+    return digest.hexdigest()

@@ -1,0 +1,155 @@
+"""Images shown row by row and then buried under noise (figure 8, table 3)."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from wrnn import data
+from wrnn.tasks.base import check_choice, check_flag, check_integer, checksum, seeded_generator
+from wrnn.tasks.images import ImageTask
+
+# Mean and standard deviation of CIFAR10's training pixels in [0, 1]: red, green, blue.
+CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
+CIFAR10_STD = (0.2470, 0.2435, 0.2616)
+
+
+@lru_cache(maxsize=8)
+def _fixed_noise(steps: int, width: int, seed: int, device: str) -> Tensor:
+    noise = torch.randn(steps, width, generator=seeded_generator("noise", seed))
+    return noise.to(device)  # (steps, width)
+
+
+class NoisyRowsTask(ImageTask):
+    """One image row per step, then standard normal noise up to `length` steps.
+
+    `noise="fixed"` is the released code's: ONE noise tensor, drawn with `noise_seed`, follows every
+    image, in training and in test, so that a model may learn it by heart. `noise="fresh"` draws
+    new noise for every sequence; in evaluation each image then keeps its own, drawn with
+    `noise_seed` and the image's index.
+    """
+
+    rows: ClassVar[int]
+    noise: str
+    noise_seed: int
+    length: int
+
+    def __post_init__(self) -> None:
+        """Raise WrnnError for an unknown kind of noise or a length shorter than the image."""
+        super().__post_init__()
+        check_choice("noise", self.noise, ("fixed", "fresh"))
+        check_integer("noise_seed", self.noise_seed, 0)
+        check_integer("length", self.length, self.rows)
+
+    @property
+    def noise_steps(self) -> int:
+        """Steps of noise after the image."""
+        return self.length - self.rows
+
+    def fixed_noise(self, device: torch.device | str = "cpu") -> Tensor:
+        """The noise that all images share when `noise` is "fixed", (noise_steps, input_size)."""
+        return _fixed_noise(self.noise_steps, self.input_size, self.noise_seed, str(device))
+
+    def _noise(self, batch_size: int, generator: torch.Generator) -> Tensor | None:
+        if self.noise == "fixed":
+            return None
+        shape = (self.noise_steps, batch_size, self.input_size)
+        return torch.randn(shape, generator=generator, device=generator.device)
+
+    def _evaluation_noise(self, index: Tensor) -> Tensor | None:
+        if self.noise == "fixed":
+            return None
+        shape = (self.noise_steps, self.input_size)
+        draws = (
+            torch.randn(shape, generator=seeded_generator("noise", self.noise_seed, image))
+            for image in index.tolist()
+        )
+        return torch.stack(list(draws), dim=1)  # (noise_steps, B, input_size)
+
+    def _rows(self, pixels: Tensor) -> Tensor:
+        """Pixels in [0, 1], (B, rows, ...), as (B, rows, input_size)."""
+        return pixels.flatten(2)
+
+    def _sequence(self, pixels: Tensor, noise: Tensor | None) -> Tensor:
+        image = self._rows(pixels).transpose(0, 1)  # (rows, B, input_size)
+        if noise is None:
+            noise = self.fixed_noise(image.device).unsqueeze(1).expand(-1, image.shape[1], -1)
+        return torch.cat([image, noise])  # (T, B, input_size)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """As for every image task, and where the noise comes from."""
+        noise = {"noise": self.noise, "noise_seed": self.noise_seed}
+        if self.noise == "fixed":
+            noise["noise_sha256"] = checksum(self.fixed_noise())
+        return {**super().fingerprint(), **noise}
+
+
+@dataclass(frozen=True)
+class NoisySequentialCIFAR10(NoisyRowsTask):
+    """nsCIFAR10: 32 rows of 96 values and noise to step 1000; 47,000 / 3,000 / 10,000 images.
+
+    Rows run from top to bottom. Within a row come the 32 red values from left to right, then the
+    32 green, then the 32 blue, as in the released code, which scales pixels to [0, 1] and no
+    further; `normalised=True` also subtracts each colour's mean and divides by its standard
+    deviation over the training images. `source` says which files are read: see wrnn.data.cifar10.
+    """
+
+    name: ClassVar[str] = "noisy_sequential_cifar10"
+    input_size: ClassVar[int] = 96
+    rows: ClassVar[int] = 32
+
+    noise: str = "fixed"
+    noise_seed: int = 0
+    length: int = 1000
+    source: str = "torchvision"
+    normalised: bool = False
+    split_seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Raise WrnnError for an unknown source, and as NoisyRowsTask does."""
+        super().__post_init__()
+        check_choice("source", self.source, ("torchvision", "folder"))
+        check_flag("normalised", self.normalised)
+
+    @property
+    def title(self) -> str:
+        """The task in words."""
+        name = "CIFAR10" if self.source == "torchvision" else "CIFAR10 (JPEG)"
+        return f"noisy sequential {name}{', fresh noise' if self.noise == 'fresh' else ''}"
+
+    def data(self) -> data.ImageData:
+        """CIFAR10 from `$WRNN_DATA`; see wrnn.data.cifar10."""
+        return data.cifar10(self.source)
+
+    def _rows(self, pixels: Tensor) -> Tensor:
+        if self.normalised:  # pixels (B, rows, 3, columns)
+            mean, std = (pixels.new_tensor(c).view(3, 1) for c in (CIFAR10_MEAN, CIFAR10_STD))
+            pixels = (pixels - mean) / std
+        return super()._rows(pixels)
+
+
+@dataclass(frozen=True)
+class NoisySequentialDigits(NoisyRowsTask):
+    """The same on scikit-learn's digits: 8 rows of 8 and noise to step 100; 1,297 / 200 / 300."""
+
+    name: ClassVar[str] = "noisy_sequential_digits"
+    input_size: ClassVar[int] = 8
+    rows: ClassVar[int] = 8
+    validation_size: ClassVar[int] = 200
+    test_size: ClassVar[int] = 300
+
+    noise: str = "fixed"
+    noise_seed: int = 0
+    length: int = 100
+    split_seed: int = 0
+
+    @property
+    def title(self) -> str:
+        """The task in words."""
+        return f"noisy sequential digits (8 x 8){', fresh noise' if self.noise == 'fresh' else ''}"
+
+    def data(self) -> data.ImageData:
+        """The digits bundled with scikit-learn; see wrnn.data.digits."""
+        return data.digits()
