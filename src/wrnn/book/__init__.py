@@ -1,0 +1,11 @@
+"""The book: chapter sources -> executed notebooks -> a checked, offline site.
+
+``notebooks/NN_slug.py`` is converted by jupytext, executed by papermill into
+``book/NN_slug.ipynb``, checked, and built by jupyter-book. Needs the ``book`` extra.
+"""
+
+from wrnn.book.check import check
+from wrnn.book.execute import ChapterError, convert, execute, execute_all
+from wrnn.book.site import build, stage
+
+__all__ = ["ChapterError", "build", "check", "convert", "execute", "execute_all", "stage"]
