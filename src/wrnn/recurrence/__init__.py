@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from wrnn.errors import WrnnError
-from wrnn.recurrence import loop
+from wrnn.recurrence import loop, windowed
 
 BACKENDS = ("auto", "loop", "windowed", "triton")
 NONLINEARITIES = tuple(loop.ACTIVATIONS)
@@ -96,13 +96,22 @@ def choose_backend(
 ) -> tuple[str, str]:
     """Say which backend "auto" takes for an input (T, B, input_size) and a kernel, and why."""
     _check_names(nonlinearity, "auto", precision)
-    return "loop", "the step loop runs on every device"
+    refused = []
+    for backend, praise in (
+        ("triton", "the whole sequence in one launch"),
+        ("windowed", "the fastest on a CPU"),
+    ):
+        reason = _cannot(backend, x, weight_hh, precision)
+        if reason is None:
+            return backend, "; ".join((praise, *refused))
+        refused.append(f"not {backend}: {reason}")
+    return "loop", "; ".join(("it runs on every device", *refused))
 
 
 def _cannot(backend: str, x: Tensor, weight_hh: Tensor, precision: str) -> str | None:
     """Return why a backend cannot compute this, or None where it can."""
     if backend == "triton":
-        return "not available"
+        return "it is not built yet"
     if precision != "float32":
         return f"precision {precision!r} needs backend 'triton'"
     if backend == "windowed" and x.device.type != "cpu":
@@ -112,7 +121,7 @@ def _cannot(backend: str, x: Tensor, weight_hh: Tensor, precision: str) -> str |
 
 def _function(backend: str):
     """Return the function that computes a backend."""
-    return loop.step_loop
+    return {"loop": loop.step_loop, "windowed": windowed.windowed}[backend]
 
 
 def _checkpointed(compute, every: int | None):
