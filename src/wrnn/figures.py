@@ -1,0 +1,349 @@
+"""The figures of the book: one style, one look per model, deterministic PNG files.
+
+This is the only module that imports matplotlib. Functions take results, arrays or spectra, and
+return a matplotlib Figure; `save` writes it. Colours are seaborn's "colorblind" palette, and every
+model has a line style and a marker as well, so that no meaning hangs on colour alone.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from .analysis import Spectrum
+from .errors import WrnnError
+
+WIDTH = 7.0  # inches: the text width of the book
+DPI = 150
+# seaborn.color_palette("colorblind"), written out because importing seaborn takes seconds.
+COLORBLIND = (
+    *("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc"),
+    *("#ca9161", "#fbafe4", "#949494", "#ece133", "#56b4e9"),
+)
+STYLE = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same glyphs on every machine
+    "font.size": 11,
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": False,
+    "legend.fontsize": 10,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 6,
+    "image.cmap": "viridis",
+    "image.interpolation": "nearest",
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+}
+
+
+@dataclass(frozen=True)
+class ModelStyle:
+    """How one model is drawn wherever it appears."""
+
+    colour: str
+    line: str | tuple
+    marker: str
+
+
+MODEL_STYLES = {
+    "wRNN": ModelStyle(COLORBLIND[0], "-", "o"),
+    "wRNN + MLP": ModelStyle(COLORBLIND[9], "-.", "D"),
+    "wRNN - V-init": ModelStyle(COLORBLIND[4], (0, (5, 1)), "v"),
+    "wRNN - u-shift (default)": ModelStyle(COLORBLIND[5], (0, (3, 1, 1, 1)), "P"),
+    "wRNN - u-shift (identity)": ModelStyle(COLORBLIND[5], (0, (1, 2)), "X"),
+    "wRNN - V-init - u-shift (default)": ModelStyle(COLORBLIND[7], (0, (3, 1, 1, 1)), "p"),
+    "wRNN - V-init - u-shift (identity)": ModelStyle(COLORBLIND[7], (0, (1, 2)), "d"),
+    "local wRNN": ModelStyle(COLORBLIND[4], "-", "h"),
+    "iRNN": ModelStyle(COLORBLIND[1], "--", "s"),
+    "iRNN (n=625)": ModelStyle(COLORBLIND[2], ":", "^"),
+    "iRNN + Σ-init": ModelStyle(COLORBLIND[3], (0, (5, 1)), "<"),
+    "iRNN + Σ-init + V-init": ModelStyle(COLORBLIND[3], "-", ">"),
+    "LSTM": ModelStyle(COLORBLIND[8], "-.", "*"),
+    "GRU": ModelStyle(COLORBLIND[6], "-.", "8"),
+}
+OTHER_MODEL = ModelStyle("#333333", ":", "x")
+
+
+def model_style(label: str) -> ModelStyle:
+    """Return the look of the model with this label; sizes do not matter but for iRNN (n=625)."""
+    plain = re.sub(r" \(n=(?!625\))\d+\)", "", label).replace("\N{MINUS SIGN}", "-")
+    return MODEL_STYLES.get(plain, OTHER_MODEL)
+
+
+def _styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    """Run a drawing function in the style of the book."""
+
+    @functools.wraps(draw)
+    def wrapper(*args, **kwargs) -> Figure:
+        with matplotlib.rc_context(STYLE):
+            return draw(*args, **kwargs)
+
+    return wrapper
+
+
+def _panels(rows: int, height: float, columns: int = 1, **options) -> tuple[Figure, np.ndarray]:
+    """Return a figure of book width and its (rows, columns) axes, `height` inches a row."""
+    if rows < 1:
+        raise WrnnError("there is nothing to draw: no result, trace or spectrum was given")
+    figure = Figure(figsize=(WIDTH, height * rows), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def save(figure: Figure, path: str | Path) -> Path:
+    """Write a figure as a PNG on white; the same figure gives the same bytes on every call."""
+    content = io.BytesIO()
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(content, format="png", dpi=DPI, metadata={"Software": None})
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.getvalue())
+    return path
+
+
+# ------------------------------------------------------------------------------- training curves
+
+
+def legend_label(result) -> str:
+    """Return a model's label followed by what its records stand for, unless at paper scale."""
+    if result.status == "paper":
+        return result.label
+    if result.status == "reduced":
+        done, planned = result.records[0].run.steps, result.run.steps
+        return f"{result.label} ({done:,} of {planned:,} steps)"
+    if result.status == "missing":
+        return f"{result.label}: not yet recorded"
+    return f"{result.label} ({result.status} profile)"
+
+
+@_styled
+def loss_curves(
+    results: Sequence,
+    curve: str = "loss",
+    *,
+    ylabel: str = "loss",
+    xlabel: str = "training step",
+    references: Callable[[object], Mapping[str, float]] | Mapping[str, float] | None = None,
+    log_x: bool = False,
+    log_y: bool = True,
+) -> Figure:
+    """Draw a recorded curve of several results (`wrnn.results.Result`), one panel per task.
+
+    The line is the mean over seeds and the band their lowest and highest value. The legend says
+    of every line what it stands for, and names the results that are not recorded.
+
+    Args:
+        references: name -> value of dotted horizontal lines (a baseline, a floor), or a function
+            of a panel's task that returns them.
+        log_y: with a logarithmic axis, values of zero are drawn at the lowest reference.
+    """
+    tasks = {result.run.task.title: result.run.task for result in results}
+    figure, axes = _panels(len(tasks), 3.2)
+    for axis, (title, task) in zip(axes[:, 0], tasks.items(), strict=True):
+        lines = dict((references(task) if callable(references) else references) or {})
+        floor = min((value for value in lines.values() if value > 0), default=np.nan)
+        for result in (result for result in results if result.run.task.title == title):
+            style = model_style(result.label)
+            steps, *values = (np.asarray(column, dtype=float) for column in result.curve(curve))
+            if log_y:
+                values = [np.where(column > 0, column, floor) for column in values]
+            mean, low, high = values
+            axis.plot(
+                steps,
+                mean,
+                color=style.colour,
+                linestyle=style.line,
+                marker=style.marker,
+                markevery=max(1, len(steps) // 8),
+                label=legend_label(result),
+            )
+            if len(result.records) > 1:
+                axis.fill_between(steps, low, high, color=style.colour, alpha=0.25, linewidth=0)
+        if log_x:
+            axis.set_xscale("log")
+        if log_y:
+            axis.set_yscale("log")
+        for name, value in lines.items():
+            axis.axhline(value, color="#555555", linestyle=":", linewidth=1.2)
+            axis.annotate(
+                name,
+                (1, value),
+                xycoords=("axes fraction", "data"),
+                xytext=(0, 2),
+                textcoords="offset points",
+                ha="right",
+                color="#555555",
+                fontsize=10,
+            )
+        axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
+        axis.legend()
+    return figure
+
+
+@_styled
+def copy_outputs(traces: Sequence[tuple[str, Mapping[str, np.ndarray]]], last: int = 20) -> Figure:
+    """Draw copy-task outputs as images (Figure 4): the target, then what the model answers.
+
+    Each trace is (title, arrays) with output (T, categories), logits, and target (T,). Only the
+    `last` steps are shown; the recall window is the last 10 of them.
+    """
+    figure, axes = _panels(len(traces), 2.6, 2, sharex="row", sharey="row")
+    for (left, right), (title, arrays) in zip(axes, traces, strict=True):
+        logits = np.asarray(arrays["output"], dtype=float)[-last:]
+        target = np.asarray(arrays["target"], dtype=int)[-last:]
+        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+        probability = odds / odds.sum(axis=1, keepdims=True)
+        steps, categories = len(arrays["target"]), logits.shape[1]
+        extent = (steps - len(target) - 0.5, steps - 0.5, -0.5, categories - 0.5)
+        for axis, image in ((left, np.eye(categories)[target]), (right, probability)):
+            shown = axis.imshow(
+                image.T, origin="lower", aspect="auto", extent=extent, vmin=0, vmax=1
+            )
+            axis.set_xlabel("time step")
+        left.set(title=f"{title}: target", ylabel="category")
+        right.set_title("output")
+        figure.colorbar(shown, ax=right, label="probability")
+    return figure
+
+
+# -------------------------------------------------------------------------- Figure 1: wave fields
+
+
+@_styled
+def wave_field(spikes: np.ndarray, fields: Sequence[tuple[str, np.ndarray, int]]) -> Figure:
+    """Draw Figure 1: the inputs, then each field they drive, over time.
+
+    spikes (T, inputs); every field is (title, states (T, sites), sites per ring).
+    """
+    steps, inputs = spikes.shape
+    heights = [1.0, *(2.2 for _ in fields)]
+    figure = Figure(figsize=(WIDTH, 1.15 * sum(heights)), layout="constrained")
+    axes = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
+    for index in range(inputs):
+        times = np.flatnonzero(spikes[:, index])
+        axes[0].plot(
+            times,
+            np.full(len(times), index + 1),
+            linestyle="none",
+            marker="os^DvP"[index % 6],
+            color=COLORBLIND[index % 10],
+        )
+    axes[0].set(
+        title="binary inputs", ylabel="input", yticks=range(1, inputs + 1), ylim=(0.4, inputs + 0.6)
+    )
+    for axis, (title, states, ring) in zip(axes[1:], fields, strict=True):
+        sites = states.shape[1]
+        shown = axis.imshow(
+            states.T, origin="lower", aspect="auto", extent=(-0.5, steps - 0.5, 0, sites), vmin=0
+        )
+        for edge in range(ring, sites, ring):
+            axis.axhline(edge, color="white", linewidth=1.0)
+        axis.set(title=title, ylabel="site", yticks=range(0, sites + 1, ring))
+        figure.colorbar(shown, ax=axis, label="activity")
+    axes[-1].set_xlabel("time step")
+    return figure
+
+
+@_styled
+def lines(
+    x: Sequence[float],
+    curves: Mapping[str, Sequence[float]],
+    *,
+    xlabel: str,
+    ylabel: str,
+    theory: Mapping[str, Sequence[float]] | None = None,
+    height: float = 3.4,
+) -> Figure:
+    """Draw named curves over a common x: measured ones with markers, `theory` as thin dotted."""
+    figure, axes = _panels(1, height)
+    axis = axes[0, 0]
+    for values in (theory or {}).values():
+        axis.plot(x, values, color="#333333", linestyle=":", linewidth=1.4)
+    dashes = ("-", "--", "-.", (0, (3, 1, 1, 1)), (0, (1, 1)))
+    for index, (name, values) in enumerate(curves.items()):
+        axis.plot(
+            x,
+            values,
+            color=COLORBLIND[index % 10],
+            linestyle=dashes[index % 5],
+            marker="osD^vP"[index % 6],
+            markevery=max(1, len(x) // 12),
+            label=name,
+        )
+    if theory:
+        axis.plot([], [], color="#333333", linestyle=":", linewidth=1.4, label=" / ".join(theory))
+    axis.set(xlabel=xlabel, ylabel=ylabel)
+    axis.legend()
+    return figure
+
+
+# -------------------------------------------------------------------------- Figure 2: waves seen
+
+
+@_styled
+def hidden_states(panels: Sequence[tuple[str, np.ndarray, str]]) -> Figure:
+    """Draw hidden states over time; panels are (title, hidden (T, sites), name of the y axis)."""
+    figure, axes = _panels(len(panels), 2.6)
+    for axis, (title, hidden, ylabel) in zip(axes[:, 0], panels, strict=True):
+        image = np.asarray(hidden, dtype=float).T
+        shown = axis.imshow(image, origin="lower", aspect="auto")
+        axis.set(title=title, xlabel="time step", ylabel=ylabel)
+        figure.colorbar(shown, ax=axis, label="activity")
+    return figure
+
+
+@_styled
+def space_time_power(panels: Sequence[tuple[str, Spectrum, float | None]]) -> Figure:
+    """Draw space-time spectra with the line f_t = nu f_x: each panel is (title, spectrum, nu).
+
+    Power is relative to the shuffled hidden state, on a logarithmic scale common to all panels;
+    nu None draws no line. The line wraps where f_t leaves the sampled band.
+    """
+    columns = min(2, len(panels))
+    rows = -(-len(panels) // 2)
+    figure, axes = _panels(rows, 3.1, columns, sharex=True, sharey=True)
+    images = [np.log10(np.maximum(spectrum.power, 1e-3)) for _, spectrum, _ in panels]
+    high = max(1.0, max(np.percentile(image, 99.8) for image in images))
+    for axis in axes.flat[len(panels) :]:
+        axis.set_axis_off()
+    for axis, image, (title, spectrum, velocity) in zip(axes.flat, images, panels, strict=False):
+        half_x, half_t = 0.5 / len(spectrum.spatial), 0.5 / len(spectrum.temporal)
+        extent = (
+            spectrum.spatial[0] - half_x,
+            spectrum.spatial[-1] + half_x,
+            spectrum.temporal[0] - half_t,
+            spectrum.temporal[-1] + half_t,
+        )
+        shown = axis.imshow(
+            image,
+            origin="lower",
+            aspect="auto",
+            extent=extent,
+            vmin=-1,
+            vmax=high,
+            cmap="magma",
+        )
+        if velocity is not None:
+            f_x = np.linspace(-0.5, 0.5, 1001)
+            f_t = (velocity * f_x + 0.5) % 1.0 - 0.5
+            f_t[1:][np.abs(np.diff(f_t)) > 0.5] = np.nan  # no stroke across the wrap
+            axis.plot(f_x, f_t, color="white", linestyle=(0, (4, 4)), linewidth=1.2)
+        axis.set(title=title)
+    for axis in axes[-1]:
+        axis.set_xlabel("$f_x$ (cycles per site)")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("$f_t$ (cycles per step)")
+    figure.colorbar(
+        shown, ax=axes, label="power relative to shuffled (log10)", shrink=0.8 if rows > 1 else 1.0
+    )
+    return figure
