@@ -1,0 +1,17 @@
+"""The Wave-RNN of Keller, Muller, Sejnowski and Welling (ICLR 2024), its tasks and experiments."""
+
+from wrnn import init, tasks
+from wrnn.errors import WrnnError
+from wrnn.models import IdentityRNN, LocalWaveRNN, SequenceModel, WaveRNN, count_parameters
+
+__version__ = "0.1.0"
+__all__ = [
+    "IdentityRNN",
+    "LocalWaveRNN",
+    "SequenceModel",
+    "WaveRNN",
+    "WrnnError",
+    "count_parameters",
+    "init",
+    "tasks",
+]

@@ -1,0 +1,95 @@
+"""Initialisers of the Wave-RNN and of the identity RNN (paper section 2, "initialization").
+
+Paper symbols: ``u`` is ``weight_hh`` (the convolution kernel), ``V`` is ``weight_ih`` and ``Sigma``
+is the shift matrix. Every function changes its tensor in place and returns it.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from wrnn.errors import WrnnError
+
+
+def shift_(weight_hh: Tensor, velocity: float | Sequence[float] = 1.0) -> Tensor:
+    """Fill a ring kernel with the one-way wave ``[0, 1 - v, v]``, channel by channel (u-shift).
+
+    One step then moves activity from site x + 1 to site x at ``v`` sites per step: exactly for
+    v = 0 and v = 1, and spread over two sites in between. It is the explicit upwind discretisation
+    of the one-way wave equation (paper section 2, eq. 1).
+
+    Args:
+        weight_hh: (num_channels, num_channels, kernel_size), or the untied
+            (num_channels, num_channels, channel_size, kernel_size).
+        velocity: sites per step in [0, 1], one for all channels or one per channel.
+
+    Raises:
+        WrnnError: a velocity outside [0, 1], a wrong number of velocities, or a kernel of size 1
+            asked to move.
+    """
+    num_channels, kernel_size = weight_hh.shape[0], weight_hh.shape[-1]
+    velocities = [velocity] * num_channels if isinstance(velocity, int | float) else list(velocity)
+    if len(velocities) != num_channels:
+        raise WrnnError(f"{len(velocities)} velocities for {num_channels} channels: give one each")
+    if not all(0 <= v <= 1 for v in velocities):
+        raise WrnnError(
+            f"velocity {velocity} is not allowed: use 0 <= velocity <= 1 sites per step"
+        )
+    if kernel_size == 1 and any(velocities):
+        raise WrnnError(
+            "a kernel of size 1 cannot shift: use velocity 0 or a kernel size of 3 or more"
+        )
+    centre = kernel_size // 2
+    with torch.no_grad():
+        weight_hh.zero_()
+        for channel, v in enumerate(velocities):
+            weight_hh[channel, channel, ..., centre] = 1 - v
+            if v:
+                weight_hh[channel, channel, ..., centre + 1] = v
+    return weight_hh
+
+
+def single_site_(weight_ih: Tensor, num_channels: int, kind: str = "ones") -> Tensor:
+    """Let input enter at site 0 of every channel and nowhere else (V-init).
+
+    Args:
+        weight_ih: (num_channels * channel_size, input_size).
+        num_channels: number of rings that ``weight_ih`` feeds.
+        kind: "ones" is the released code: every input weight of site 0 is 1, so that one-hot
+            inputs all look alike at the start. "identity" is the paper's text: input i enters
+            channel i with weight 1 (inputs beyond the number of channels start unconnected).
+    """
+    if kind not in ("ones", "identity"):
+        raise WrnnError(f"unknown kind {kind!r} of single-site input: use 'ones' or 'identity'")
+    if num_channels < 1 or weight_ih.shape[0] % num_channels:
+        raise WrnnError(
+            f"weight_ih has {weight_ih.shape[0]} rows: not a multiple of {num_channels} channels"
+        )
+    input_size = weight_ih.shape[1]
+    with torch.no_grad():
+        weight_ih.zero_()
+        sites = weight_ih.view(num_channels, -1, input_size)  # (channels, sites, input)
+        sites[:, 0] = 1 if kind == "ones" else torch.eye(num_channels, input_size)
+    return weight_ih
+
+
+def identity_(weight: Tensor) -> Tensor:
+    """Fill a square recurrent matrix (hidden, hidden) with the identity (iRNN, Le et al. 2015)."""
+    with torch.no_grad():
+        return nn.init.eye_(weight)
+
+
+def shift_matrix_(weight: Tensor) -> Tensor:
+    """Fill (hidden, hidden) with the shift matrix: h_new[x] = h[x + 1] (Table 4, Sigma-init)."""
+    with torch.no_grad():
+        return weight.copy_(torch.eye(weight.shape[0]).roll(1, dims=1))
+
+
+def fan_in_uniform_(
+    tensor: Tensor, fan_in: int, generator: torch.Generator | None = None
+) -> Tensor:
+    """Fill with U(-1/sqrt(fan_in), 1/sqrt(fan_in)), the default of PyTorch's layers."""
+    bound = 1 / math.sqrt(fan_in)
+    return nn.init.uniform_(tensor, -bound, bound, generator=generator)
