@@ -62,4 +62,5 @@ lint: $(INSTALLED)  ## ruff: errors, then format
 
 clean:  ## remove what was built (_build, caches); the environment and the records stay
 	@rm -rf _build .pytest_cache .ruff_cache
-	@find src tests notebooks book -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
+	@find src tests notebooks book \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune \
+	    -exec rm -rf {} +

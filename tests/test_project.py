@@ -1,0 +1,266 @@
+"""The project around the package: pins, README, Makefile, citation, and what is committed."""
+
+import importlib.metadata
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import wrnn
+
+ROOT = Path(__file__).resolve().parents[1]
+MEGABYTE = 1_000_000
+VENDORED = "book/_static/mathjax/tex-svg.js"  # 2.1 MB: formulas are drawn without a network
+# What a bare GPU machine may lack. scikit-learn is read only where the digits are.
+EXTRAS = ["IPython", "click", "ipykernel", "jupyter_book", "jupyter_client", "jupytext"]
+EXTRAS += ["matplotlib", "nbclient", "nbformat", "pandas", "papermill", "scipy", "seaborn"]
+EXTRAS += ["selenium", "sklearn", "sphinx", "yaml"]
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def run_python(code: str, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | environment,
+    )
+
+
+@pytest.fixture(scope="module")
+def project() -> dict:
+    """The [project] table of pyproject.toml."""
+    return tomllib.loads(read("pyproject.toml"))["project"]
+
+
+@pytest.fixture(scope="module")
+def pins() -> dict[str, Requirement]:
+    """constraints.txt, by canonical name."""
+    lines = [line for line in read("constraints.txt").splitlines() if not line.startswith("#")]
+    requirements = [Requirement(line) for line in lines]
+    by_name = {canonicalize_name(requirement.name): requirement for requirement in requirements}
+    assert len(by_name) == len(lines), "constraints.txt pins something twice"
+    return by_name
+
+
+@pytest.fixture(scope="module")
+def committed() -> list[Path]:
+    """Every file that git tracks."""
+    listing = subprocess.run(
+        ["git", "-C", ROOT, "ls-files", "-z"], capture_output=True, text=True, check=True
+    )
+    paths = [ROOT / name for name in listing.stdout.split("\0") if name]
+    return [path for path in paths if path.is_file()]
+
+
+def needed(project: dict) -> set[str]:
+    """Names of everything that ``wrnn[dev]`` brings in, read off what is installed here."""
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    left = [Requirement(text) for group in groups for text in group]
+    names: set[str] = set()
+    seen: set[tuple[str, str]] = set()
+    while left:
+        requirement = left.pop()
+        name = canonicalize_name(requirement.name)
+        for extra in ("", *requirement.extras):
+            if name == "wrnn" or (name, extra) in seen:
+                continue
+            seen.add((name, extra))
+            names.add(name)
+            for text in importlib.metadata.requires(name) or ():
+                child = Requirement(text)
+                if child.marker is None or child.marker.evaluate({"extra": extra}):
+                    left.append(child)
+    return names
+
+
+def test_constraints_are_exact(pins):
+    for pin in pins.values():
+        assert [specifier.operator for specifier in pin.specifier] == ["=="], str(pin)
+
+
+def test_constraints_hold_all_that_the_extras_bring_in_and_nothing_else(project, pins):
+    applicable = {name for name, pin in pins.items() if not pin.marker or pin.marker.evaluate()}
+    names = needed(project)
+    assert sorted(names - applicable) == [], "not pinned in constraints.txt"
+    assert sorted(applicable - names) == [], "pinned in constraints.txt, but nothing needs it"
+
+
+def test_installed_versions_are_the_pinned_ones(pins):
+    different = {
+        name: f"{importlib.metadata.version(name)}, not {pin.specifier}"
+        for name, pin in pins.items()
+        if (not pin.marker or pin.marker.evaluate())
+        and not pin.specifier.contains(importlib.metadata.version(name), prereleases=True)
+    }
+    assert different == {}, "run make install"
+
+
+def test_constraints_satisfy_pyproject(project, pins):
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    for requirement in (Requirement(text) for group in groups for text in group):
+        name = canonicalize_name(requirement.name)
+        if name != "wrnn":
+            (version,) = (specifier.version for specifier in pins[name].specifier)
+            assert requirement.specifier.contains(version), f"{requirement} against {pins[name]}"
+
+
+def test_conda_environment_has_the_same_pins(project, pins):
+    environment = yaml.safe_load(read("environment.yml"))
+    conda = [item for item in environment["dependencies"] if isinstance(item, str)]
+    (pip,) = (item["pip"] for item in environment["dependencies"] if isinstance(item, dict))
+    assert pip == ["-c constraints.txt", "-e .[dev]"]
+    versions = dict(item.partition("=")[::2] for item in conda)
+    python = versions.pop("python")
+    assert Requirement(f"python{project['requires-python']}").specifier.contains(python)
+    for name, version in versions.items():
+        assert canonicalize_name(name) not in pins or pins[name].specifier.contains(version)
+    workflow = yaml.safe_load(read(".github/workflows/ci.yml"))
+    steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
+    pythons = {step["with"]["python-version"] for step in steps if "setup-python" in str(step)}
+    assert pythons == {python}
+
+
+def test_pre_commit_runs_the_pinned_ruff(pins):
+    (repository,) = yaml.safe_load(read(".pre-commit-config.yaml"))["repos"]
+    assert pins["ruff"].specifier.contains(repository["rev"].removeprefix("v"))
+
+
+def test_version_is_the_same_everywhere(project):
+    assert wrnn.__version__ == project["version"]
+    assert str(yaml.safe_load(read("CITATION.cff"))["version"]) == project["version"]
+    newest = re.search(r"^## (\S+)", read("CHANGELOG.md"), re.MULTILINE)
+    assert newest[1] == project["version"]
+
+
+def test_citation_names_the_paper_and_the_licence(project):
+    citation = yaml.safe_load(read("CITATION.cff"))
+    assert citation["cff-version"] == "1.2.0"
+    assert {"title", "message", "authors"} <= citation.keys()
+    assert citation["license"] == project["license"] == "MIT"
+    assert "2309.08045" in citation["references"][0]["url"]
+    assert read("LICENSE").startswith("MIT License")
+
+
+def test_import_is_light():
+    result = run_python("import sys, wrnn; print(*{name.split('.')[0] for name in sys.modules})")
+    assert result.stderr == ""
+    imported = set(result.stdout.split())
+    assert "torch" in imported
+    assert imported & {*EXTRAS, "torchvision", "jupyter_core"} == set()
+
+
+def test_training_needs_no_extra(tmp_path):
+    """The command line and a training run work where only the base dependencies are."""
+    arguments = f"run fig3 --profile smoke --device cpu --records {tmp_path}".split()
+    result = run_python(
+        f"""
+import sys
+sys.modules.update(dict.fromkeys({EXTRAS!r}))  # importing one of these now fails
+sys.argv = ["wrnn", *{arguments!r}]
+from wrnn.cli import main
+main()
+"""
+    )
+    assert result.returncode == 0, result.stderr
+    assert list(tmp_path.glob("*.json"))
+
+
+def make_targets() -> set[str]:
+    phony = re.search(r"^\.PHONY: (.*)$", read("Makefile"), re.MULTILINE)
+    return set(phony[1].split())
+
+
+def test_make_help_lists_every_target():
+    printed = subprocess.run(
+        ["make", "--no-print-directory", "-C", ROOT], capture_output=True, text=True, check=True
+    )
+    listed = {line.split()[1] for line in printed.stdout.splitlines()}
+    rules = set(re.findall(r"^([a-z]+):", read("Makefile"), re.MULTILINE))
+    assert listed == make_targets() == rules
+
+
+def test_readme_commands_exist():
+    readme = read("README.md")
+    named = set(re.findall(r"\bmake ([a-z]+)", "\n".join(re.findall(r"`[^`]+`", readme))))
+    named |= set(re.findall(r"^make ([a-z]+)", readme, re.MULTILINE))
+    assert {"book", "test"} <= named <= make_targets()
+
+
+def readme_blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", read("README.md"), re.MULTILINE | re.DOTALL)
+
+
+def test_readme_snippets_run():
+    blocks = readme_blocks("python")
+    assert blocks
+    for block in blocks:
+        result = run_python(block, OMP_NUM_THREADS="1")
+        assert result.returncode == 0, result.stderr
+        # A comment that starts with "prints" says what the snippet prints.
+        assert result.stdout.splitlines() == re.findall(r"# prints (.*)", block)
+
+
+def test_readme_experiments_exist():
+    from wrnn.experiments import find_experiments
+
+    named = re.findall(r"wrnn run ([a-z0-9 ]+?) --", "\n".join(readme_blocks("bash")))
+    assert named
+    for names in named:
+        assert find_experiments(names.split())
+
+
+def test_readme_links_lead_somewhere():
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", read("README.md"))
+    assert any(target.endswith(".png") for target in targets), "no figure"
+    assert [target for target in targets if not (ROOT / target).exists()] == []
+
+
+def test_ci_runs_lint_and_test():
+    script = read(".ci/run")
+    lines = [line.strip() for line in script.splitlines()]
+    assert "set -euo pipefail" in lines
+    assert lines[-2:] == ["make lint", "make test"]
+    assert os.access(ROOT / ".ci/run", os.X_OK)
+    workflow = yaml.safe_load(read(".github/workflows/ci.yml"))
+    assert {"run": ".ci/run"} in workflow["jobs"]["test"]["steps"]
+    assert {"run": "make site"} in workflow["jobs"]["pages"]["steps"]
+
+
+def test_committed_files_are_small_and_no_data_sets(committed):
+    large = [path for path in committed if path.stat().st_size > 1.5 * MEGABYTE]
+    assert {path.relative_to(ROOT).as_posix() for path in large} <= {VENDORED}
+    data = [
+        path.relative_to(ROOT)
+        for path in committed
+        if path.suffix in {".gz", ".tgz", ".zip", ".npy", ".npz", ".pt", ".pth", ".pkl", ".parquet"}
+    ]
+    assert [path.as_posix() for path in data if path.parts[0] != "records"] == []
+
+
+def test_an_old_python_gets_a_clear_line(tmp_path):
+    old = tmp_path / "python3"
+    old.write_text('#!/bin/sh\n[ "$1" = -V ] && echo "Python 3.9.2" || exit 1\n')
+    old.chmod(0o755)
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        (tmp_path / name).write_text(read(name))
+    result = subprocess.run(
+        ["make", "--no-print-directory", "-C", tmp_path, f"PYTHON={old}", "book"],
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 2
+    assert "Python 3.11 or newer is needed" in result.stderr
+    assert "Python 3.9.2" in result.stderr
+    assert not (tmp_path / ".venv").exists()
