@@ -76,11 +76,13 @@ def train_all(runs: list[Run], store: Store, *, device: str, deadline: float = m
     """Train the runs that have no record yet, with one progress bar; False where one failed."""
     missing = [run for run in runs if store.get(run) is None]
     errors: list[str] = []
-    with tqdm(
-        total=sum(run.steps for run in missing), unit="step", disable=not missing, leave=False
-    ) as bar:
+    # None shows the bar on a terminal only, so that logs of unattended runs stay short.
+    total = sum(run.steps for run in missing)
+    with tqdm(total=total, unit="step", disable=None, leave=False) as bar:
         for run in missing:
             bar.set_description(run.description)
+            if bar.disable:
+                print(run.description, flush=True)
             try:
                 with store.claim(run) as claimed:
                     if claimed:

@@ -229,7 +229,7 @@ ALIASES = {"fig5": "table1", "fig6": "table2", "fig8": "table3"}
 
 
 def find_experiments(names: Iterable[str]) -> list[Experiment]:
-    """Return the experiments of these names; "all" is every one, fig5, fig6 and fig8 are aliases."""
+    """Return the experiments of these names; "all" is every one, and aliases are allowed."""
     found = []
     for name in names:
         if name == "all":
