@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from http.client import HTTPException
 from pathlib import Path
 
 import torch
@@ -23,6 +24,7 @@ CIFAR10_CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
     *("dog", "frog", "horse", "ship", "truck"),
 )
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +55,7 @@ class ImageData:
 
 def data_root() -> Path:
     """The folder that holds data sets: `$WRNN_DATA`, or `data/` where that is not set."""
-    return Path(os.environ.get("WRNN_DATA") or "data").absolute()
+    return Path(os.environ.get("WRNN_DATA") or "data").expanduser().absolute()
 
 
 def mnist() -> ImageData:
@@ -92,27 +94,47 @@ def _check_files(folder: Path, expected: list[tuple[str, str]]) -> list[str]:
     missing = []
     for name, md5 in expected:
         path = folder / name
-        if not path.is_file():
+        try:
+            with path.open("rb") as file:
+                found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
+        except FileNotFoundError:
             missing.append(name)
             continue
-        if hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() != md5:
-            raise WrnnError(
-                f"{path} is damaged (its MD5 is not {md5}): delete it and fetch it again"
-            )
+        except OSError as error:
+            raise WrnnError(f"{path} cannot be read: {error.strerror}") from error
+        if found.hexdigest() != md5:
+            raise WrnnError(f"{path} is damaged (its MD5 should be {md5}): delete or replace it")
     return missing
 
 
-def _not_found(what: str, where: Path, error: Exception, remedy: str) -> WrnnError:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
-    return WrnnError(f"{what} is not in {where} and could not be downloaded ({reason}): {remedy}")
-
-
 @contextlib.contextmanager
-def _scratch(root: Path) -> Iterator[Path]:
-    """A folder beside the data, so that a finished file can be moved into place in one step."""
-    root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=root) as folder:
-        yield Path(folder)
+def _scratch(folder: Path) -> Iterator[Path]:
+    """A private folder inside `folder`, from which finished files are moved in one step."""
+    with contextlib.ExitStack() as stack:
+        try:
+            for new in [path for path in (*reversed(folder.parents), folder) if not path.exists()]:
+                new.mkdir(exist_ok=True)
+                stack.callback(_remove_if_empty, new)
+            partial = tempfile.TemporaryDirectory(prefix=".partial-", dir=folder)
+        except OSError as error:
+            raise WrnnError(f"cannot write to {folder}: {error.strerror}") from error
+        yield Path(stack.enter_context(partial))
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
+def _download(dataset: type, into: Path, missing: Path, remedy: str) -> None:
+    """Let torchvision fetch, verify and unpack `dataset` in the folder `into`."""
+    try:
+        dataset(into, download=True)
+    except (OSError, RuntimeError, HTTPException) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        raise WrnnError(
+            f"there is no {missing}, and it could not be downloaded ({reason}): {remedy}"
+        ) from error
 
 
 @lru_cache(maxsize=2)
@@ -121,25 +143,20 @@ def _mnist(root: Path) -> ImageData:
 
     raw = root / "MNIST" / "raw"
     missing = _check_files(raw, MNIST.resources)
-    remedy = "put the four MNIST .gz files there, or point WRNN_DATA at a folder with MNIST/raw"
-    # torchvision unpacks beside the archives and trusts what an interrupted run left there, so it
-    # works in a private folder: runs that start together cannot disturb each other.
-    with tempfile.TemporaryDirectory() as scratch:
+    # torchvision unpacks beside the archives and trusts what an interrupted run left there. In a
+    # private folder, runs that start together or are killed cannot spoil each other's data.
+    with _scratch(raw) if missing else tempfile.TemporaryDirectory() as scratch:
         private = Path(scratch) / "MNIST" / "raw"
         private.mkdir(parents=True)
         for name, _ in MNIST.resources:
             if name not in missing:
                 shutil.copyfile(raw / name, private / name)
-        try:
-            train, test = MNIST(scratch, download=True), MNIST(scratch, train=False)
-        except (OSError, RuntimeError) as error:
-            raise _not_found("MNIST", raw, error, remedy) from error
         if missing:
-            raw.mkdir(parents=True, exist_ok=True)
-            with _scratch(raw) as partial:
-                for name in missing:
-                    shutil.copyfile(private / name, partial / name)
-                    os.replace(partial / name, raw / name)
+            remedy = "point WRNN_DATA at a folder with the four .gz files of MNIST in MNIST/raw"
+            _download(MNIST, scratch, raw / missing[0], remedy)
+        train, test = MNIST(scratch, download=True), MNIST(scratch, train=False)
+        for name in missing:
+            os.replace(private / name, raw / name)
     images, labels = torch.cat([train.data, test.data]), torch.cat([train.targets, test.targets])
     return ImageData("MNIST", images, labels, max_value=255, official_test=len(test.data))
 
@@ -148,24 +165,21 @@ def _mnist(root: Path) -> ImageData:
 def _cifar10(root: Path) -> ImageData:
     from torchvision.datasets import CIFAR10
 
-    folder = root / CIFAR10.base_folder
-    remedy = f"unpack {CIFAR10.filename} there, or use source='folder' for an image folder"
-    _check_files(root, [(CIFAR10.filename, CIFAR10.tgz_md5)])
-    meta = (CIFAR10.meta["filename"], CIFAR10.meta["md5"])
-    if _check_files(folder, [*CIFAR10.train_list, *CIFAR10.test_list, meta]):
-        if folder.exists():
-            raise WrnnError(
-                f"{folder} is incomplete: delete it and unpack {CIFAR10.filename} again"
-            )
+    folder, archive = root / CIFAR10.base_folder, root / CIFAR10.filename
+    names = (CIFAR10.meta["filename"], CIFAR10.meta["md5"])
+    missing = _check_files(folder, [*CIFAR10.train_list, *CIFAR10.test_list, names])
+    if missing and folder.exists():
+        raise WrnnError(f"there is no {folder / missing[0]}: delete {folder} to have it made again")
+    if missing:
+        have_archive = not _check_files(root, [(CIFAR10.filename, CIFAR10.tgz_md5)])
         with _scratch(root) as partial:
-            if (root / CIFAR10.filename).exists():
-                shutil.copyfile(root / CIFAR10.filename, partial / CIFAR10.filename)
-            try:
-                CIFAR10(partial, download=True)
-            except (OSError, RuntimeError) as error:
-                raise _not_found("CIFAR10", folder, error, remedy) from error
-            with contextlib.suppress(OSError):  # another run was faster
-                os.replace(partial / CIFAR10.base_folder, folder)
+            if have_archive:
+                shutil.copyfile(archive, partial / archive.name)
+            remedy = f"point WRNN_DATA at a folder with {archive.name}, or use source='folder'"
+            _download(CIFAR10, partial, folder, remedy)
+            # The target exists if a run that started together with this one was faster.
+            with contextlib.suppress(OSError):
+                os.replace(partial / folder.name, folder)
     train, test = CIFAR10(root, train=True), CIFAR10(root, train=False)
     images = torch.cat([torch.from_numpy(train.data), torch.from_numpy(test.data)])
     labels = torch.tensor(train.targets + test.targets)
@@ -195,19 +209,20 @@ def image_folder(folder: Path, name: str, *, train: int, test: int) -> ImageData
             where = folder / split / label
             if not where.is_dir():
                 raise WrnnError(f"no folder {where}: unpack an image folder of CIFAR10 to {folder}")
-            entries = sorted((e for e in os.scandir(where) if e.is_file()), key=lambda e: e.name)
-            if len(entries) != count:
-                raise WrnnError(f"{where} holds {len(entries)} images, {count} are expected")
-            for entry in entries:
-                listing.update(f"{split}/{label}/{entry.name} {entry.stat().st_size}\n".encode())
-                paths.append(entry.path)
+            files = sorted(path for path in where.iterdir() if path.suffix in IMAGE_SUFFIXES)
+            if len(files) != count:
+                raise WrnnError(f"{where} holds {len(files)} images, {count} are expected")
+            for path in files:
+                listing.update(f"{split}/{label}/{path.name} {path.stat().st_size}\n".encode())
+            paths += files
     images = _decode(paths, folder / "decoded.pt", listing.hexdigest())
     labels = torch.arange(10).repeat_interleave(train), torch.arange(10).repeat_interleave(test)
     return ImageData(name, images, torch.cat(labels), 255, official_test=10 * test)
 
 
-def _decode(paths: list[str], cache: Path, listing: str) -> Tensor:
-    with contextlib.suppress(Exception):  # no cache, or one that cannot be read: decode
+def _decode(paths: list[Path], cache: Path, listing: str) -> Tensor:
+    # Without a cache, or with one that cannot be read, the files are decoded again.
+    with contextlib.suppress(Exception):
         kept = torch.load(cache, weights_only=True)
         if kept["listing"] == listing:
             return kept["images"]
@@ -216,18 +231,14 @@ def _decode(paths: list[str], cache: Path, listing: str) -> Tensor:
     images = torch.empty(len(paths), 32, 3, 32, dtype=torch.uint8)  # (N, rows, 3, columns)
     for index, path in enumerate(paths):
         try:
-            image = read_image(path, ImageReadMode.RGB)  # (3, rows, columns)
+            image = read_image(str(path), ImageReadMode.RGB)  # (3, rows, columns)
         except RuntimeError as error:
-            raise WrnnError(
-                f"{path} is damaged or not an image: delete it and unpack it again"
-            ) from error
+            raise WrnnError(f"{path} is damaged or not an image: unpack it again") from error
         if image.shape != (3, 32, 32):
             raise WrnnError(f"{path} is {image.shape[1]} x {image.shape[2]} pixels, not 32 x 32")
         images[index] = image.transpose(0, 1)
-    with (
-        contextlib.suppress(OSError),
-        _scratch(cache.parent) as partial,
-    ):  # read-only data: no cache
+    # Where nothing can be written, the images are decoded at every start.
+    with contextlib.suppress(OSError, RuntimeError, WrnnError), _scratch(cache.parent) as partial:
         torch.save({"listing": listing, "images": images}, partial / cache.name)
         os.replace(partial / cache.name, cache)
     return images

@@ -5,10 +5,11 @@ from dataclasses import fields
 from typing import Any
 
 from wrnn.errors import WrnnError
+from wrnn.tasks.adding import AddingTask
 from wrnn.tasks.base import Task, check_choice
+from wrnn.tasks.copying import CopyTask
 from wrnn.tasks.images import SequentialDigits, SequentialMNIST
 from wrnn.tasks.noisy import NoisySequentialCIFAR10, NoisySequentialDigits
-from wrnn.tasks.synthetic import AddingTask, CopyTask
 
 __all__ = [
     "TASKS",

@@ -70,6 +70,71 @@ class Task:
         return {"name": self.name, **asdict(self)}
 
 
+class SyntheticTask(Task):
+    """Sequences made on demand; validation and test are fixed sets drawn from stated seeds."""
+
+    test_batch_size: int
+    test_batches: int
+    test_seed: int
+
+    def __post_init__(self) -> None:
+        """Check what both generated tasks share."""
+        check_integer("test_batch_size", self.test_batch_size, 1)
+        check_integer("test_batches", self.test_batches, 1)
+        check_integer("test_seed", self.test_seed, 0)
+
+    def _draw(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """x and y on the generator's device."""
+        raise NotImplementedError
+
+    def batch(
+        self,
+        batch_size: int,
+        *,
+        generator: torch.Generator,
+        device: torch.device | str = "cpu",
+        split: str = "train",
+    ) -> tuple[Tensor, Tensor]:
+        """Draw fresh sequences; see Task.batch. Every split has the same distribution."""
+        check_integer("batch_size", batch_size, 1)
+        check_choice("split", split, ("train", "validation"))
+        x, y = self._draw(batch_size, generator)
+        return x.to(device), y.to(device)
+
+    def evaluation_batches(
+        self, split: str, batch_size: int | None = None, device: torch.device | str = "cpu"
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """The fixed set of `test_batches * test_batch_size` sequences of a split.
+
+        The set depends on the task and `test_seed` only; `batch_size` (default: test_batch_size)
+        is how many sequences are handed out at a time.
+        """
+        check_choice("split", split, ("validation", "test"))
+        batch_size = self.test_batch_size if batch_size is None else batch_size
+        check_integer("batch_size", batch_size, 1)
+        x, y = self._evaluation_set(split)
+        return (
+            (x_part.to(device), y_part.to(device))
+            for x_part, y_part in zip(
+                x.split(batch_size, dim=1), y.split(batch_size, dim=-1), strict=True
+            )
+        )
+
+    def _evaluation_set(self, split: str) -> tuple[Tensor, Tensor]:
+        generator = seeded_generator(self.name, split, self.test_seed)
+        return self._draw(self.test_batches * self.test_batch_size, generator)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Where the sequences come from, and the checksum of the fixed test set."""
+        return {
+            "data": f"{self.name}, generated",
+            "sha256": checksum(*self._evaluation_set("test")),
+            "validation": self.test_batches * self.test_batch_size,
+            "test": self.test_batches * self.test_batch_size,
+            "test_seed": self.test_seed,
+        }
+
+
 def check_integer(name: str, value: int, minimum: int) -> None:
     """Raise WrnnError unless `value` is an integer of at least `minimum`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
