@@ -1,0 +1,446 @@
+"""The tasks: layouts, metrics, splits, randomness and bad input."""
+
+import json
+import math
+from dataclasses import asdict
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from wrnn import data
+from wrnn.errors import WrnnError
+from wrnn.tasks import (
+    TASKS,
+    AddingTask,
+    CopyTask,
+    NoisySequentialCIFAR10,
+    NoisySequentialDigits,
+    SequentialDigits,
+    SequentialMNIST,
+    task_from_dict,
+)
+
+OFFLINE_TASKS = [
+    CopyTask(20),
+    CopyTask(10, layout="text"),
+    AddingTask(30),
+    SequentialDigits(),
+    SequentialDigits(permuted=True),
+    NoisySequentialDigits(),
+    NoisySequentialDigits(noise="fresh"),
+]
+every_offline_task = pytest.mark.parametrize("task", OFFLINE_TASKS, ids=str)
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+# Copy
+
+
+def expected_copy(lag: int, layout: str, symbols: list[int]) -> tuple[list[int], list[int]]:
+    """One sequence of the copy task, written out as a list of characters would be."""
+    if layout == "text":
+        inputs = symbols + (lag - 10) * [0] + [9] + 9 * [0]
+        targets = lag * [0] + symbols
+    elif lag == 10:
+        inputs = symbols[:9] + [9] + 10 * [0]
+        targets = 10 * [0] + symbols[:9] + [9]
+    else:
+        inputs = symbols + (lag - 11) * [0] + [9] + 10 * [0]
+        targets = lag * [0] + symbols
+    return inputs, targets
+
+
+@pytest.mark.parametrize("layout", ["code", "text"])
+@pytest.mark.parametrize("lag", [10, 11, 20, 90])
+def test_copy_layout_bit_for_bit(lag, layout):
+    task = CopyTask(lag, layout=layout)
+    x, y = task.batch(7, generator=generator(lag))
+    symbols = torch.randint(1, 9, (10, 7), generator=generator(lag))  # the same draw, by hand
+    assert x.shape == (task.length, 7, 10) and x.dtype == torch.float32
+    assert y.shape == (task.length, 7) and y.dtype == torch.int64
+    assert torch.equal(x.sum(-1), torch.ones(task.length, 7)) and set(x.unique().tolist()) == {0, 1}
+    for column in range(7):
+        inputs, targets = expected_copy(lag, layout, symbols[:, column].tolist())
+        assert x[:, column].argmax(-1).tolist() == inputs
+        assert y[:, column].tolist() == targets
+
+
+def test_copy_symbols_are_uniform_over_one_to_eight():
+    _, y = CopyTask(20).batch(4000, generator=generator())
+    counts = torch.bincount(y[-10:].flatten(), minlength=10)
+    assert counts[0] == 0 and counts[9] == 0
+    expected = 40000 / 8
+    assert (counts[1:9] - expected).abs().max() < 5 * math.sqrt(expected * 7 / 8)
+
+
+def memoryless_output(task: CopyTask, y: torch.Tensor) -> torch.Tensor:
+    """Logits of a model that knows every fixed target and guesses the symbols."""
+    output = F.one_hot(y, 10).float() * 1000
+    guess = torch.full((10,), -1000.0)
+    guess[1:9] = 0.0
+    unknown = 9 if (task.lag, task.layout) == (10, "code") else 10
+    output[task.lag : task.lag + unknown] = guess
+    return output
+
+
+@pytest.mark.parametrize("layout", ["code", "text"])
+@pytest.mark.parametrize("lag", [10, 20, 90])
+def test_memoryless_baseline_is_what_a_memoryless_model_gets(lag, layout):
+    task = CopyTask(lag, layout=layout)
+    _, y = next(task.evaluation_batches("test"))
+    metrics = task.metrics(memoryless_output(task, y), y)
+    for metric in ("cross_entropy", "printed_mse"):
+        assert metrics[metric] == pytest.approx(task.memoryless_baseline(metric), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("lag", "printed"), [(10, 1.9e-2), (20, 1.4e-2), (40, 8.3e-3), (90, 4.2e-3)]
+)
+def test_memoryless_baseline_on_the_released_scale(lag, printed):
+    assert float(f"{CopyTask(lag).memoryless_baseline('printed_mse'):.1e}") == printed
+
+
+@pytest.mark.parametrize(("lag", "printed"), [(10, 2.4e-12), (90, 4.8e-13)])
+def test_float32_floor_is_one_token_away_from_zero(lag, printed):
+    task = CopyTask(lag)
+    _, y = next(task.evaluation_batches("test"))
+    output = F.one_hot(y, 10).float() * 1000
+    assert task.metrics(output, y)["printed_mse"] == 0.0
+    smallest = []
+    for lead in torch.arange(14, 24, 0.125):  # one token and one rival, from doubtful to certain
+        output[0, 0] = F.one_hot(y[0, 0], 10) * 1000.0
+        output[0, 0, 1] = 1000 - lead  # the target of step 0 is 0
+        smallest.append(task.metrics(output, y)["printed_mse"])
+    floor = task.float32_floor("printed_mse")
+    assert min(value for value in smallest if value > 0) == pytest.approx(floor, rel=1e-6, abs=0)
+    assert 0.0 in smallest
+    assert float(f"{floor:.1e}") == printed
+    assert task.float32_floor() == pytest.approx(50 * floor, rel=1e-12)
+
+
+def test_copy_metrics_against_their_definitions():
+    task = CopyTask(12)
+    _, y = task.batch(5, generator=generator())
+    output = torch.randn(task.length, 5, 10, generator=generator(1))
+    metrics = task.metrics(output, y)
+    total, squares, right = 0.0, 0.0, 0
+    for t in range(task.length):
+        for b in range(5):
+            exponentials = [math.exp(value) for value in output[t, b].tolist()]
+            probabilities = [value / sum(exponentials) for value in exponentials]
+            total -= math.log(probabilities[y[t, b]])
+            squares += sum((p - (k == y[t, b].item())) ** 2 for k, p in enumerate(probabilities))
+            right += t >= 12 and probabilities.index(max(probabilities)) == y[t, b].item()
+    assert metrics["cross_entropy"] == pytest.approx(total / (22 * 5), rel=1e-5)
+    assert metrics["printed_mse"] == pytest.approx(total / (22 * 5) / 50, rel=1e-5)
+    assert metrics["mse"] == pytest.approx(squares / (22 * 5 * 10), rel=1e-5)
+    assert metrics["token_accuracy"] == pytest.approx(100 * right / 50)
+    assert task.loss(output, y).item() == metrics["cross_entropy"]
+    assert task.metrics(F.one_hot(y, 10).float() * 99, y)["token_accuracy"] == 100.0
+
+
+def test_copy_label_of_the_paper():
+    assert CopyTask(10).paper_label == "T = 0" and CopyTask(90).paper_label == "T = 80"
+
+
+# Adding
+
+
+@pytest.mark.parametrize("length", [2, 7, 100])
+def test_adding_marks_one_number_in_each_half(length):
+    x, y = AddingTask(length).batch(300, generator=generator())
+    numbers, markers = x.unbind(-1)
+    assert x.shape == (length, 300, 2) and y.shape == (300,) and y.dtype == torch.float32
+    assert numbers.min() >= 0 and numbers.max() < 1
+    assert set(markers.unique().tolist()) <= {0, 1}
+    half = length // 2
+    assert (markers[:half].sum(0) == 1).all() and (markers[half:].sum(0) == 1).all()
+    assert torch.equal(y, (numbers * markers).sum(0))
+    if length == 7:  # every step can be marked
+        assert (markers.sum(1) > 0).all()
+
+
+def test_adding_baseline_is_that_of_always_answering_one():
+    task = AddingTask(50, test_batches=20)
+    errors = torch.cat([(y - 1) ** 2 for _, y in task.evaluation_batches("test")]).double()
+    assert task.constant_baseline() == pytest.approx(errors.mean().item(), rel=1e-6)
+    spread = errors.std().item() / math.sqrt(len(errors))
+    assert abs(task.constant_baseline() - 1 / 6) < 4 * spread < 0.01
+
+
+def test_adding_metric_is_the_loss():
+    task = AddingTask(10)
+    _, y = task.batch(4, generator=generator())
+    assert task.metrics(y[:, None] + 0.5, y) == {"mse": pytest.approx(0.25)}
+    assert task.loss(y[:, None] + 0.5, y).item() == pytest.approx(0.25)
+
+
+# Images
+
+
+@pytest.mark.parametrize("task", [SequentialDigits(), NoisySequentialDigits()], ids=str)
+def test_digits_splits_are_disjoint_complete_and_seeded(task):
+    splits = {split: task.split_indices(split) for split in task.splits}
+    assert {name: len(index) for name, index in splits.items()} == {
+        "train": 1297,
+        "validation": 200,
+        "test": 300,
+    }
+    assert sorted(torch.cat(list(splits.values())).tolist()) == list(range(1797))
+    other = type(task)(split_seed=1)
+    for name, index in splits.items():
+        assert torch.equal(index, type(task)().split_indices(name))
+        assert not torch.equal(index, other.split_indices(name))
+
+
+def test_digits_are_shown_pixel_by_pixel():
+    task = SequentialDigits()
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    index = task.split_indices("test").numpy()
+    x, y = (torch.cat(parts, dim=-2 + i) for i, parts in enumerate(_evaluate(task, "test")))
+    assert torch.equal(x[:, :, 0].T, torch.tensor(bunch.data[index] / 16).float())
+    assert torch.equal(y[0], torch.tensor(bunch.target[index]))
+    assert x.min() == 0 and x.max() == 1
+
+
+def _evaluate(task, split):
+    xs, ys = zip(*task.evaluation_batches(split, 64), strict=True)
+    return list(xs), [y[None] for y in ys]
+
+
+def test_permutation_is_seeded_and_applied():
+    plain, permuted = SequentialDigits(), SequentialDigits(permuted=True)
+    order = permuted.permutation()
+    assert sorted(order.tolist()) == list(range(64)) and order.tolist() != list(range(64))
+    assert torch.equal(order, SequentialDigits(permuted=True).permutation())
+    other = SequentialDigits(permuted=True, permutation_seed=1)
+    assert not torch.equal(order, other.permutation())
+    (x, y), (x_permuted, y_permuted) = (
+        task.batch(5, generator=generator()) for task in (plain, permuted)
+    )
+    assert torch.equal(x_permuted, x[order]) and torch.equal(y, y_permuted)
+    fingerprints = [task.fingerprint()["permutation_sha256"] for task in (plain, permuted, other)]
+    assert len(set(fingerprints)) == 3
+
+
+def test_noisy_digits_are_rows_then_noise():
+    plain = next(SequentialDigits().evaluation_batches("test", 6))[0]  # (64, 6, 1)
+    x, _ = next(NoisySequentialDigits().evaluation_batches("test", 6))
+    assert x.shape == (100, 6, 8)
+    assert torch.equal(x[:8], plain.reshape(8, 8, 6).transpose(1, 2))
+    assert abs(x[8:].std().item() - 1) < 0.2 and abs(x[8:].mean().item()) < 0.2
+
+
+def test_fixed_noise_is_one_tensor_for_every_sample_and_split():
+    task = NoisySequentialDigits()
+    noise = task.fixed_noise()
+    batches = [task.batch(4, generator=generator(seed)) for seed in (0, 1)]
+    batches += [next(task.evaluation_batches(split, 4)) for split in task.splits]
+    for x, _ in batches:
+        assert torch.equal(x[8:], noise[:, None].expand(-1, 4, -1))
+    assert not torch.equal(noise, NoisySequentialDigits(noise_seed=1).fixed_noise())
+
+
+def test_fresh_noise_differs_between_samples_and_batches_but_not_between_evaluations():
+    task = NoisySequentialDigits(noise="fresh")
+    draws = generator()
+    first, second = (task.batch(2, generator=draws)[0][8:] for _ in range(2))
+    assert not torch.equal(first[:, 0], first[:, 1]) and not torch.equal(first, second)
+    whole = next(task.evaluation_batches("test", 6))[0]
+    parts = [x for x, _ in task.evaluation_batches("test", 2)][:3]
+    assert torch.equal(whole, torch.cat(parts, dim=1))
+    assert not torch.equal(whole[8:, 0], whole[8:, 1])
+    validation = next(task.evaluation_batches("validation", 6))[0]
+    assert not torch.equal(whole[8:], validation[8:])
+
+
+@pytest.fixture
+def small_cifar10(monkeypatch):
+    """Twenty random colour images in place of CIFAR10, the last eight as the test set."""
+    monkeypatch.setattr(NoisySequentialCIFAR10, "validation_size", 5)
+    colours = torch.randint(256, (20, 32, 32, 3), generator=generator()).to(torch.uint8)
+    images = data.ImageData(
+        "CIFAR10", data._by_row(colours), torch.arange(20) % 10, 255, official_test=8
+    )
+    monkeypatch.setattr(data, "cifar10", lambda source: images)
+    return colours
+
+
+def test_cifar10_rows_hold_red_then_green_then_blue(small_cifar10):
+    task = NoisySequentialCIFAR10()
+    x, y = next(task.evaluation_batches("test", 8))
+    assert x.shape == (1000, 8, 96) and y.tolist() == [2, 3, 4, 5, 6, 7, 8, 9]
+    for sample in range(8):
+        for row, column, colour in ((0, 0, 0), (3, 31, 2), (31, 7, 1)):
+            value = small_cifar10[12 + sample, row, column, colour].item() / 255
+            assert x[row, sample, 32 * colour + column].item() == pytest.approx(value, rel=1e-6)
+    assert torch.equal(x[32:, 3], task.fixed_noise()) and task.fixed_noise().shape == (968, 96)
+    assert {split: len(task.split_indices(split)) for split in task.splits} == {
+        "train": 7,
+        "validation": 5,
+        "test": 8,
+    }
+
+
+def test_cifar10_normalised_by_colour(small_cifar10):
+    plain, normalised = (
+        next(NoisySequentialCIFAR10(normalised=flag).evaluation_batches("test", 8))[0]
+        for flag in (False, True)
+    )
+    for colour, (mean, std) in enumerate([(0.4914, 0.2470), (0.4822, 0.2435), (0.4465, 0.2616)]):
+        part = slice(32 * colour, 32 * colour + 32)
+        expected = (plain[:32, :, part] - mean) / std
+        torch.testing.assert_close(normalised[:32, :, part], expected, rtol=1e-5, atol=1e-6)
+    assert torch.equal(plain[32:], normalised[32:])
+
+
+def test_image_metrics():
+    task = SequentialDigits()
+    y = torch.tensor([0, 1, 2, 3])
+    output = F.one_hot(torch.tensor([0, 1, 2, 9]), 10) * 50.0
+    assert task.metrics(output, y) == {
+        "accuracy": 75.0,
+        "cross_entropy": pytest.approx(50 / 4, rel=1e-6),
+    }
+
+
+def test_titles_name_the_data_honestly():
+    for task in (SequentialDigits(), SequentialDigits(permuted=True), NoisySequentialDigits()):
+        assert "digits" in task.title and "MNIST" not in task.title and "CIFAR" not in task.title
+        assert task.fingerprint()["data"] == "digits"
+    assert "JPEG" in NoisySequentialCIFAR10(source="folder").title
+    assert "JPEG" not in NoisySequentialCIFAR10().title
+    assert SequentialMNIST(permuted=True).title == "permuted sequential MNIST"
+
+
+# What holds for every task
+
+
+@every_offline_task
+def test_a_batch_depends_on_its_generator_only(task):
+    torch.manual_seed(1)
+    first = task.batch(6, generator=generator(3))
+    torch.manual_seed(2)
+    state = torch.get_rng_state()
+    again = task.batch(6, generator=generator(3))
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    other = task.batch(6, generator=generator(4))
+    assert not torch.equal(first[0], other[0])
+
+
+@every_offline_task
+def test_a_generator_can_be_resumed(task):
+    draws = generator(5)
+    task.batch(6, generator=draws)
+    state = draws.get_state()
+    expected = task.batch(6, generator=draws)
+    resumed = generator(9)
+    resumed.set_state(state)
+    batch = task.batch(6, generator=resumed)
+    assert all(torch.equal(a, b) for a, b in zip(expected, batch, strict=True))
+
+
+@every_offline_task
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_evaluation_is_fixed_and_does_not_depend_on_the_batch_size(task, split):
+    def whole(batch_size):
+        xs, ys = zip(*task.evaluation_batches(split, batch_size), strict=True)
+        return torch.cat(xs, dim=1), torch.cat(ys, dim=-1)
+
+    state = torch.get_rng_state()
+    (x, y), (x_again, y_again) = whole(None), whole(37)
+    assert torch.equal(x, x_again) and torch.equal(y, y_again)
+    assert torch.equal(state, torch.get_rng_state())
+    assert x.shape[1] == task.fingerprint()[split]
+
+
+@every_offline_task
+def test_validation_and_test_differ(task):
+    validation, test = (next(task.evaluation_batches(s, 8))[0] for s in ("validation", "test"))
+    assert not torch.equal(validation, test)
+
+
+@every_offline_task
+def test_shapes_are_as_announced(task):
+    x, y = task.batch(3, generator=generator(), split="validation")
+    assert x.shape == (task.length, 3, task.input_size) and x.dtype == torch.float32
+    assert y.shape == ((task.length, 3) if task.every_step else (3,))
+    output = torch.zeros(*y.shape, task.output_size, requires_grad=True)
+    task.loss(output, y).backward()
+    assert output.grad.abs().sum() > 0
+    metrics = task.metrics(output, y)
+    assert task.selection[0] in metrics and task.selection[1] in ("min", "max")
+    assert all(type(value) is float for value in metrics.values())
+
+
+@pytest.mark.parametrize(
+    "task", [*OFFLINE_TASKS, SequentialMNIST(), NoisySequentialCIFAR10(source="folder")], ids=str
+)
+def test_a_task_survives_json(task):
+    assert task_from_dict(json.loads(json.dumps(task.to_dict()))) == task
+    assert TASKS[task.name] is type(task)
+    assert all(isinstance(value, bool | int | str) for value in asdict(task).values())
+
+
+def test_fingerprints_tell_seeds_apart():
+    pairs = [
+        (CopyTask(20), CopyTask(20, test_seed=1)),
+        (AddingTask(20), AddingTask(20, test_seed=1)),
+        (NoisySequentialDigits(), NoisySequentialDigits(noise_seed=1)),
+        (SequentialDigits(), SequentialDigits(split_seed=1)),
+    ]
+    for one, other in pairs:
+        assert one.fingerprint() != other.fingerprint()
+        json.dumps(one.fingerprint())
+
+
+BAD_INPUT = {
+    "lag must be an integer of at least 10, not 9": lambda: CopyTask(9),
+    "lag must be an integer of at least 10, not 20.0": lambda: CopyTask(20.0),
+    "lag must be an integer of at least 10, not True": lambda: CopyTask(True),
+    "layout must be one of 'code', 'text', not 'book'": lambda: CopyTask(20, layout="book"),
+    "test_batch_size must be an integer of at least 1, not 0": lambda: CopyTask(
+        20, test_batch_size=0
+    ),
+    "metric must be one of": lambda: CopyTask(20).memoryless_baseline("mse"),
+    "length must be an integer of at least 2, not 1": lambda: AddingTask(1),
+    "test_seed must be an integer of at least 0, not -1": lambda: AddingTask(9, test_seed=-1),
+    "permuted must be True or False, not 'yes'": lambda: SequentialMNIST(permuted="yes"),
+    "permutation_seed must be": lambda: SequentialMNIST(permutation_seed=-1),
+    "split_seed must be": lambda: SequentialDigits(split_seed=0.5),
+    "noise must be one of 'fixed', 'fresh', not 'none'": lambda: NoisySequentialDigits("none"),
+    "length must be an integer of at least 32, not 31": lambda: NoisySequentialCIFAR10(length=31),
+    "source must be one of 'torchvision', 'folder'": lambda: NoisySequentialCIFAR10(source="web"),
+    "task name must be one of 'copy', 'adding'": lambda: task_from_dict({"name": "sort"}),
+    "a setting of task 'copy' must be one of": lambda: task_from_dict({"name": "copy", "T": 1}),
+    "task 'copy' lacks a setting": lambda: task_from_dict({"name": "copy"}),
+    "batch_size must be an integer of at least 1, not -1": lambda: CopyTask(20).batch(
+        -1, generator=generator()
+    ),
+    "split must be one of 'train', 'validation', not 'test'": lambda: SequentialDigits().batch(
+        4, generator=generator(), split="test"
+    ),
+    "split must be one of 'validation', 'test', not 'train'": lambda: AddingTask(
+        9
+    ).evaluation_batches("train"),
+    "split must be one of 'train', 'validation', 'test'": lambda: (
+        SequentialDigits().evaluation_batches("all")
+    ),
+    "the output has shape (3, 10), the targets need (4, 10)": lambda: SequentialDigits().loss(
+        torch.zeros(3, 10), torch.zeros(4, dtype=torch.int64)
+    ),
+}
+
+
+@pytest.mark.parametrize("message", BAD_INPUT)
+def test_bad_input_is_one_clear_line(message):
+    with pytest.raises(WrnnError) as caught:
+        BAD_INPUT[message]()
+    assert message in str(caught.value) and "\n" not in str(caught.value)
