@@ -47,9 +47,9 @@ class Field:
 
 
 def wave_field(sites: int, inputs: int = 3) -> Field:
-    """One ring of `sites` sites per input; each input writes to site 0 of its own ring."""
+    """One ring of `sites` sites per input; each input writes to the middle of its own ring."""
     encoder = np.zeros((inputs * sites, inputs))
-    encoder[np.arange(inputs) * sites, np.arange(inputs)] = 1.0
+    encoder[np.arange(inputs) * sites + sites // 2, np.arange(inputs)] = 1.0
     recurrence = np.kron(np.eye(inputs), shift_matrix(sites))
     return Field("wave", recurrence, encoder, sites)
 

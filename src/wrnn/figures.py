@@ -17,6 +17,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from .analysis import Spectrum
 from .errors import WrnnError
@@ -42,6 +43,7 @@ STYLE = {
     "lines.markersize": 6,
     "image.cmap": "viridis",
     "image.interpolation": "nearest",
+    "figure.dpi": DPI,
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
 }
@@ -73,6 +75,8 @@ MODEL_STYLES = {
     "GRU": ModelStyle(COLORBLIND[6], "-.", "8"),
 }
 OTHER_MODEL = ModelStyle("#333333", ":", "x")
+DASHES = ("-", "--", "-.", (0, (3, 1, 1, 1)), (0, (1, 1)))  # for curves that are not of models
+MARKERS = "os^DvP"
 
 
 def model_style(label: str) -> ModelStyle:
@@ -104,7 +108,11 @@ def save(figure: Figure, path: str | Path) -> Path:
     """Write a figure as a PNG on white; the same figure gives the same bytes on every call."""
     content = io.BytesIO()
     with matplotlib.rc_context(STYLE):
-        figure.savefig(content, format="png", dpi=DPI, metadata={"Software": None})
+        # A second draw would start from the first one's layout and move it: lay out once, keep it.
+        if isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")
+        figure.savefig(content, format="png", dpi="figure", metadata={"Software": None})
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content.getvalue())
@@ -166,6 +174,7 @@ def loss_curves(
                 marker=style.marker,
                 markevery=max(1, len(steps) // 8),
                 label=legend_label(result),
+                linewidth=STYLE["lines.linewidth"] if result.records else 0,
             )
             if len(result.records) > 1:
                 axis.fill_between(steps, low, high, color=style.colour, alpha=0.25, linewidth=0)
@@ -175,16 +184,19 @@ def loss_curves(
             axis.set_yscale("log")
         for name, value in lines.items():
             axis.axhline(value, color="#555555", linestyle=":", linewidth=1.2)
+            above = value != min(lines.values())  # the lowest line is often that of a curve
             axis.annotate(
                 name,
                 (1, value),
                 xycoords=("axes fraction", "data"),
-                xytext=(0, 2),
+                xytext=(0, 2 if above else -2),
                 textcoords="offset points",
                 ha="right",
+                va="bottom" if above else "top",
                 color="#555555",
                 fontsize=10,
             )
+        axis.margins(y=0.12)
         axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
         axis.legend()
     return figure
@@ -220,35 +232,37 @@ def copy_outputs(traces: Sequence[tuple[str, Mapping[str, np.ndarray]]], last: i
 
 
 @_styled
-def wave_field(spikes: np.ndarray, fields: Sequence[tuple[str, np.ndarray, int]]) -> Figure:
+def wave_field(spikes: np.ndarray, fields: Sequence[tuple[str, np.ndarray]]) -> Figure:
     """Draw Figure 1: the inputs, then each field they drive, over time.
 
-    spikes (T, inputs); every field is (title, states (T, sites), sites per ring).
+    spikes (T, inputs); every field is (title, states (T, sites)), whose sites are one ring per
+    input, one ring after the other.
     """
     steps, inputs = spikes.shape
-    heights = [1.0, *(2.2 for _ in fields)]
-    figure = Figure(figsize=(WIDTH, 1.15 * sum(heights)), layout="constrained")
+    heights = [0.9, *(2.6 for _ in fields)]
+    figure = Figure(figsize=(WIDTH, 1.2 * sum(heights)), layout="constrained")
     axes = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
     for index in range(inputs):
         times = np.flatnonzero(spikes[:, index])
-        axes[0].plot(
-            times,
-            np.full(len(times), index + 1),
-            linestyle="none",
-            marker="os^DvP"[index % 6],
-            color=COLORBLIND[index % 10],
-        )
+        look = {"marker": MARKERS[index % len(MARKERS)], "color": COLORBLIND[index % 10]}
+        axes[0].plot(times, np.full(len(times), index + 1), linestyle="none", **look)
     axes[0].set(
         title="binary inputs", ylabel="input", yticks=range(1, inputs + 1), ylim=(0.4, inputs + 0.6)
     )
-    for axis, (title, states, ring) in zip(axes[1:], fields, strict=True):
-        sites = states.shape[1]
-        shown = axis.imshow(
-            states.T, origin="lower", aspect="auto", extent=(-0.5, steps - 0.5, 0, sites), vmin=0
+    for axis, (title, states) in zip(axes[1:], fields, strict=True):
+        ring = states.shape[1] // inputs
+        gap = max(1, ring // 12)  # rows of white between the rings
+        rings = states.T.reshape(inputs, ring, steps)
+        image = np.pad(rings, ((0, 0), (0, gap), (0, 0)), constant_values=np.nan)
+        image = image.reshape(-1, steps)[:-gap]
+        shown = axis.imshow(image, origin="lower", aspect="auto", vmin=0, cmap="cividis")
+        axis.set(
+            title=title,
+            ylabel=f"ring ({ring} sites each)",
+            yticks=(np.arange(inputs) + 0.5) * (ring + gap) - gap,
+            yticklabels=range(1, inputs + 1),
         )
-        for edge in range(ring, sites, ring):
-            axis.axhline(edge, color="white", linewidth=1.0)
-        axis.set(title=title, ylabel="site", yticks=range(0, sites + 1, ring))
+        axis.tick_params(left=False)
         figure.colorbar(shown, ax=axis, label="activity")
     axes[-1].set_xlabel("time step")
     return figure
@@ -264,19 +278,23 @@ def lines(
     theory: Mapping[str, Sequence[float]] | None = None,
     height: float = 3.4,
 ) -> Figure:
-    """Draw named curves over a common x: measured ones with markers, `theory` as thin dotted."""
+    """Draw named curves over a common x: measured ones with markers, `theory` thin and dotted.
+
+    A curve named as a model has that model's look.
+    """
     figure, axes = _panels(1, height)
     axis = axes[0, 0]
     for values in (theory or {}).values():
         axis.plot(x, values, color="#333333", linestyle=":", linewidth=1.4)
-    dashes = ("-", "--", "-.", (0, (3, 1, 1, 1)), (0, (1, 1)))
     for index, (name, values) in enumerate(curves.items()):
+        look = ModelStyle(COLORBLIND[index % 10], DASHES[index % 5], MARKERS[index % 6])
+        style = look if model_style(name) is OTHER_MODEL else model_style(name)
         axis.plot(
             x,
             values,
-            color=COLORBLIND[index % 10],
-            linestyle=dashes[index % 5],
-            marker="osD^vP"[index % 6],
+            color=style.colour,
+            linestyle=style.line,
+            marker=style.marker,
             markevery=max(1, len(x) // 12),
             label=name,
         )
@@ -339,8 +357,9 @@ def space_time_power(panels: Sequence[tuple[str, Spectrum, float | None]]) -> Fi
             f_t[1:][np.abs(np.diff(f_t)) > 0.5] = np.nan  # no stroke across the wrap
             axis.plot(f_x, f_t, color="white", linestyle=(0, (4, 4)), linewidth=1.2)
         axis.set(title=title)
-    for axis in axes[-1]:
+    for axis in axes.flat[max(0, len(panels) - columns) : len(panels)]:
         axis.set_xlabel("$f_x$ (cycles per site)")
+        axis.tick_params(labelbottom=True)
     for axis in axes[:, 0]:
         axis.set_ylabel("$f_t$ (cycles per step)")
     figure.colorbar(

@@ -1,0 +1,135 @@
+"""The style of the book and the files it gives."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import seaborn
+
+from wrnn import WrnnError, analysis, figures
+
+
+def result(label, status="paper", title="copy", seeds=1, values=(1e-2, 1e-4, 0.0)):
+    """What figures read of a wrnn.results.Result."""
+    task = SimpleNamespace(title=title)
+    records = [SimpleNamespace(run=SimpleNamespace(steps=20_000))] * seeds
+    steps = [10 * (i + 1) for i in range(len(values))]
+    curve = (steps, list(values), [v / 2 for v in values], [2 * v for v in values])
+    if status == "missing":
+        records, curve = [], ([], [], [], [])
+    return SimpleNamespace(
+        label=label,
+        status=status,
+        records=records,
+        run=SimpleNamespace(task=task, steps=60_000),
+        curve=lambda name: curve,
+    )
+
+
+def texts(axis):
+    return [text.get_text() for text in axis.get_legend().get_texts()]
+
+
+def test_palette_is_seaborns_colorblind():
+    assert list(figures.COLORBLIND) == [
+        colour.lower() for colour in seaborn.color_palette("colorblind").as_hex()
+    ]
+
+
+def test_every_model_has_a_look_of_its_own():
+    styles = list(figures.MODEL_STYLES.values())
+    assert len({(s.colour, str(s.line), s.marker) for s in styles}) == len(styles)
+    assert len({s.marker for s in styles}) == len(styles)
+    assert figures.model_style("iRNN (n=100)") == figures.model_style("iRNN (n=64)")
+    assert figures.model_style("iRNN (n=100)") != figures.model_style("iRNN (n=625)")
+    assert (
+        figures.model_style("wRNN \N{MINUS SIGN} V-init") == figures.MODEL_STYLES["wRNN - V-init"]
+    )
+    assert figures.model_style("a new model") == figures.OTHER_MODEL
+
+
+def test_legend_says_what_each_line_stands_for():
+    results = [
+        result("wRNN"),
+        result("iRNN (n=100)", "reduced"),
+        result("LSTM (n=9)", "quick"),
+        result("iRNN (n=625)", "missing"),
+    ]
+    (axis,) = figures.loss_curves(results).axes
+    assert texts(axis) == [
+        "wRNN",
+        "iRNN (n=100) (20,000 of 60,000 steps)",
+        "LSTM (n=9) (quick profile)",
+        "iRNN (n=625): not yet recorded",
+    ]
+
+
+def test_loss_curves_have_one_panel_per_task_a_band_over_seeds_and_labelled_axes():
+    results = [result("wRNN", seeds=3), result("iRNN (n=100)", title="copy, longer")]
+    figure = figures.loss_curves(results, ylabel="cross-entropy (nats)")
+    first, second = figure.axes
+    assert (first.get_title(loc="left"), second.get_title(loc="left")) == ("copy", "copy, longer")
+    assert len(first.collections) == 1 and len(second.collections) == 0
+    assert first.get_xlabel() == "training step" and first.get_ylabel() == "cross-entropy (nats)"
+
+
+def test_zero_is_drawn_at_the_floor_on_a_logarithmic_axis():
+    references = {"memoryless baseline": 1e-2, "floor": 1e-12}
+    (axis,) = figures.loss_curves([result("wRNN")], references=lambda task: references).axes
+    assert axis.lines[0].get_ydata().tolist() == [1e-2, 1e-4, 1e-12]
+    assert [text.get_text() for text in axis.texts] == list(references)
+
+
+def draw_all():
+    generator = np.random.default_rng(0)
+    spikes = (generator.random((20, 3)) < 0.1).astype(float)
+    states = analysis.simulate(analysis.wave_field(12), spikes)
+    spectrum = analysis.space_time_power(states, generator=generator)
+    trace = {"output": generator.standard_normal((30, 10)), "target": np.arange(30) % 10}
+    return {
+        "loss": figures.loss_curves([result("wRNN"), result("iRNN (n=100)", "missing")]),
+        "copy": figures.copy_outputs([("wRNN", trace)]),
+        "field": figures.wave_field(spikes, [("wave", states)]),
+        "hidden": figures.hidden_states([("wRNN", states, "site")]),
+        "power": figures.space_time_power([("a", spectrum, 1.0), ("b", spectrum, None)]),
+        "lines": figures.lines(
+            [1, 2], {"wave": [0, 1]}, xlabel="laps", ylabel="error", theory={"law": [0, 1]}
+        ),
+    }
+
+
+def test_png_bytes_are_the_same_on_repeat(tmp_path):
+    first, again = draw_all(), draw_all()
+    for name, figure in first.items():
+        written = figures.save(figure, tmp_path / "first" / f"{name}.png").read_bytes()
+        redrawn = figures.save(again[name], tmp_path / "again" / f"{name}.png").read_bytes()
+        assert written.startswith(b"\x89PNG") and written == redrawn, name
+        assert b"Software" not in written and b"tEXt" not in written
+    twice = figures.save(first["loss"], tmp_path / "twice.png").read_bytes()
+    assert twice == (tmp_path / "first" / "loss.png").read_bytes()
+
+
+def test_every_axis_is_labelled_and_text_is_large_enough():
+    for name, figure in draw_all().items():
+        assert figure.get_size_inches()[0] == figures.WIDTH
+        for axis in figure.axes:
+            if not axis.axison:
+                continue
+            assert axis.get_ylabel() or axis.get_subplotspec().colspan.start > 0, name
+            sizes = [label.get_fontsize() for label in axis.get_xticklabels()]
+            assert all(size >= 10 for size in sizes), name
+
+
+def test_copy_outputs_show_probabilities_of_the_last_steps():
+    output = np.zeros((30, 4))
+    output[:, 2] = 50.0
+    target = np.full(30, 2)
+    figure = figures.copy_outputs([("wRNN", {"output": output, "target": target})], last=12)
+    left, right = (axis.images[0].get_array() for axis in figure.axes[:2])
+    assert left.shape == right.shape == (4, 12)
+    assert np.allclose(left, right)
+
+
+def test_nothing_to_draw_is_one_clear_error():
+    with pytest.raises(WrnnError, match="nothing to draw"):
+        figures.loss_curves([])
