@@ -1,0 +1,236 @@
+"""What a chapter needs: results with their status, and figures and tables as included files.
+
+A chapter never types a number. It asks a :class:`Chapter` for the results of an experiment, and
+hands figures and rows back to it; what has no record is named in its place, with the command that
+records it. Files go to ``$WRNN_BOOK`` (set while the book is executed), else to
+``_build/chapters`` of the project: ``figures/NAME.png``, and ``generated/NAME.md`` that a chapter
+includes.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wrnn import paper, tables
+from wrnn.errors import WrnnError
+from wrnn.experiments import Experiment, find_experiments
+from wrnn.records import Store, committed_store, local_store, project_root, write_atomically
+from wrnn.results import MOST_SEEDS, Result, gather
+from wrnn.runs import PROFILES
+from wrnn.training import resolve_device, train
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def output_folder() -> Path:
+    """Return the folder that figures and tables are written to."""
+    return Path(os.environ.get("WRNN_BOOK") or project_root() / "_build" / "chapters")
+
+
+class Chapter:
+    """One execution of a chapter, with the parameters of its parameters cell.
+
+    Args:
+        profile: smoke, quick or paper; what :meth:`results` shows.
+        device: auto, cpu or cuda, for training.
+        seeds: how many seeds of every run to train.
+        train: train what has no record yet; False only reads.
+        committed: store of the published records; default ``records/``.
+        local: store of this machine's quick and smoke records; default ``_build/records``.
+
+    Raises:
+        WrnnError: an unknown profile, a device that is not there, or too many or few seeds.
+    """
+
+    def __init__(
+        self,
+        profile: str = "quick",
+        device: str = "auto",
+        seeds: int = 1,
+        train: bool = True,
+        *,
+        committed: Store | None = None,
+        local: Store | None = None,
+    ):
+        if profile not in PROFILES:
+            raise WrnnError(f"unknown profile {profile!r}: use {', '.join(PROFILES)}")
+        if not 1 <= seeds <= MOST_SEEDS:
+            raise WrnnError(f"seeds is {seeds}: expected 1 to {MOST_SEEDS}")
+        resolve_device(device)
+        self.profile = profile
+        self.device = device
+        self.seeds = seeds
+        self.train = train
+        self.committed = committed or committed_store()
+        self.local = local or local_store()
+        self._notes: dict[str, str] = {}
+        self._gathered: dict[tuple[str, str, Path], list[Result]] = {}
+
+    # ------------------------------------------------------------------------------ results
+
+    def recorded(self, experiment: str) -> list[Result]:
+        """Return the experiment at the paper's sizes, from the published records.
+
+        One result per configuration, in the order of the experiment; its status is "paper",
+        "reduced" or "missing". With profile "paper" and train True, missing runs are trained first.
+        """
+        (found,) = find_experiments([experiment])
+        if self.profile == "paper":
+            self._train(found, self.committed)
+        return self._gather(found, "paper", self.committed)
+
+    def this_run(self, experiment: str) -> list[Result]:
+        """Return the experiment in this run's quick or smoke profile, trained where asked for.
+
+        With profile "paper" these are the published reference runs of the quick profile, and only
+        where something is missing at the paper's sizes, in whose place they stand.
+        """
+        (found,) = find_experiments([experiment])
+        if self.profile != "paper":
+            self._train(found, self.local)
+            return self._gather(found, self.profile, self.local)
+        if all(result.records for result in self.recorded(experiment)):
+            return []
+        return [r for r in self._gather(found, "quick", self.committed) if r.records]
+
+    def results(self, experiment: str) -> list[Result]:
+        """Return what a figure of this profile draws: every result says its own status.
+
+        Quick and smoke: this run's results. Paper: what is recorded at the paper's sizes and, where
+        that is not all of it, the reference of the quick profile after it.
+        """
+        if self.profile != "paper":
+            return self.this_run(experiment)
+        recorded = [result for result in self.recorded(experiment) if result.records]
+        return recorded + self.this_run(experiment)
+
+    def shown(self, experiment: str) -> list[Result]:
+        """Return everything that has a record: at the paper's sizes, then of this run's profile."""
+        everything = [*self.recorded(experiment), *self.this_run(experiment)]
+        return [result for result in everything if result.records]
+
+    def missing(self, experiment: str) -> str:
+        """Name, in Markdown, the runs that lack a full-budget record, and the command for them."""
+        lacking = [r for r in self.recorded(experiment) if r.status != "paper"]
+        if not lacking:
+            return f"Every run of `{experiment}` is recorded at paper scale."
+        names = "; ".join(
+            f"{r.run.task.title}, {r.label}" + " (smaller budget only)" * (r.status == "reduced")
+            for r in lacking
+        )
+        return (
+            f"**Not yet recorded** at the paper's budget: {names}. "
+            f"Command: `{command(experiment)}`."
+        )
+
+    def _gather(self, experiment: Experiment, profile: str, store: Store) -> list[Result]:
+        key = (experiment.name, profile, store.folder)
+        if key not in self._gathered:
+            self._gathered[key] = gather(experiment, profile, store)
+        return self._gathered[key]
+
+    def _train(self, experiment: Experiment, store: Store) -> None:
+        """Train what is missing; silently, since a chapter's output must not hold progress."""
+        key = (experiment.name, self.profile, store.folder)
+        if not self.train or key in self._gathered:
+            return
+        for run in experiment.runs(self.profile, self.seeds):
+            if store.get(run) is None:
+                with store.claim(run) as claimed:
+                    if claimed:
+                        train(run, store, device=self.device)
+
+    # -------------------------------------------------------------------------------- output
+
+    def value(self, result: Result | None, metric: str, digits: int = 3) -> str:
+        """Return a table cell: a metric with spread, number of seeds and a note on its origin.
+
+        The note is a letter that :meth:`table` explains under the table; whatever is not at paper
+        scale says so in the cell itself. None, or a result without records, is "not yet recorded".
+        """
+        if result is None or not result.records:
+            return "not yet recorded"
+        estimate = result.metric(metric)
+        if estimate is None:
+            text = "never" if metric == "solved_step" else tables.NOTHING
+        else:
+            text = tables.estimate(estimate.mean, estimate.half_width, digits)
+        total = len(result.records)
+        count = total if estimate is None or estimate.count == total else estimate.count
+        seeds = f"n = {count}" if count == total else f"{count} of {total} seeds"
+        status = "" if result.status == "paper" else f"{result.status}, "
+        return f"{text} ({status}{seeds}){self.note(result.description)}"
+
+    def note(self, text: str) -> str:
+        """Return the mark of a note that the next :meth:`table` prints under itself."""
+        letter = self._notes.setdefault(text, chr(ord("a") + len(self._notes)))
+        return f" [{letter}]"
+
+    def table(self, name: str, rows: Sequence[tables.Row], caption: str) -> None:
+        """Write ``generated/NAME.md``, a numbered table, and print it as plain text."""
+        notes = [f"[{letter}] {text}." for text, letter in self._notes.items()]
+        self._notes = {}
+        directive = f"```{{table}} {caption}\n:name: {name}\n\n{tables.markdown(rows)}```\n"
+        below = "\n" + "  \n".join(notes) + "\n" if notes else ""
+        self._write(f"generated/{name}.md", directive + below)
+        print(tables.plain(rows) + "".join(f"{note}\n" for note in notes), end="")
+
+    def figure(
+        self,
+        name: str,
+        figure: "Figure",
+        *,
+        alt: str,
+        caption: str,
+        results: Sequence[Result] = (),
+    ) -> None:
+        """Write ``figures/NAME.png`` and ``generated/NAME.md``, a numbered figure.
+
+        The caption ends with where `results` come from; `alt` describes the picture in one line.
+        """
+        from wrnn import figures
+
+        if not alt.strip() or "\n" in alt:
+            raise WrnnError(f"figure {name}: alt must be one line that describes the picture")
+        figures.save(figure, output_folder() / "figures" / f"{name}.png")
+        text = " ".join([caption, *([origin(results)] if results else [])])
+        options = f":name: {name}\n:alt: {alt}"
+        self._write(
+            f"generated/{name}.md",
+            f"```{{figure}} figures/{name}.png\n{options}\n\n{text}\n```\n",
+        )
+
+    def say(self, text: str) -> None:
+        """Show a Markdown sentence as the cell's output; its numbers come from records."""
+        from IPython.display import Markdown, display
+
+        display(Markdown(text))
+
+    def _write(self, name: str, content: str) -> None:
+        write_atomically(output_folder() / name, content.encode())
+
+
+def command(experiment: str) -> str:
+    """Return the shell command that records an experiment at paper scale."""
+    return f"wrnn run {experiment} --profile paper --device cuda"
+
+
+def origin(results: Sequence[Result]) -> str:
+    """Say in one sentence which records some results stand on."""
+    ids = {record.id: result for result in results for record in result.records}
+    if not ids:
+        return "No run of it is recorded yet."
+    descriptions = "; ".join(dict.fromkeys(r.description for r in ids.values()))
+    if len(ids) > 6:
+        return f"Source: {descriptions}; {len(ids)} records."
+    listed = ", ".join(f"`{identity[:8]}`" for identity in ids)
+    return f"Source: {descriptions}; record{'s' * (len(ids) > 1)} {listed}."
+
+
+def cited(number: paper.Published, digits: int = 3) -> str:
+    """Return a published number as a table cell, with its relation ("nearly 40") and its source."""
+    relation = f"{number.relation} " if number.relation else ""
+    source = "" if number.source == "keller2024waves" else f" {{cite}}`{number.source}`"
+    return f"{relation}{tables.number(number.value, digits)}{source}"
