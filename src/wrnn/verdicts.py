@@ -2,8 +2,8 @@
 
 A verdict is computed, never written down. Records at the paper's scale give "reproduced",
 "partly" or "not reproduced" by the claim's rule. Records of a reduced budget (the paper's sizes and
-data, fewer steps) can support a claim, never settle it: where the rule holds they give "partly",
-and where it doesn't the claim stays "not yet run", since the rest of the budget may still bring it
+data, fewer steps), or of some configurations only, can support a claim, never settle it: where the
+rule holds they give "partly", and where it doesn't the claim stays "not yet run", since the rest of the budget may still bring it
 about. A claim that training too little would fulfil by itself, such as that a model fails, is not
 supported that way. The quick and smoke profiles give no verdict.
 """
@@ -78,14 +78,14 @@ def within(target: float, full: float, partly: float) -> Rule:
 class Shelf:
     """The results that a measure may use; it remembers which ones were taken.
 
-    `results` maps experiments to their results at the paper's sizes. With `reduced` False only
-    those of the paper's own budget count and every configuration asked for must be there; with True
-    those of a smaller budget count too and some may be missing.
+    `results` maps experiments to their results at the paper's sizes. With `complete` only those of
+    the paper's own budget count and every configuration asked for must be there; without it those
+    of a smaller budget count too and some may be missing.
     """
 
-    def __init__(self, results: Mapping[str, Sequence[Result]], *, reduced: bool):
+    def __init__(self, results: Mapping[str, Sequence[Result]], *, complete: bool):
         self.results = results
-        self.reduced = reduced
+        self.complete = complete
         self.taken: list[Result] = []
 
     def find(self, experiment: str, **wanted: object) -> list[Result]:
@@ -97,9 +97,9 @@ class Shelf:
             return all(getattr(owner[n], n, None) == value for n, value in wanted.items())
 
         asked = [result for result in self.results.get(experiment, ()) if matches(result)]
-        allowed = ("paper", "reduced") if self.reduced else ("paper",)
+        allowed = ("paper",) if self.complete else ("paper", "reduced")
         found = [result for result in asked if result.status in allowed]
-        if not found or (not self.reduced and len(found) < len(asked)):
+        if not found or (self.complete and len(found) < len(asked)):
             raise NotRecorded(experiment)
         self.taken += [result for result in found if result not in self.taken]
         return found
@@ -158,14 +158,14 @@ class Finding:
 
 def judge(claim: Claim, results: Mapping[str, Sequence[Result]]) -> Finding:
     """Decide a claim from results at the paper's sizes, by experiment."""
-    for reduced in (False, True) if claim.measure else ():
-        shelf = Shelf(results, reduced=reduced)
+    for complete in (True, False) if claim.measure else ():
+        shelf = Shelf(results, complete=complete)
         try:
             value = claim.measure(shelf)
         except NotRecorded:
             continue
         verdict = claim.rule.verdict(value.mean)
-        if any(result.status == "reduced" for result in shelf.taken):
+        if not complete:
             supported = verdict == REPRODUCED and not claim.whole_budget
             verdict = PARTLY if supported else NOT_RUN
         basis = "; ".join(dict.fromkeys(result.description for result in shelf.taken))
