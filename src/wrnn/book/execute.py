@@ -199,6 +199,7 @@ def _run(source: Path, notebook: NotebookNode, parameters: dict) -> NotebookNode
             progress_bar=False,
             log_output=False,
             record_timing=False,
+            extra_arguments=["--log-level=ERROR"],
         )
     except PapermillExecutionError as error:
         reason = (error.evalue.strip().splitlines() or [""])[0]
