@@ -3,9 +3,9 @@
 A verdict is computed, never written down. Records at the paper's scale give "reproduced",
 "partly" or "not reproduced" by the claim's rule. Records of a reduced budget (the paper's sizes and
 data, fewer steps), or of some configurations only, can support a claim, never settle it: where the
-rule holds they give "partly", and where it doesn't the claim stays "not yet run", since the rest of the budget may still bring it
-about. A claim that training too little would fulfil by itself, such as that a model fails, is not
-supported that way. The quick and smoke profiles give no verdict.
+rule holds they give "partly", and where it doesn't the claim stays "not yet run", since the rest
+may still bring it about. A claim that training too little would fulfil by itself, such as that a
+model fails, is not supported that way. The quick and smoke profiles give no verdict.
 """
 
 from collections.abc import Callable, Mapping, Sequence
