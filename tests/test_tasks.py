@@ -380,6 +380,23 @@ def test_shapes_are_as_announced(task):
     assert all(type(value) is float for value in metrics.values())
 
 
+@pytest.mark.gpu
+@every_offline_task
+@pytest.mark.parametrize("source", ["cpu", "cuda"])
+def test_batches_on_the_gpu(task, source):
+    draws = [torch.Generator(source).manual_seed(0) for _ in range(2)]
+    x, y = task.batch(6, generator=draws[0], device="cuda")
+    again = task.batch(6, generator=draws[1], device="cuda")
+    assert x.is_cuda and y.is_cuda and torch.equal(x, again[0]) and torch.equal(y, again[1])
+    if source == "cpu":  # the same sequences as on the CPU
+        x_cpu, y_cpu = task.batch(6, generator=generator())
+        assert torch.equal(x.cpu(), x_cpu) and torch.equal(y.cpu(), y_cpu)
+    for split in ("validation", "test"):
+        on_gpu = next(task.evaluation_batches(split, 9, device="cuda"))
+        on_cpu = next(task.evaluation_batches(split, 9))
+        assert all(torch.equal(a.cpu(), b) for a, b in zip(on_gpu, on_cpu, strict=True))
+
+
 @pytest.mark.parametrize(
     "task", [*OFFLINE_TASKS, SequentialMNIST(), NoisySequentialCIFAR10(source="folder")], ids=str
 )
