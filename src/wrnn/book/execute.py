@@ -30,6 +30,10 @@ METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python", "pygments_lexer": "ipython3"},
 }
+PROMPTS = {
+    "parameters": "Parameters of this chapter",
+    "injected-parameters": "Parameters of this execution",
+}
 WRITTEN = ("figures/*.png", "generated/*.md")
 
 
@@ -44,7 +48,7 @@ def convert(source: str | Path) -> NotebookNode:
     """Read a py:percent chapter as a notebook that depends on nothing but its text.
 
     Cells are named after the chapter and their place (``03_copy-04``); the kernel is always
-    ``python3``; cells keep their tags and no other metadata. Parameters are hidden in the site.
+    ``python3``; cells keep their tags and no other metadata. Parameters are folded away in the site.
 
     Raises:
         WrnnError: the source does not exist.
@@ -223,10 +227,14 @@ def _run(source: Path, notebook: NotebookNode, parameters: dict) -> NotebookNode
 
 
 def _keep_tags(cell: NotebookNode) -> None:
+    """Keep a cell's tags and nothing else; fold parameters away under a line that names them."""
     tags = list(cell.metadata.get("tags", ()))
-    if {"parameters", "injected-parameters"} & set(tags) and "hide-input" not in tags:
-        tags.append("hide-input")
-    cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
+    metadata = {"tags": tags} if tags else {}
+    for tag in PROMPTS.keys() & set(tags):
+        metadata["mystnb"] = {"code_prompt_show": PROMPTS[tag], "code_prompt_hide": PROMPTS[tag]}
+        if "hide-input" not in tags:
+            tags.append("hide-input")
+    cell.metadata = nbformat.from_dict(metadata)
 
 
 def _clean(source: Path, notebook: NotebookNode) -> None:
