@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
+PACKAGES := -c constraints.txt -e .[dev]
 # Unit tests are many small tensors: one thread is faster than several, and repeatable.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 NBVAL := --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg
@@ -29,7 +30,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@echo "Installing the versions of constraints.txt into $(VENV)" \
 	    "(5.5 GB on disk; a few minutes the first time)"
 	@touch $(VENV)/installing
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check $(PACKAGES) || { \
+	    echo "The installation failed; to see why: $(BIN)/python -m pip install $(PACKAGES)" >&2; \
+	    exit 1; }
 	@rm $(VENV)/installing
 	@touch $@
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 import wrnn
@@ -105,6 +106,20 @@ def test_installed_versions_are_the_pinned_ones(pins):
         and not pin.specifier.contains(importlib.metadata.version(name), prereleases=True)
     }
     assert different == {}, "run make install"
+
+
+def test_pinned_versions_run_on_every_allowed_python(project, pins):
+    """A pin may want a later micro version than a distribution's Python, such as Debian's 3.11.2."""
+    oldest = project["requires-python"].removeprefix(">=") + ".0"
+    refused = {
+        f"{name}: Python {wanted}"
+        for name, pin in pins.items()
+        if not pin.marker or pin.marker.evaluate()
+        for wanted in [importlib.metadata.metadata(name)["Requires-Python"] or ">=3"]
+        for python in (oldest, "3.12.0", "3.13.0")
+        if not SpecifierSet(wanted).contains(python)
+    }
+    assert refused == set()
 
 
 def test_constraints_satisfy_pyproject(project, pins):
