@@ -1,0 +1,301 @@
+"""The pipeline from a chapter's source to the site, on small chapters of its own."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from wrnn import WrnnError, book
+
+ROOT = Path(__file__).parents[1]
+FIGURE = """```{figure} figures/fig-line.png
+:name: fig-line
+:alt: A line.
+
+A caption.
+```
+"""
+CHAPTER = '''# %% [markdown]
+# (sec-small)=
+# # A small chapter
+#
+# ```{include} generated/fig-line.md
+# ```
+
+# %% tags=["parameters"]
+profile: str = "quick"  # smoke, quick or paper
+seeds: int = 1  # how many seeds
+
+# %%
+import os
+import sys
+from pathlib import Path
+
+folder = Path(os.environ.get("WRNN_BOOK", "elsewhere"))
+for name in ("figures", "generated"):
+    (folder / name).mkdir(parents=True, exist_ok=True)
+(folder / "figures" / "fig-line.png").write_bytes(b"a picture")
+(folder / "generated" / "fig-line.md").write_text("""FIGURE""")
+print("loss 0.1234")
+print("profile", profile, flush=True)
+
+# %%
+seeds * 2
+'''.replace("FIGURE", FIGURE)
+
+
+def write_book(folder: Path, chapter: str = CHAPTER) -> Path:
+    """Write a book of one chapter and a front page into a folder."""
+    for name in ("notebooks", "book"):
+        (folder / name).mkdir(parents=True)
+    (folder / "notebooks" / "01_small.py").write_text(chapter)
+    (folder / "book" / "index.md").write_text("# A book\n\nSee {ref}`sec-small`.\n")
+    (folder / "_toc.yml").write_text(
+        "format: jb-book\nroot: book/index\nchapters:\n  - file: book/01_small\n"
+    )
+    (folder / "_config.yml").write_text(
+        'only_build_toc_files: true\nexecute: {execute_notebooks: "off"}\n'
+    )
+    return folder
+
+
+def execute(folder: Path, **parameters) -> Path:
+    source = folder / "notebooks" / "01_small.py"
+    return book.execute(source, destination=folder / "book", parameters=parameters)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory) -> Path:
+    """A book whose one chapter has been executed; read it, do not write to it."""
+    folder = write_book(tmp_path_factory.mktemp("book") / "project")
+    execute(folder, profile="smoke")
+    return folder
+
+
+@pytest.fixture
+def project(executed, tmp_path) -> Path:
+    """A copy of that book, to be spoilt."""
+    for name, content in contents(executed).items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return tmp_path
+
+
+def problems(folder: Path) -> list[str]:
+    return book.check(folder / "book", folder / "notebooks")
+
+
+def test_conversion_depends_on_the_text_alone(tmp_path):
+    source = write_book(tmp_path) / "notebooks" / "01_small.py"
+    notebook = book.convert(source)
+    assert [cell.id for cell in notebook.cells] == [f"01_small-{n:02d}" for n in range(4)]
+    assert notebook.cells[1].metadata.tags == ["parameters", "hide-input"]
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert nbformat.writes(notebook) == nbformat.writes(book.convert(source))
+    nbformat.validate(notebook)
+    with pytest.raises(WrnnError, match="no chapter source"):
+        book.convert(tmp_path / "none.py")
+
+
+def test_executed_notebook_is_clean_and_sound(executed):
+    notebook = nbformat.read(executed / "book" / "01_small.ipynb", 4)
+    assert [cell.id for cell in notebook.cells][2] == "01_small-parameters"
+    assert notebook.cells[2].metadata.tags == ["injected-parameters", "hide-input"]
+    assert notebook.metadata.wrnn.parameters == {"profile": "smoke"}
+    assert set(notebook.metadata) == {"kernelspec", "language_info", "wrnn"}
+    assert {key for cell in notebook.cells for key in cell.metadata} == {"tags", "mystnb"}
+    assert [output.text for output in notebook.cells[3].outputs] == ["loss 0.1234\nprofile smoke\n"]
+    assert (executed / "book" / "figures" / "fig-line.png").read_bytes() == b"a picture"
+    assert problems(executed) == []
+
+
+def test_two_executions_are_byte_identical(executed, tmp_path):
+    again = write_book(tmp_path / "again")
+    execute(again, profile="smoke")
+    assert contents(again / "book") == contents(executed / "book")
+
+
+def test_execute_all_gives_what_execute_gives(executed, tmp_path):
+    folder = write_book(tmp_path / "all")
+    second = CHAPTER.replace("sec-small", "sec-second").replace("fig-line", "fig-second")
+    (folder / "notebooks" / "02_second.py").write_text(second)
+    written = book.execute_all(
+        folder / "notebooks", destination=folder / "book", parameters={"profile": "smoke"}
+    )
+    assert [path.name for path in written] == ["01_small.ipynb", "02_second.ipynb"]
+    assert written[0].read_bytes() == (executed / "book" / "01_small.ipynb").read_bytes()
+    assert problems(folder) == ["02_second: a chapter that is not in _toc.yml"]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"profil": "smoke"}, "unknown parameter 'profil'; its parameters: profile, seeds"),
+        ({"seeds": "3"}, "parameter seeds is '3'; it must be of type int"),
+        ({"seeds": True}, "parameter seeds is True; it must be of type int"),
+    ],
+)
+def test_wrong_parameters_are_errors_before_anything_runs(tmp_path, parameters, message):
+    folder = write_book(tmp_path, CHAPTER + "\nPath('ran').touch()\n")
+    with pytest.raises(WrnnError, match=re.escape(message)) as error:
+        execute(folder, **parameters)
+    assert "\n" not in str(error.value)
+    with pytest.raises(WrnnError, match=re.escape(message)):
+        book.execute_all(folder / "notebooks", destination=folder / "book", parameters=parameters)
+    assert set(contents(folder / "book")) == {"index.md"}
+    assert not (folder / "notebooks" / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("last_line", "error", "message"),
+    [
+        ("1 / 0", book.ChapterError, "code cell 4 failed: ZeroDivisionError"),
+        ("print('careful', file=sys.stderr)", book.ChapterError, "wrote to stderr: careful"),
+        (
+            "from wrnn import WrnnError\nraise WrnnError('no such device')",
+            WrnnError,
+            "01_small.py: no such device",
+        ),
+    ],
+)
+def test_a_failed_execution_changes_nothing(project, last_line, error, message):
+    before = contents(project / "book")
+    changed = CHAPTER.replace("a picture", "another picture") + f"\n# %%\n{last_line}\n"
+    (project / "notebooks" / "01_small.py").write_text(changed.replace("seeds * 2\n", ""))
+    with pytest.raises(error, match=re.escape(message)) as raised:
+        execute(project, profile="smoke")
+    assert "\n" not in str(raised.value)
+    assert contents(project / "book") == before
+
+
+def test_files_that_a_chapter_no_longer_writes_are_removed(project):
+    renamed = CHAPTER.replace("fig-line", "fig-curve")
+    (project / "notebooks" / "01_small.py").write_text(renamed)
+    execute(project, profile="smoke")
+    assert set(contents(project / "book")) == {
+        "index.md",
+        "01_small.ipynb",
+        "figures/fig-curve.png",
+        "generated/fig-curve.md",
+    }
+    assert problems(project) == []
+
+
+def spoil(change):
+    """Return a function that changes the notebook of a book as ``change`` does."""
+
+    def spoiled(folder: Path) -> None:
+        page = folder / "book" / "01_small.ipynb"
+        notebook = nbformat.read(page, 4)
+        change(notebook)
+        nbformat.write(notebook, page)
+
+    return spoiled
+
+
+def edit(name: str, old: str, new: str):
+    """Return a function that replaces text in a file of a book."""
+
+    def edited(folder: Path) -> None:
+        text = (folder / name).read_text()
+        assert old in text
+        (folder / name).write_text(text.replace(old, new))
+
+    return edited
+
+
+def output(**fields):
+    """Return a function that adds an output to the last cell of a book's notebook."""
+    return spoil(lambda nb: nb.cells[-1].outputs.append(nbformat.v4.new_output(**fields)))
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (edit("notebooks/01_small.py", "seeds * 2", "seeds * 3"), "source changed after"),
+        (spoil(lambda nb: nb.cells[-1].update(source="seeds * 3")), "differs from its source"),
+        (spoil(lambda nb: nb.cells.pop()), "3 cells where its source has 4"),
+        (spoil(lambda nb: nb.cells[-1].update(execution_count=None)), "was not executed"),
+        (spoil(lambda nb: nb.cells[-1].update(execution_count=9)), "out of order"),
+        (output(output_type="error", ename="KeyError"), "ended in an error: KeyError"),
+        (output(output_type="stream", name="stderr", text="careful"), "wrote to stderr"),
+        (output(output_type="display_data", data={"image/png": "aaaa"}), "shows an image"),
+        (spoil(lambda nb: nb.cells[2].update(source='profile = "paper"')), "provenance"),
+        (spoil(lambda nb: nb.metadata.wrnn.update(parameters={})), "provenance"),
+        (edit("book/generated/fig-line.md", ":alt: A line.\n", ""), "no alternative text"),
+        (edit("book/generated/fig-line.md", "A caption", "My caption"), "not the file that"),
+        (edit("book/index.md", "See", "![](figures/fig-line.png) See"), "no alternative text"),
+        (edit("book/index.md", "See", "![a](figures/none.png) See"), "none.png is missing"),
+        (edit("book/index.md", "See", '<img src="figures/fig-line.png"> See'), "no alternative"),
+        (lambda folder: (folder / "book/figures/fig-line.png").unlink(), "fig-line.png is missing"),
+        (lambda folder: (folder / "book/generated/fig-line.md").unlink(), "included, but missing"),
+        (lambda folder: (folder / "book/01_small.ipynb").unlink(), "01_small.py: not executed"),
+        (lambda folder: (folder / "notebooks/01_small.py").unlink(), "no source 01_small.py"),
+        (edit("_toc.yml", "01_small", "02_none"), "no such page"),
+    ],
+)
+def test_check_finds(project, change, problem):
+    assert problems(project) == []
+    change(project)
+    found = problems(project)
+    assert any(problem in line for line in found), found
+
+
+def nbval(notebook: Path) -> subprocess.CompletedProcess:
+    options = ["--nbval", "--nbval-current-env", "--nbval-sanitize-with"]
+    config = ROOT / "tests" / "nbval_sanitize.cfg"
+    command = [sys.executable, "-m", "pytest", "-q", *options, config, "--rootdir", notebook.parent]
+    return subprocess.run(
+        [*command, notebook], capture_output=True, text=True, cwd=notebook.parent, check=False
+    )
+
+
+def test_one_changed_digit_makes_nbval_fail(project):
+    page = project / "book" / "01_small.ipynb"
+    unchanged = nbval(page)
+    assert unchanged.returncode == 0, unchanged.stdout
+    spoil(lambda nb: nb.cells[3].outputs[0].update(text="loss 0.1235\nprofile smoke\n"))(project)
+    changed = nbval(page)
+    assert changed.returncode == 1, changed.stdout
+    assert "loss 0.1235" in changed.stdout
+
+
+def test_build_makes_the_site_or_leaves_the_old_one(project, capfd):
+    html = project / "_build" / "html"
+    index = book.build(project, html)
+    assert index == html / "index.html"
+    assert capfd.readouterr() == ("", "")
+    page = (html / "book" / "01_small.html").read_text()
+    assert "loss 0.1234" in page and 'alt="A line."' in page
+    before = contents(html)
+    edit("book/index.md", "sec-small", "sec-unknown")(project)
+    with pytest.raises(book.ChapterError, match="did not build"):
+        book.build(project, html)
+    assert "sec-unknown" in capfd.readouterr().err
+    assert contents(html) == before
+    assert [path.name for path in html.parent.iterdir()] == ["html"]
+
+
+def test_staging_leaves_out_what_was_executed(project):
+    staged = book.stage(project, project / "_build" / "staged", executed=False)
+    assert set(contents(staged)) == {"index.md"}
+    assert book.stage(project, project / "_build" / "staged") == staged
+    assert contents(staged) == contents(project / "book")
+    with pytest.raises(WrnnError, match=r"_config\.yml is missing"):
+        book.stage(project / "notebooks", project / "_build" / "other")
+
+
+def test_every_source_of_a_published_number_is_in_the_bibliography():
+    from wrnn import paper
+
+    entries = set(re.findall(r"^@\w+\{(\w+),", (ROOT / "book/references.bib").read_text(), re.M))
+    assert {number.source for number in paper.select("")} <= entries
