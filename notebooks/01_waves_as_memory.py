@@ -94,9 +94,9 @@ page.figure(
 # ```
 #
 # so a spike of age $k$ at input $i$ leaves the pattern $\mathbf{A}^k \mathbf{v}_i$ in the final
-# state. A linear decoder can tell two spikes apart only if their patterns differ. For the wave, the
-# patterns of one input are $n$ different sites, one for each age below $n$. For the bump they are
-# all the same.
+# state. A linear decoder can tell two spikes apart only if their patterns differ. For the wave,
+# the patterns of one input are $n$ different sites, one for each age below $n$. For the bump they
+# are all the same.
 
 # %% [markdown]
 # ## A decoder, and how often it is wrong
@@ -105,12 +105,13 @@ page.figure(
 # input spikes once at a random step, or (in a quarter of the cases) not at all. From the final
 # state alone, the decoder has to say of every input whether it spiked, and at which step.
 #
-# The decoder is linear: ridge regression from the $3n$ activities and a constant to "spiked or not"
-# and to the onset, coded one-hot. An input counts as silent where the first score is below one
-# half; otherwise its onset is the step with the highest score. It is fitted on 3,000 sequences and
-# tested on 2,000 others. Noise of standard deviation 0.01 is added to every activity before it is
-# read, where a spike has height 1. *Chance* is the same procedure with the states of the training
-# set dealt out at random, so that there is nothing to learn but how often each answer occurs.
+# The decoder is linear: ridge regression from the $3n$ activities and a constant to "spiked or
+# not" and to the onset, coded one-hot. An input counts as silent where the first score is below
+# one half; otherwise its onset is the step with the highest score. It is fitted on 3,000 sequences
+# and tested on 2,000 others. Noise of standard deviation 0.01 is added to every activity before it
+# is read, where a spike has height 1. *Chance* is the same procedure with the states of the
+# training set dealt out at random, so that there is nothing to learn but how often each answer
+# occurs.
 
 
 # %%
@@ -143,21 +144,22 @@ page.table(
 # ```
 
 # %% tags=["hide-input"]
+lost = {name: tables.number(100 * e.onset) for name, e in measured.items()}
 page.say(
-    f"From the wave field every spike is decoded: {tables.number(100 * measured['wave field'].onset)} % "
-    "of onsets are wrong. From the bump field the decoder always knows which inputs spiked, since "
-    f"each has a site of its own, but {tables.number(100 * measured['static bump field'].onset)} % of "
-    f"the onsets are wrong, where guessing among {n} steps gives "
-    f"{tables.number(100 * (1 - 1 / n))} %. The claim of Figure 1 holds, for sequences up to one lap."
+    f"From the wave field every spike is decoded: {lost['wave field']} % of onsets are wrong. From "
+    "the bump field the decoder always knows which inputs spiked, since each has a site of its "
+    f"own, but {lost['static bump field']} % of the onsets are wrong, where guessing among {n} "
+    f"steps gives {tables.number(100 * (1 - 1 / n))} %. The claim of Figure 1 holds, for sequences "
+    "of up to one lap."
 )
 
 # %% [markdown]
 # ## One lap, and no longer
 #
 # A ring has no end. After $n$ steps a crest is back where it started, and a spike of age $k + n$
-# looks like one of age $k$. {numref}`fig-decoding-laps` repeats the measurement for sequences of up
-# to three laps. If the lap cannot be told, the best possible decoder is right about a share $n/T$
-# of the spikes; so the onset error should be
+# looks like one of age $k$. {numref}`fig-decoding-laps` repeats the measurement for sequences of
+# up to three laps. If the lap cannot be told, the best possible decoder is right about a share
+# $n/T$ of the spikes; so the onset error should be
 #
 # ```{math}
 # :label: eq-lap-error
@@ -192,19 +194,19 @@ page.figure(
         ylabel="onset wrong (% of spikes)",
     ),
     alt="Onset error against sequence length in laps. The wave with one ring per input is at zero "
-    "up to one lap and then rises along the dotted law to 67 percent at three laps. One ring for "
-    "all inputs leaves zero after a third of a lap. The static bump is above 80 percent throughout.",
-    caption="Onset error of the linear decoder on held-out sequences, for sequences of a quarter to "
-    f"three laps of a ring of {n} sites; dotted: {{eq}}`eq-lap-error`. No counterpart in the paper.",
+    "up to one lap and then rises along the dotted law to about two thirds at three laps. One ring "
+    "for all inputs leaves zero after a third of a lap. The static bump is high throughout.",
+    caption="Onset error of the linear decoder on held-out sequences of a quarter to three laps of "
+    f"a ring of {n} sites; dotted: {{eq}}`eq-lap-error`. No counterpart in the paper.",
 )
 
 # %% [markdown]
 # ```{include} generated/fig-decoding-laps.md
 # ```
 #
-# The measured errors lie on the law. Beyond a lap it is only the number of whole laps that is lost:
-# the onset modulo $n$ is still decoded without error. So the memory degrades in an orderly way, and
-# a network that knows from elsewhere how long a sequence is can still use it.
+# The measured errors lie on the law. Beyond a lap it is only the number of whole laps that is
+# lost: the onset modulo $n$ is still decoded without error. So the memory degrades in an orderly
+# way, and a network that knows from elsewhere how long a sequence is can still use it.
 #
 # ## What the memory costs
 #
@@ -238,8 +240,8 @@ page.table(
             ("static bump", bump),
         )
     ],
-    "Independent numbers of the input history that the final state holds, after sequences of half a "
-    f"lap, one lap and two laps (rings of {n} sites, three inputs).",
+    "Independent numbers of the input history that the final state holds, after sequences of half "
+    f"a lap, one lap and two laps (rings of {n} sites, three inputs).",
 )
 
 # %% [markdown]
@@ -255,8 +257,9 @@ page.table(
 # ## Laps in the paper's own experiments
 #
 # The rings of the paper's networks have 100 or 256 sites per channel, and its sequences run for up
-# to 1,000 steps. {numref}`tab-laps` gives the number of laps that a wave of one site per step makes
-# in the time that has to be bridged (the lag in the copy task, the whole sequence otherwise).
+# to 1,000 steps. {numref}`tab-laps` gives the number of laps that a wave of one site per step
+# makes in the time that has to be bridged (the lag in the copy task, the whole sequence
+# otherwise).
 
 # %%
 runs = [
@@ -281,19 +284,19 @@ page.table(
 # ```{include} generated/tab-laps.md
 # ```
 #
-# Most tasks ask for more than one lap. Whatever the trained networks do there, it is not to keep an
-# intact copy of the input on a ring that shifts by one site per step: a state that has gone round
-# three times is a sum of three moments of the past. Training has to slow some waves down, use the
-# channels to tell laps apart, or live with the superposition. The paper's report that the network
-# still copies at a lag of almost five laps ({ref}`sec-copy`) is therefore more than Figure 1
-# promises.
+# Most tasks ask for more than one lap. Whatever the trained networks do there, it is not to keep
+# an intact copy of the input on a ring that shifts by one site per step: a state that has gone
+# round three times is a sum of three moments of the past. Training has to slow some waves down,
+# use the channels to tell laps apart, or live with the superposition. The paper's report that the
+# network still copies at a lag of almost five laps ({ref}`sec-copy`) is therefore more than Figure
+# 1 promises.
 #
 # ## What differs from the paper, and why
 #
 # - The paper's Figure 1 is an illustration, and gives neither sizes nor a decoder. The sizes here
 #   are ours, and so are the decoder, the errors and the chance level.
-# - The simulated fields are idealised: linear, a speed of exactly one site per step, and no noise in
-#   the dynamics. A trained Wave-RNN has a bias and a rectifier, which wear a wave down
+# - The simulated fields are idealised: linear, a speed of exactly one site per step, and no noise
+#   in the dynamics. A Wave-RNN has a bias and a rectifier, which can wear a wave down
 #   ({ref}`sec-wave-rnn`).
 # - The static bump still knows *which* inputs spiked, because each has a site of its own. What it
 #   loses is time. A field that lost both would be a weaker opponent than the paper's.

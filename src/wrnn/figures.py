@@ -104,6 +104,16 @@ def _panels(rows: int, height: float, columns: int = 1, **options) -> tuple[Figu
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
+@_styled
+def not_recorded(experiment: str) -> Figure:
+    """Stand in for a figure of an experiment that has no record: it says so, and nothing else."""
+    figure, axes = _panels(1, 1.4)
+    axes[0, 0].set_axis_off()
+    text = f"not yet recorded\n\nwrnn run {experiment}"
+    axes[0, 0].text(0.5, 0.5, text, ha="center", va="center", color="#555555")
+    return figure
+
+
 def save(figure: Figure, path: str | Path) -> Path:
     """Write a figure as a PNG on white; the same figure gives the same bytes on every call."""
     content = io.BytesIO()
@@ -310,13 +320,19 @@ def lines(
 
 @_styled
 def hidden_states(panels: Sequence[tuple[str, np.ndarray, str]]) -> Figure:
-    """Draw hidden states over time; panels are (title, hidden (T, sites), name of the y axis)."""
+    """Draw hidden states over time; panels are (title, hidden (T, sites), name of the y axis).
+
+    Colours saturate at the 99th percentile, so that a few large values do not hide the rest.
+    """
     figure, axes = _panels(len(panels), 2.6)
     for axis, (title, hidden, ylabel) in zip(axes[:, 0], panels, strict=True):
         image = np.asarray(hidden, dtype=float).T
-        shown = axis.imshow(image, origin="lower", aspect="auto")
+        high = np.percentile(image, 99)
+        vmax = high if image.min() < high < image.max() else None
+        shown = axis.imshow(image, origin="lower", aspect="auto", vmax=vmax)
         axis.set(title=title, xlabel="time step", ylabel=ylabel)
-        figure.colorbar(shown, ax=axis, label="activity")
+        extend = "neither" if vmax is None else "max"
+        figure.colorbar(shown, ax=axis, label="activity", extend=extend)
     return figure
 
 
