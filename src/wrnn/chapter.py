@@ -12,13 +12,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wrnn import paper, tables
+from wrnn import claims, paper, tables
 from wrnn.errors import WrnnError
 from wrnn.experiments import Experiment, find_experiments
 from wrnn.records import Store, committed_store, local_store, project_root, write_atomically
 from wrnn.results import MOST_SEEDS, Result, gather
 from wrnn.runs import PROFILES
 from wrnn.training import resolve_device, train
+from wrnn.verdicts import MARKS, Finding, judge
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -66,6 +67,7 @@ class Chapter:
         self.committed = committed or committed_store()
         self.local = local or local_store()
         self._notes: dict[str, str] = {}
+        self._trained: set[str] = set()
         self._gathered: dict[tuple[str, str, Path], list[Result]] = {}
 
     # ------------------------------------------------------------------------------ results
@@ -125,6 +127,33 @@ class Chapter:
             f"Command: `{command(experiment)}`."
         )
 
+    def findings(self, section: str | None = None) -> list[Finding]:
+        """Return every claim, or those of one section, with the verdict that the records give.
+
+        Trains nothing: a claim may need experiments of other chapters.
+        """
+        results = {
+            experiment.name: self._gather(experiment, "paper", self.committed)
+            for experiment in find_experiments(claims.experiments_needed())
+        }
+        wanted = [claim for claim in claims.CLAIMS if section in (None, claim.section)]
+        return [judge(claim, results) for claim in wanted]
+
+    def verdict_rows(self, findings: Sequence[Finding]) -> list[dict[str, str]]:
+        """Return the rows of a table of claims; call it right before :meth:`table`."""
+        return [
+            {
+                "claim": finding.claim.statement,
+                "paper": f"{finding.claim.paper} {finding.claim.unit}",
+                "recorded": finding.shown
+                + (self.note(finding.basis) if finding.value is not None else ""),
+                "tolerance": str(finding.claim.rule),
+                "verdict": f"{MARKS[finding.verdict]} {finding.verdict}",
+                "chapter": f"{{ref}}`sec-{finding.claim.section}`",
+            }
+            for finding in findings
+        ]
+
     def _gather(self, experiment: Experiment, profile: str, store: Store) -> list[Result]:
         key = (experiment.name, profile, store.folder)
         if key not in self._gathered:
@@ -133,9 +162,10 @@ class Chapter:
 
     def _train(self, experiment: Experiment, store: Store) -> None:
         """Train what is missing; silently, since a chapter's output must not hold progress."""
-        key = (experiment.name, self.profile, store.folder)
-        if not self.train or key in self._gathered:
+        if not self.train or experiment.name in self._trained:
             return
+        self._trained.add(experiment.name)
+        self._gathered.clear()
         for run in experiment.runs(self.profile, self.seeds):
             if store.get(run) is None:
                 with store.claim(run) as claimed:
@@ -165,8 +195,7 @@ class Chapter:
 
     def note(self, text: str) -> str:
         """Return the mark of a note that the next :meth:`table` prints under itself."""
-        letter = self._notes.setdefault(text, chr(ord("a") + len(self._notes)))
-        return f" [{letter}]"
+        return f" [{self._notes.setdefault(text, _letters(len(self._notes)))}]"
 
     def table(self, name: str, rows: Sequence[tables.Row], caption: str) -> None:
         """Write ``generated/NAME.md``, a numbered table, and print it as plain text."""
@@ -202,6 +231,17 @@ class Chapter:
             f"```{{figure}} figures/{name}.png\n{options}\n\n{text}\n```\n",
         )
 
+    def nothing(self, name: str, what: str, experiment: str, profile: str = "") -> None:
+        """Write a numbered notice in the place of a figure or table that has no record.
+
+        It names the command that records the experiment, in this chapter's profile by default.
+        """
+        row = {
+            "not yet recorded": what,
+            "command": f"`{command(experiment, profile or self.profile)}`",
+        }
+        self.table(name, [row], f"{what}: not yet recorded")
+
     def say(self, text: str) -> None:
         """Show a Markdown sentence as the cell's output; its numbers come from records."""
         from IPython.display import Markdown, display
@@ -212,9 +252,16 @@ class Chapter:
         write_atomically(output_folder() / name, content.encode())
 
 
-def command(experiment: str) -> str:
-    """Return the shell command that records an experiment at paper scale."""
-    return f"wrnn run {experiment} --profile paper --device cuda"
+def _letters(index: int) -> str:
+    """Return a, b, ... z, aa, ab, ... for 0, 1, ..."""
+    first, last = divmod(index, 26)
+    return ("" if first == 0 else _letters(first - 1)) + chr(ord("a") + last)
+
+
+def command(experiment: str, profile: str = "paper") -> str:
+    """Return the shell command that records an experiment in a profile."""
+    device = " --device cuda" if profile == "paper" else ""
+    return f"wrnn run {experiment} --profile {profile}{device}"
 
 
 def origin(results: Sequence[Result]) -> str:
@@ -229,8 +276,9 @@ def origin(results: Sequence[Result]) -> str:
     return f"Source: {descriptions}; record{'s' * (len(ids) > 1)} {listed}."
 
 
-def cited(number: paper.Published, digits: int = 3) -> str:
-    """Return a published number as a table cell, with its relation ("nearly 40") and its source."""
+def printed(number: paper.Published) -> str:
+    """Return a published number as it is printed; accuracies keep their one decimal."""
+    if number.unit == "% test accuracy" and number.value is not None:
+        return f"{number.value:.1f}"
     relation = f"{number.relation} " if number.relation else ""
-    source = "" if number.source == "keller2024waves" else f" {{cite}}`{number.source}`"
-    return f"{relation}{tables.number(number.value, digits)}{source}"
+    return relation + tables.number(number.value, 4)

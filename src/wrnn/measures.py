@@ -23,7 +23,7 @@ def _by_seed(result: Result, metric: str) -> dict[int, float]:
     return {seed: value for seed, value in values.items() if value is not None}
 
 
-def _orders(better: Result, worse: Sequence[Result], metric: str = "cross_entropy") -> Estimate:
+def orders(better: Result, worse: Sequence[Result], metric: str = "cross_entropy") -> Estimate:
     """Powers of ten between a result and the best of others, paired by seed.
 
     Losses below the float32 floor of the task count as that floor.
@@ -44,7 +44,7 @@ def _orders(better: Result, worse: Sequence[Result], metric: str = "cross_entrop
 def copy_gap(length: int) -> Callable[[Shelf], Estimate]:
     """How many powers of ten the wRNN's loss lies below that of the best iRNN (Figure 3)."""
     lag = length + 10
-    return lambda shelf: _orders(
+    return lambda shelf: orders(
         shelf.one("fig3", kind="wrnn", lag=lag), shelf.find("fig3", kind="irnn", lag=lag)
     )
 
@@ -172,12 +172,12 @@ NO_INPUT = {"kind": "wrnn", "input": "default", "recurrent": "shift"}
 def shift_against_input(shelf: Shelf) -> Estimate:
     """Powers of ten by which the loss at T = 30 is higher without u-shift than without V-init."""
     without_shift = shelf.one("table4", lag=40, **NO_SHIFT)
-    return _orders(shelf.one("table4", lag=40, **NO_INPUT), [without_shift])
+    return orders(shelf.one("table4", lag=40, **NO_INPUT), [without_shift])
 
 
 def shift_in_irnn(shelf: Shelf) -> Estimate:
     """Powers of ten that the shift matrix as a start takes off the iRNN's loss at T = 30."""
     plain = shelf.one("table4", lag=40, kind="irnn", recurrent="identity")
-    return _orders(
+    return orders(
         shelf.one("table4", lag=40, kind="irnn", recurrent="shift", input="normal"), [plain]
     )

@@ -108,8 +108,8 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 def plain_text(text: str) -> str:
-    """Markdown of one cell or sentence without its marks: links and citations by their text."""
-    text = re.sub(r"\{cite(?::\w+)?\}`([^`]*)`", r"[\1]", text)
+    """Return Markdown without its marks: links, references and citations by their text."""
+    text = re.sub(r"\{[\w:]+\}`([^`]*)`", r"[\1]", text)
     text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
     return re.sub(r"[`*$]", "", text)
 
