@@ -1,0 +1,193 @@
+"""A chapter's results, with and without records, and the files that it writes."""
+
+import re
+
+import matplotlib.pyplot as plt
+import pytest
+
+from wrnn import chapter, paper
+from wrnn.errors import WrnnError
+from wrnn.experiments import find_experiments
+from wrnn.records import Record, Store
+
+
+def put(store, run, **metrics):
+    store.put(
+        Record(
+            run=run,
+            metrics=metrics,
+            curves={"loss": [[1, 2.0], [2, 1.0]]},
+            parameters={"with_biases": 2, "without_biases": 1},
+            seconds=60.0,
+            device="test device",
+            threads=1,
+            versions={"torch": "0"},
+            commit="unknown",
+            data={"data": "copy, generated"},
+            diverged=False,
+        )
+    )
+
+
+def runs(name, profile):
+    return find_experiments([name])[0].runs(profile)
+
+
+@pytest.fixture
+def make_page(tmp_path, monkeypatch):
+    """Make a chapter on empty stores that writes below tmp_path."""
+    monkeypatch.setenv("WRNN_BOOK", str(tmp_path / "book"))
+    stores = {"committed": Store(tmp_path / "records"), "local": Store(tmp_path / "local")}
+
+    def make(profile="paper", train=False, **options):
+        return chapter.Chapter(profile, "cpu", train=train, **stores, **options)
+
+    make.folder = tmp_path / "book"
+    return make
+
+
+@pytest.mark.parametrize("profile", ["smoke", "quick", "paper"])
+def test_without_records_everything_is_named_as_missing(make_page, profile):
+    page = make_page(profile)
+    recorded = page.recorded("fig3")
+    assert len(recorded) == 9 and {result.status for result in recorded} == {"missing"}
+    assert page.shown("fig3") == []
+    assert all(result.status == "missing" for result in page.results("fig3"))
+    assert page.value(recorded[0], "cross_entropy") == "not yet recorded"
+    missing = page.missing("fig3")
+    assert "copy task (lag 90" in missing and "iRNN (n=625)" in missing
+    assert "`wrnn run fig3 --profile paper --device cuda`" in missing
+
+
+def test_a_missing_figure_leaves_a_numbered_notice(make_page, capsys):
+    page = make_page("quick")
+    page.nothing("fig-x", "Loss curves", "fig3")
+    text = (make_page.folder / "generated" / "fig-x.md").read_text()
+    assert ":name: fig-x" in text and "not yet recorded" in text
+    assert "`wrnn run fig3 --profile quick`" in text
+    assert "wrnn run fig3 --profile quick" in capsys.readouterr().out
+
+
+def test_quick_reference_stands_in_under_its_own_label(make_page):
+    page = make_page("paper")
+    quick = runs("fig3", "quick")
+    put(page.committed, quick[0], cross_entropy=0.5)
+    (result,) = page.results("fig3")
+    assert result.status == "quick" and "quick" in page.value(result, "cross_entropy")
+    assert all(result.status == "missing" for result in page.recorded("fig3"))
+
+
+def test_no_stand_in_where_all_is_recorded(make_page):
+    page = make_page("paper")
+    for run in runs("fig3", "paper"):
+        put(page.committed, run, cross_entropy=1e-9)
+    put(page.committed, runs("fig3", "quick")[0], cross_entropy=0.5)
+    assert {result.status for result in page.results("fig3")} == {"paper"}
+    assert page.missing("fig3") == "Every run of `fig3` is recorded at paper scale."
+
+
+def test_committed_and_local_records_do_not_mix(make_page):
+    page = make_page("quick")
+    put(page.committed, runs("fig3", "quick")[0], cross_entropy=0.5)
+    assert all(result.status == "missing" for result in page.this_run("fig3"))
+    put(page.local, runs("fig4", "quick")[1], cross_entropy=0.5)
+    assert [r.status for r in make_page("quick").this_run("fig4")] == ["missing", "quick"]
+
+
+def test_train_records_what_is_missing_and_only_that(make_page):
+    page = make_page("smoke", train=True)
+    first = page.results("fig3")
+    assert [result.status for result in first] == ["smoke", "smoke"]
+    files = {path: path.stat().st_mtime_ns for path in page.local.folder.glob("*.json")}
+    assert len(files) == 2 and not list(page.committed.folder.glob("*"))
+    again = make_page("smoke", train=True)
+    assert again.results("fig3")[0].records == first[0].records
+    assert {path: path.stat().st_mtime_ns for path in files} == files
+
+
+def test_cells_say_spread_scale_and_origin(make_page, capsys):
+    page = make_page("paper")
+    run = runs("table1", "paper")[0]
+    put(page.committed, run, mse=4e-6, solved_step=None)
+    (result,) = (r for r in page.recorded("table1") if r.records)
+    assert page.value(result, "mse") == "4 × 10⁻⁶ (n = 1) [a]"
+    assert page.value(result, "solved_step") == "never (n = 1) [a]"
+    page.table("tab-x", [{"value": page.value(result, "mse")}], "A table.")
+    text = (make_page.folder / "generated" / "tab-x.md").read_text()
+    assert text.startswith("```{table} A table.\n:name: tab-x\n\n| value |\n")
+    assert "[a] paper scale, test device, 1 seed." in text
+    assert "[a] paper scale, test device, 1 seed." in capsys.readouterr().out
+    page.table("tab-y", [{"value": "1"}], "Another.")
+    assert "[a]" not in (make_page.folder / "generated" / "tab-y.md").read_text()
+
+
+def test_seeds_that_never_solve_are_counted(make_page):
+    from dataclasses import replace
+
+    page = make_page("paper")
+    run = runs("table1", "paper")[0]
+    put(page.committed, run, mse=0.01, solved_step=2000)
+    put(page.committed, replace(run, seed=1, trace=False), mse=0.2, solved_step=None)
+    (result,) = (r for r in page.recorded("table1") if r.records)
+    assert page.value(result, "solved_step") == "2,000 (1 of 2 seeds) [a]"
+
+
+def test_figure_writes_the_same_bytes_twice(make_page):
+    page = make_page("paper")
+    put(page.committed, runs("fig3", "quick")[0], cross_entropy=0.5)
+    contents = []
+    for _ in range(2):
+        figure, axis = plt.subplots()
+        axis.plot([0, 1])
+        page.figure(
+            "fig-x", figure, alt="A line.", caption="It rises.", results=page.results("fig3")
+        )
+        plt.close(figure)
+        contents.append((make_page.folder / "figures" / "fig-x.png").read_bytes())
+    assert contents[0] == contents[1] and contents[0].startswith(b"\x89PNG")
+    text = (make_page.folder / "generated" / "fig-x.md").read_text()
+    assert text.startswith(
+        "```{figure} figures/fig-x.png\n:name: fig-x\n:alt: A line.\n\nIt rises. "
+    )
+    assert re.search(r"Source: quick profile, test device, 1 seed; record `[0-9a-f]{8}`\.", text)
+
+
+def test_figure_needs_a_description(make_page):
+    with pytest.raises(WrnnError, match="alt must be one line"):
+        make_page().figure("fig-x", None, alt=" ", caption="c")
+
+
+def test_findings_cover_every_claim_and_train_nothing(make_page):
+    page = make_page("smoke", train=True)
+    findings = page.findings()
+    assert len(findings) > 20 and not list(page.local.folder.glob("*"))
+    rows = page.verdict_rows(page.findings("adding"))
+    assert {row["verdict"] for row in rows} == {"· not yet run"}
+    assert all(row["chapter"] == "{ref}`sec-adding`" for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"profile": "huge"}, "unknown profile 'huge': use smoke, quick, paper"),
+        ({"device": "tpu"}, "unknown device 'tpu': use auto, cpu or cuda"),
+        ({"seeds": 0}, "seeds is 0: expected 1 to 5"),
+    ],
+)
+def test_bad_parameters(arguments, message):
+    with pytest.raises(WrnnError, match=re.escape(message)):
+        chapter.Chapter(**({"device": "cpu"} | arguments))
+
+
+def test_unknown_experiment(make_page):
+    with pytest.raises(WrnnError, match="unknown experiment 'fig99'"):
+        make_page().results("fig99")
+
+
+def test_printed_numbers():
+    def text(number_id):
+        return chapter.printed(paper.published(number_id))
+
+    assert text("table2/indrnn-6l/smnist") == "99.0"
+    assert text("claim/fig3/irnn-625/parameter-ratio") == "nearly 40"
+    assert text("table1/irnn/T=700/solved_iter") == "—"
