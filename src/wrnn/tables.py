@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from wrnn.errors import WrnnError
 
 NOTHING = "—"
+LARGE = 6  # powers of ten from which a number is written with its exponent
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 Row = Mapping[str, object]
@@ -44,7 +45,7 @@ def number(value: float | int | None, digits: int = 3) -> str:
         return "0"
     exponent = _exponent(value, digits)
     sign = "−" if value < 0 else ""
-    if -3 <= exponent < 4:
+    if -3 <= exponent < LARGE:
         text = f"{round(abs(value), digits - 1 - exponent):.{max(digits - 1 - exponent, 0)}f}"
         text = text.rstrip("0").rstrip(".") if "." in text else f"{int(text):,}"
         return sign + text
@@ -66,13 +67,13 @@ def estimate(mean: float | None, half_width: float | None = None, digits: int = 
         return f"{number(float(mean), digits)} ± 0"
     largest = max(abs(mean), half_width)
     exponent = _exponent(largest, 4)
-    shift = exponent if not -3 <= exponent < 4 else 0
+    shift = exponent if not -3 <= exponent < LARGE else 0
     places = min(
         1 - _exponent(half_width, 2) + shift,  # two significant digits of the half width
         3 - exponent + shift,  # four of the larger of the two
     )
     scaled = [round(v / 10.0**shift, places) for v in (mean, half_width)]
-    text = " ± ".join(f"{v:.{max(places, 0)}f}" for v in scaled).replace("-", "−")
+    text = " ± ".join(f"{v:,.{max(places, 0)}f}" for v in scaled).replace("-", "−")
     return _power(f"({text})", shift) if shift else text
 
 
