@@ -86,6 +86,7 @@ def _check_cells(notebook: NotebookNode, expected: NotebookNode) -> Iterator[str
     for cell, wanted in zip(cells, expected.cells, strict=False):
         if content(cell) != content(wanted):
             yield f"cell {wanted.id} differs from its source"
+            return
 
 
 def _check_outputs(notebook: NotebookNode) -> Iterator[str]:

@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -48,7 +48,7 @@ def convert(source: str | Path) -> NotebookNode:
     """Read a py:percent chapter as a notebook that depends on nothing but its text.
 
     Cells are named after the chapter and their place (``03_copy-04``); the kernel is always
-    ``python3``; cells keep their tags and no other metadata. Parameters are folded away in the site.
+    ``python3``; cells keep their tags and no other metadata. The site folds parameters away.
 
     Raises:
         WrnnError: the source does not exist.
@@ -101,7 +101,7 @@ def execute(
     """
     source, destination = Path(source), Path(destination)
     parameters = dict(parameters or {})
-    notebook = convert(source)
+    notebook, digest = convert(source), sha256(source)
     _check_parameters(source, notebook, parameters)
     with tempfile.TemporaryDirectory(prefix="wrnn-chapter-") as folder:
         scratch = Path(folder)
@@ -110,7 +110,7 @@ def execute(
         _clean(source, notebook)
         files = sorted(path for pattern in WRITTEN for path in scratch.glob(pattern))
         notebook.metadata.wrnn = {
-            "source_sha256": sha256(source),
+            "source_sha256": digest,
             "parameters": parameters,
             "files": {path.relative_to(scratch).as_posix(): sha256(path) for path in files},
         }
@@ -125,7 +125,7 @@ def execute_all(
     parameters: Mapping | None = None,
     jobs: int = 2,
 ) -> list[Path]:
-    """Execute every chapter of ``notebooks_dir``, ``jobs`` at a time, with a progress bar.
+    """Execute every chapter of ``notebooks_dir`` by name, ``jobs`` at a time, with a progress bar.
 
     Kernels use one OpenMP thread unless ``OMP_NUM_THREADS`` says otherwise, so that what a chapter
     computes does not depend on how many run beside it.
@@ -143,22 +143,27 @@ def execute_all(
         _check_parameters(source, convert(source), dict(parameters or {}))
     threads = os.environ.get("OMP_NUM_THREADS", "1")
     context = multiprocessing.get_context("spawn")
+    running: dict[Future, str] = {}
+    written = []
     with (
         _environment(OMP_NUM_THREADS=threads),
-        ProcessPoolExecutor(min(jobs, len(sources)), context) as pool,
+        ProcessPoolExecutor(jobs, context) as pool,
         tqdm(total=len(sources), desc="chapters", unit="chapter") as progress,
     ):
-        futures = {
-            pool.submit(execute, source, destination=destination, parameters=parameters): source
-            for source in sources
-        }
-        for future in as_completed(futures):
-            if future.exception():
-                pool.shutdown(wait=False, cancel_futures=True)
-            progress.set_postfix_str(futures[future].stem, refresh=False)
-            progress.update()
-            future.result()
-    return sorted(future.result() for future in futures)
+        # Not all at once: after a failure, nothing more must begin.
+        while sources or running:
+            while sources and len(running) < jobs:
+                source = sources.pop(0)
+                future = pool.submit(
+                    execute, source, destination=destination, parameters=parameters
+                )
+                running[future] = source.stem
+            progress.set_postfix_str(", ".join(running.values()))
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                del running[future]
+                written.append(future.result())
+                progress.update()
+    return sorted(written)
 
 
 def sha256(path: Path) -> str:
@@ -203,7 +208,7 @@ def _run(source: Path, notebook: NotebookNode, parameters: dict) -> NotebookNode
             progress_bar=False,
             log_output=False,
             record_timing=False,
-            extra_arguments=["--log-level=ERROR"],
+            extra_arguments=["--log-level=CRITICAL"],
         )
     except PapermillExecutionError as error:
         reason = (error.evalue.strip().splitlines() or [""])[0]
