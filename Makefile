@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 PACKAGES := -c constraints.txt -e .[dev]
 # Unit tests are many small tensors: one thread is faster than several, and repeatable.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -rs
 NBVAL := --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg
 
 .DEFAULT_GOAL := help
@@ -51,7 +51,7 @@ test: $(INSTALLED)  ## unit tests, smoke run of every chapter, nbval on the comm
 	@$(PYTEST) tests/test_site.py
 
 site: $(INSTALLED)  ## build the site from the committed chapters, without training
-	@$(BIN)/wrnn book --profile paper --site
+	@$(BIN)/wrnn book --build-only
 
 paper: $(INSTALLED)  ## train everything at the paper's size on CUDA; stop it, call it again: it resumes
 	@$(BIN)/wrnn run all --profile paper --device cuda
@@ -63,7 +63,7 @@ lint: $(INSTALLED)  ## ruff: errors, then format
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --check --quiet .
 
-clean:  ## remove what was built (_build, caches); the environment and the records stay
+clean:  ## remove what was made here (_build with its records, caches); .venv and records/ stay
 	@rm -rf _build .pytest_cache .ruff_cache
 	@find src tests notebooks book \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune \
 	    -exec rm -rf {} +

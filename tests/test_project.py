@@ -236,6 +236,49 @@ def test_readme_experiments_exist():
         assert find_experiments(names.split())
 
 
+def test_commands_take_the_options_that_they_are_given():
+    """Every ``wrnn`` command of the Makefile and of the README's shell examples."""
+    lines = [*read("Makefile").splitlines(), *"\n".join(readme_blocks("bash")).splitlines()]
+    used: dict[str, set[str]] = {}
+    for command, rest in re.findall(r"(?:^|/)wrnn ([a-z]+)(.*)", "\n".join(lines), re.MULTILINE):
+        used.setdefault(command, set()).update(re.findall(r"--[a-z-]+", rest.partition("#")[0]))
+    assert {"run", "book", "status"} <= used.keys()
+    for command, options in used.items():
+        result = run_python(f"from wrnn import cli; cli.app([{command!r}, '--help'])")
+        assert result.returncode == 0, result.stderr
+        known = set(re.findall(r"--[a-z-]+", result.stdout))
+        assert options <= known, f"wrnn {command}"
+
+
+def test_an_interrupted_install_is_begun_again(tmp_path):
+    """Only a finished install counts; what one left behind half-way is not built upon."""
+    fake = tmp_path / "python3"
+    fake.write_text(
+        "#!/bin/sh\n"
+        'case "$*" in\n'
+        '*"-m venv --clear .venv") rm -rf .venv; mkdir -p .venv/bin; cp "$0" .venv/bin/python ;;\n'
+        '*"-m pip install"*) test -e broken && exit 1; echo x >> installs ;;\n'
+        "esac\n"
+    )
+    fake.chmod(0o755)
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        (tmp_path / name).write_text(read(name))
+
+    def install() -> int:
+        command = ["make", "-C", tmp_path, f"PYTHON={fake}", "install"]
+        return subprocess.run(command, capture_output=True).returncode
+
+    (tmp_path / "broken").touch()
+    assert install() == 2
+    leftover = tmp_path / ".venv" / "half-installed"
+    leftover.touch()
+    (tmp_path / "broken").unlink()
+    assert install() == 0
+    assert not leftover.exists()
+    assert install() == 0
+    assert (tmp_path / "installs").read_text() == "x\n", "installed again without need"
+
+
 def test_readme_links_lead_somewhere():
     targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", read("README.md"))
     assert any(target.endswith(".png") for target in targets), "no figure"
