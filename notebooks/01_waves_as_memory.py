@@ -125,6 +125,8 @@ measured = {
     "static bump field": error(bump, n),
     "chance": error(wave, n, shuffled=True),
 }
+
+# %% tags=["hide-cell"]
 page.table(
     "tab-decoding",
     [
@@ -223,6 +225,7 @@ def rank(field, steps):
     return int(np.linalg.matrix_rank(np.hstack(history)))
 
 
+# %% tags=["hide-cell"]
 page.table(
     "tab-capacity",
     [
@@ -261,7 +264,7 @@ page.table(
 # makes in the time that has to be bridged (the lag in the copy task, the whole sequence
 # otherwise).
 
-# %%
+# %% tags=["hide-cell"]
 runs = [
     run
     for experiment in find_experiments(["fig4", "table1", "table2", "table3"])

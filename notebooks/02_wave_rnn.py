@@ -312,7 +312,7 @@ print(
 )
 
 
-# %% tags=["hide-input"]
+# %% tags=["hide-cell"]
 def gone(channel):
     """The first step at which the crest of a channel is zero."""
     zero = step[crest[:, channel] == 0]
@@ -335,6 +335,8 @@ page.table(
     ],
     f"One pulse of height 1 in a wRNN with {c} channels as the released code starts it (seed 0).",
 )
+
+# %% tags=["hide-input"]
 page.say(
     "The median of 1/|b| over draws is $2\\sqrt{cf}$: "
     f"{tables.number(2 * (6 * f) ** 0.5)} steps with 6 channels (copy task), "
@@ -357,7 +359,7 @@ page.say(
 # models built here.
 
 
-# %% tags=["hide-input"]
+# %% tags=["hide-cell"]
 def wave_model(inputs, sites, channels, outputs, readout="linear"):
     return wrnn.SequenceModel(wrnn.WaveRNN(inputs, sites, channels), outputs, readout=readout)
 
@@ -400,13 +402,15 @@ same = all(
     for name in models
 )
 print("all counts equal those of the released code:", same)
+
+# %% tags=["hide-input"]
 ratio = (
     counts["copy-irnn-n-625"]["without_biases"] / counts["copy-wrnn-n-100-c-6"]["without_biases"]
 )
 page.say(
     f"The iRNN with 625 units has {tables.number(ratio)} times the parameters of the wRNN that it "
     "is compared with; the paper says "
-    f"{chapter.cited(paper.published('claim/fig3/irnn-625/parameter-ratio'))} times."
+    f"{chapter.printed(paper.published('claim/fig3/irnn-625/parameter-ratio'))} times."
 )
 
 # %% [markdown]
@@ -475,42 +479,45 @@ for result in page.shown("fig2"):
 drawn = {}  # one state for every kind of model and order: the one closest to the paper's scale
 for entry in measured:
     drawn.setdefault((entry[0].run.model.kind, entry[1]), entry)
-states = [
-    (f"{figures.legend_label(result)}, {order}", hidden[:, 0], "site" if kind == "wrnn" else "unit")
-    for (kind, order), (result, _, hidden, _, _) in drawn.items()
-    if order != "ring, sites mixed up"
-]
-spectra = [
-    (
-        f"{figures.legend_label(result)},\n{order}",
-        spectrum,
-        speed.velocity if speed.is_wave else None,
-    )
-    for result, order, _, spectrum, speed in drawn.values()
-]
 sources = list({id(entry[0]): entry[0] for entry in drawn.values()}.values())
-page.figure(
-    "fig-hidden-states",
-    figures.hidden_states(states) if states else figures.not_recorded("fig2"),
-    alt="Rasters of hidden activity, site or unit against time step. The wRNN shows parallel "
-    "diagonal stripes. The iRNN shows horizontal stripes only, sorted or not."
-    if states
-    else "Nothing is recorded yet.",
-    caption="The paper's Figure 2, top: hidden state of trained networks over time, for one test "
-    "sample (of the wRNN, one channel). Colours saturate at the 99th percentile.",
-    results=sources,
-)
-page.figure(
-    "fig-space-time",
-    figures.space_time_power(spectra) if spectra else figures.not_recorded("fig2"),
-    alt="Power over spatial and temporal frequency. The wRNN has a bright diagonal band along a "
-    "dashed line, which vanishes when its sites are mixed up. The iRNN has a horizontal band."
-    if spectra
-    else "Nothing is recorded yet.",
-    caption="The paper's Figure 2, bottom: space-time power of hidden states, relative to shuffled "
-    "copies. Dashed: $f_t = \\nu f_x$ at the measured speed, where there is a wave.",
-    results=sources,
-)
+if drawn:
+    page.figure(
+        "fig-hidden-states",
+        figures.hidden_states(
+            [
+                (f"{figures.legend_label(result)}, {order}", hidden[:, 0], unit)
+                for result, order, hidden, _, _ in drawn.values()
+                for unit in ["site" if result.run.model.kind == "wrnn" else "unit"]
+                if order != "ring, sites mixed up"
+            ]
+        ),
+        alt="Rasters of hidden activity, site or unit against time step. The wRNN shows parallel "
+        "diagonal stripes. The iRNN shows horizontal stripes only, sorted or not.",
+        caption="The paper's Figure 2, top: hidden state of trained networks over time, for one "
+        "test sample (of the wRNN, one channel). Colours saturate at the 99th percentile.",
+        results=sources,
+    )
+    page.figure(
+        "fig-space-time",
+        figures.space_time_power(
+            [
+                (
+                    f"{figures.legend_label(result)},\n{order}",
+                    spectrum,
+                    speed.velocity if speed.is_wave else None,
+                )
+                for result, order, _, spectrum, speed in drawn.values()
+            ]
+        ),
+        alt="Power over spatial and temporal frequency. The wRNN has a bright diagonal band along "
+        "a dashed line, which vanishes when its sites are mixed up. The iRNN has a horizontal one.",
+        caption="The paper's Figure 2, bottom: space-time power of hidden states, relative to "
+        "shuffled copies. Dashed: $f_t = \\nu f_x$ at the measured speed, where there is a wave.",
+        results=sources,
+    )
+else:
+    page.nothing("fig-hidden-states", "Hidden states after training", "fig2")
+    page.nothing("fig-space-time", "Their space-time power", "fig2")
 
 # %% [markdown]
 # ```{include} generated/fig-hidden-states.md
@@ -519,13 +526,13 @@ page.figure(
 # ```{include} generated/fig-space-time.md
 # ```
 
-# %% tags=["hide-input"]
+# %% tags=["hide-cell"]
 claimed = paper.published("claim/fig2/wrnn/velocity")
 rows = [
     {
         "model": "wRNN in the paper",
         "order of units": "ring",
-        "slope (sites per step)": f"{claimed.relation} {tables.number(claimed.value)}",
+        "slope (sites per step)": chapter.printed(claimed),
         "contrast": tables.NOTHING,
         "wave": "yes",
     }
@@ -546,13 +553,13 @@ page.table(
     "Slope of the strongest line through the origin of the spectrum, and its contrast. A wave is a "
     "contrast of at least 3 at a slope of at least 0.1 either way.",
 )
-page.say(page.missing("fig2"))
 
 # %% [markdown]
 # ```{include} generated/tab-wave-speed.md
 # ```
 
 # %% tags=["hide-input"]
+page.say(page.missing("fig2"))
 for result, order, hidden, _, _ in measured:
     if order != "ring":
         continue
@@ -572,6 +579,19 @@ for result, order, hidden, _, _ in measured:
     )
 
 # %% [markdown]
+# ## Verdicts
+
+# %% tags=["hide-cell"]
+page.table(
+    "tab-wave-claims",
+    page.verdict_rows(page.findings("wave-rnn")),
+    "The paper's claims on waves in the hidden state, with verdicts computed from the records.",
+)
+
+# %% [markdown]
+# ```{include} generated/tab-wave-claims.md
+# ```
+#
 # ## What differs from the paper, and why
 #
 # - **Normaliser.** The released code divides by a copy that is shuffled in time only, once. This

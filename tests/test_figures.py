@@ -130,12 +130,6 @@ def test_copy_outputs_show_probabilities_of_the_last_steps():
     assert np.allclose(left, right)
 
 
-def test_a_stand_in_says_that_nothing_is_recorded():
-    (axis,) = figures.not_recorded("fig2").axes
-    assert not axis.axison and not axis.images and not axis.lines
-    assert axis.texts[0].get_text() == "not yet recorded\n\nwrnn run fig2"
-
-
 def test_nothing_to_draw_is_one_clear_error():
     with pytest.raises(WrnnError, match="nothing to draw"):
         figures.loss_curves([])

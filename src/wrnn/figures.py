@@ -104,16 +104,6 @@ def _panels(rows: int, height: float, columns: int = 1, **options) -> tuple[Figu
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
-@_styled
-def not_recorded(experiment: str) -> Figure:
-    """Stand in for a figure of an experiment that has no record: it says so, and nothing else."""
-    figure, axes = _panels(1, 1.4)
-    axes[0, 0].set_axis_off()
-    text = f"not yet recorded\n\nwrnn run {experiment}"
-    axes[0, 0].text(0.5, 0.5, text, ha="center", va="center", color="#555555")
-    return figure
-
-
 def save(figure: Figure, path: str | Path) -> Path:
     """Write a figure as a PNG on white; the same figure gives the same bytes on every call."""
     content = io.BytesIO()
