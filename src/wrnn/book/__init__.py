@@ -5,7 +5,8 @@
 """
 
 from wrnn.book.check import check
-from wrnn.book.execute import ChapterError, convert, execute, execute_all
+from wrnn.book.execute import ChapterError, execute, execute_all
 from wrnn.book.site import build, stage
+from wrnn.book.source import convert
 
 __all__ = ["ChapterError", "build", "check", "convert", "execute", "execute_all", "stage"]

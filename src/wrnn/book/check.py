@@ -8,7 +8,7 @@ import nbformat
 from nbformat import NotebookNode
 from sphinx_external_toc.parsing import parse_toc_yaml
 
-from wrnn.book.execute import convert, parameters_of, sha256
+from wrnn.book.source import convert, parameters_of, sha256
 
 _DIRECTIVE = re.compile(
     r"^(?P<fence>`{3,}|:{3,})\{(?P<name>[\w-]+)\}[ \t]*(?P<argument>[^\n]*?)[ \t]*\n"

@@ -5,8 +5,6 @@ provenance in ``metadata.wrnn``: the hash of its source, the parameters, and the
 figure and table file that it wrote.
 """
 
-import ast
-import hashlib
 import multiprocessing
 import os
 import shutil
@@ -16,7 +14,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from contextlib import contextmanager
 from pathlib import Path
 
-import jupytext
 import nbformat
 import papermill
 from nbclient.exceptions import DeadKernelError
@@ -24,16 +21,9 @@ from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 from tqdm import tqdm
 
+from wrnn.book.source import METADATA, check_parameters, convert, keep_tags, sha256
 from wrnn.errors import WrnnError
 
-METADATA = {
-    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-    "language_info": {"name": "python", "pygments_lexer": "ipython3"},
-}
-PROMPTS = {
-    "parameters": "Parameters of this chapter",
-    "injected-parameters": "Parameters of this execution",
-}
 WRITTEN = ("figures/*.png", "generated/*.md")
 
 
@@ -42,39 +32,6 @@ class ChapterError(RuntimeError):
 
     The traceback of a failed cell is attached as an exception note.
     """
-
-
-def convert(source: str | Path) -> NotebookNode:
-    """Read a py:percent chapter as a notebook that depends on nothing but its text.
-
-    Cells are named after the chapter and their place (``03_copy-04``); the kernel is always
-    ``python3``; cells keep their tags and no other metadata. The site folds parameters away.
-
-    Raises:
-        WrnnError: the source does not exist.
-    """
-    source = Path(source)
-    if not source.is_file():
-        raise WrnnError(f"no chapter source {source}")
-    notebook = jupytext.reads(source.read_text(encoding="utf-8"), fmt="py:percent")
-    notebook.update(nbformat=4, nbformat_minor=5)
-    notebook.metadata = nbformat.from_dict(METADATA)
-    for number, cell in enumerate(notebook.cells):
-        cell.id = f"{source.stem}-{number:02d}"
-        _keep_tags(cell)
-    return notebook
-
-
-def parameters_of(notebook: NotebookNode, tag: str = "parameters") -> dict | None:
-    """Names and literal values assigned in the cell tagged ``tag``; None without such a cell."""
-    for cell in notebook.cells:
-        if tag in cell.metadata.get("tags", ()):
-            values = {}
-            for statement in ast.parse(cell.source).body:
-                target = getattr(statement, "target", None) or statement.targets[0]
-                values[target.id] = ast.literal_eval(statement.value)
-            return values
-    return None
 
 
 def execute(
@@ -102,7 +59,7 @@ def execute(
     source, destination = Path(source), Path(destination)
     parameters = dict(parameters or {})
     notebook, digest = convert(source), sha256(source)
-    _check_parameters(source, notebook, parameters)
+    check_parameters(source, notebook, parameters)
     with tempfile.TemporaryDirectory(prefix="wrnn-chapter-") as folder:
         scratch = Path(folder)
         with _environment(WRNN_BOOK=str(scratch)):
@@ -140,7 +97,7 @@ def execute_all(
     if not sources:
         raise WrnnError(f"no chapter sources (*.py) in {notebooks_dir}")
     for source in sources:
-        _check_parameters(source, convert(source), dict(parameters or {}))
+        check_parameters(source, convert(source), dict(parameters or {}))
     threads = os.environ.get("OMP_NUM_THREADS", "1")
     context = multiprocessing.get_context("spawn")
     running: dict[Future, str] = {}
@@ -164,24 +121,6 @@ def execute_all(
                 written.append(future.result())
                 progress.update()
     return sorted(written)
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _check_parameters(source: Path, notebook: NotebookNode, parameters: dict) -> None:
-    defaults = parameters_of(notebook) or {}
-    for name, value in parameters.items():
-        if name not in defaults:
-            allowed = ", ".join(sorted(defaults)) or "none"
-            raise WrnnError(f"{source.name}: unknown parameter {name!r}; its parameters: {allowed}")
-        if type(value) is not type(defaults[name]):
-            raise WrnnError(
-                f"{source.name}: parameter {name} is {value!r}; "
-                f"it must be of type {type(defaults[name]).__name__}"
-            )
 
 
 @contextmanager
@@ -231,22 +170,11 @@ def _run(source: Path, notebook: NotebookNode, parameters: dict) -> NotebookNode
     return notebook
 
 
-def _keep_tags(cell: NotebookNode) -> None:
-    """Keep a cell's tags and nothing else; fold parameters away under a line that names them."""
-    tags = list(cell.metadata.get("tags", ()))
-    metadata = {"tags": tags} if tags else {}
-    for tag in PROMPTS.keys() & set(tags):
-        metadata["mystnb"] = {"code_prompt_show": PROMPTS[tag], "code_prompt_hide": PROMPTS[tag]}
-        if "hide-input" not in tags:
-            tags.append("hide-input")
-    cell.metadata = nbformat.from_dict(metadata)
-
-
 def _clean(source: Path, notebook: NotebookNode) -> None:
     """Leave in a notebook only what its source and its results decide."""
     notebook.metadata = nbformat.from_dict(METADATA)
     for cell in notebook.cells:
-        _keep_tags(cell)
+        keep_tags(cell)
         if "injected-parameters" in cell.metadata.get("tags", ()):
             cell.id = f"{source.stem}-parameters"
         if "outputs" in cell:
