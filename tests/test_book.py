@@ -229,6 +229,11 @@ def output(**fields):
         (output(output_type="error", ename="KeyError"), "ended in an error: KeyError"),
         (output(output_type="stream", name="stderr", text="careful"), "wrote to stderr"),
         (output(output_type="display_data", data={"image/png": "aaaa"}), "shows an image"),
+        (
+            output(output_type="display_data", data={"text/markdown": "![](a.png)"}),
+            "no alternative",
+        ),
+        (output(output_type="display_data", data={"text/html": "<img src='a.png'>"}), "is missing"),
         (spoil(lambda nb: nb.cells[2].update(source='profile = "paper"')), "provenance"),
         (spoil(lambda nb: nb.metadata.wrnn.update(parameters={})), "provenance"),
         (edit("book/generated/fig-line.md", ":alt: A line.\n", ""), "no alternative text"),

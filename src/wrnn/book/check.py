@@ -73,7 +73,7 @@ def _check_chapter(page: Path, source: Path) -> Iterator[str]:
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             yield from _check_text(cell.source, page.parent)
-    yield from _check_outputs(notebook)
+    yield from _check_outputs(notebook, page.parent)
 
 
 def _check_cells(notebook: NotebookNode, expected: NotebookNode) -> Iterator[str]:
@@ -89,7 +89,7 @@ def _check_cells(notebook: NotebookNode, expected: NotebookNode) -> Iterator[str
             return
 
 
-def _check_outputs(notebook: NotebookNode) -> Iterator[str]:
+def _check_outputs(notebook: NotebookNode, folder: Path) -> Iterator[str]:
     code = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
     for count, cell in enumerate(code, start=1):
         if cell.execution_count is None:
@@ -103,8 +103,8 @@ def _check_outputs(notebook: NotebookNode) -> Iterator[str]:
                 yield f"cell {cell.id} wrote to stderr"
             elif any(kind.startswith("image/") for kind in output.get("data", ())):
                 yield f"cell {cell.id} shows an image without alternative text"
-            elif "text/markdown" in output.get("data", ()):
-                yield from _check_text(output.data["text/markdown"], Path())
+            for kind in {"text/markdown", "text/html"} & set(output.get("data", ())):
+                yield from _check_text(output.data[kind], folder)
 
 
 def _check_text(text: str, folder: Path) -> Iterator[str]:
