@@ -65,14 +65,14 @@ def test_estimate(mean, half_width, text):
 
 
 ROWS = [
-    {"model": "wRNN", "paper": 4e-6, "here": "[3 × 10⁻⁶](b.md) {cite}`keller2024waves`"},
-    {"model": "iRNN | n", "paper": None, "here": "**x**"},
+    {"model|n": "wRNN", "paper": 4e-6, "here": "[3 × 10⁻⁶](b.md) {cite}`keller2024waves`"},
+    {"model|n": "iRNN | n", "paper": None, "here": "**x**"},
 ]
 
 
 def test_markdown():
     assert tables.markdown(ROWS).splitlines() == [
-        "| model | paper | here |",
+        r"| model\|n | paper | here |",
         "| --- | --- | --- |",
         "| wRNN | 4 × 10⁻⁶ | [3 × 10⁻⁶](b.md) {cite}`keller2024waves` |",
         r"| iRNN \| n | — | **x** |",
@@ -81,7 +81,7 @@ def test_markdown():
 
 def test_plain():
     assert tables.plain(ROWS).splitlines() == [
-        "model     paper     here",
+        "model|n   paper     here",
         "--------  --------  --------------------------",
         "wRNN      4 × 10⁻⁶  3 × 10⁻⁶ [keller2024waves]",
         "iRNN | n  —         x",

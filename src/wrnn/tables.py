@@ -103,8 +103,9 @@ def _header(rows: Sequence[Row]) -> list[str]:
 def markdown(rows: Sequence[Row]) -> str:
     """Rows with the same keys as a Markdown table; the keys are the header."""
     header = _header(rows)
-    lines = [header, ["---"] * len(header)]
-    lines += [[cell(row[key]).replace("|", r"\|") for key in header] for row in rows]
+    body = ([cell(row[key]) for key in header] for row in rows)
+    lines = [[text.replace("|", r"\|") for text in line] for line in (header, *body)]
+    lines.insert(1, ["---"] * len(header))
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
