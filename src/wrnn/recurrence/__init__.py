@@ -7,6 +7,7 @@ them agree; `auto` takes the fastest that can compute what is asked for.
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from wrnn.errors import WrnnError
@@ -28,6 +29,8 @@ def wave_recurrence(
     nonlinearity: str = "relu",
     backend: str = "auto",
     precision: str = "float32",
+    weight_out: Tensor | None = None,
+    bias_out: Tensor | None = None,
     last_only: bool = False,
     checkpoint_every: int | None = None,
 ) -> Tensor:
@@ -44,19 +47,23 @@ def wave_recurrence(
         nonlinearity: "relu", "tanh" or "identity".
         backend: one of `BACKENDS`. `choose_backend` tells what "auto" takes, and why.
         precision: "float32" is exact; "tf32" lets the GPU round the factors of products.
-        last_only: return the last state only, which needs less memory and time.
+        weight_out: W, (out, hidden): return W h_t + bias_out in place of h_t, which saves writing
+            all states out for a readout to read.
+        bias_out: (out,) or None.
+        last_only: return the last step only, which needs less memory and time.
         checkpoint_every: keep each k-th state only and compute the others again in the backward
             pass; useful with `last_only`, k about √T. Gradients do not change.
 
     Returns:
-        The states after each step, (T, B, hidden), or after the last one, (1, B, hidden).
+        The states after each step, (T, B, hidden), or what is read out of them, (T, B, out); with
+        `last_only` those of the last step, (1, B, hidden) or (1, B, out).
 
     Raises:
         WrnnError: an unknown name, sizes that do not fit, or a backend that cannot compute this.
     """
-    tensors = (x, h_0, weight_ih, bias_ih, weight_hh, bias_hh)
+    tensors = (x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out)
     _check_names(nonlinearity, backend, precision)
-    _check_sizes(*tensors, bias_hh_sizes=weight_hh.shape[:1], local=False)
+    _check_sizes(*tensors, bias_out, local=False)
     if backend == "auto":
         backend, _ = choose_backend(x, weight_hh, nonlinearity=nonlinearity, precision=precision)
     elif reason := _cannot(backend, x, weight_hh, precision):
@@ -64,7 +71,12 @@ def wave_recurrence(
     compute = partial(_function(backend), nonlinearity=nonlinearity)
     if backend == "triton":
         compute = partial(compute, precision=precision)
-    return _checkpointed(compute, checkpoint_every)(*tensors, last_only=last_only)
+    compute = _checkpointed(compute, checkpoint_every)
+    output, h_n = compute(*tensors, last_only=last_only)
+    if last_only:
+        output = h_n.unsqueeze(0)
+        return output if weight_out is None else F.linear(output, weight_out, bias_out)
+    return output if bias_out is None else output + bias_out
 
 
 def local_recurrence(
@@ -84,11 +96,12 @@ def local_recurrence(
     `weight_hh` is (C, C, n, K) and `bias_hh` (C, n) or None. It is computed step by step. The paper
     does not report this variant; it is in the released code.
     """
-    tensors = (x, h_0, weight_ih, bias_ih, weight_hh, bias_hh)
+    tensors = (x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, None)
     _check_names(nonlinearity, "loop", "float32")
-    _check_sizes(*tensors, bias_hh_sizes=weight_hh.shape[1:3], local=True)
+    _check_sizes(*tensors, None, local=True)
     compute = partial(loop.step_loop, nonlinearity=nonlinearity, connection=loop.local_connection)
-    return _checkpointed(compute, checkpoint_every)(*tensors, last_only=last_only)
+    output, h_n = _checkpointed(compute, checkpoint_every)(*tensors, last_only=last_only)
+    return h_n.unsqueeze(0) if last_only else output
 
 
 def choose_backend(
@@ -144,7 +157,9 @@ def _check_names(nonlinearity: str, backend: str, precision: str) -> None:
             raise WrnnError(f"unknown {what} {name!r}: choose from {', '.join(allowed)}")
 
 
-def _check_sizes(x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, *, bias_hh_sizes, local) -> None:
+def _check_sizes(
+    x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, bias_out, *, local: bool
+) -> None:
     """Raise where shapes, types or devices do not fit together."""
     kernel_form = "(C, C, n, K)" if local else "(C, C, K)"
     for name, tensor, form in (
@@ -153,48 +168,37 @@ def _check_sizes(x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, *, bias_hh_size
         ("weight_ih", weight_ih, "(hidden, input_size)"),
         ("weight_hh", weight_hh, kernel_form),
     ):
-        if tensor.dim() != form.count(",") + 1:
-            raise WrnnError(f"{name} must be {form}, not {_form(tensor)}")
-    if min(x.shape[:2]) < 1:
-        raise WrnnError(f"x (T, B, input_size) needs a step and a sample, not {_form(x)}")
-    hidden, num_channels, kernel_size = (
-        weight_ih.shape[0],
-        *weight_hh.shape[:: len(weight_hh.shape) - 1],
-    )
-    if weight_hh.shape[1] != num_channels or hidden % num_channels:
+        if tensor.dim() != form.count(",") + 1 or not tensor.numel():
+            raise WrnnError(f"{name} must be {form} and not empty, but is {_form(tensor)}")
+    hidden, channels, kernel_size = len(weight_ih), len(weight_hh), weight_hh.shape[-1]
+    if hidden % channels:
+        raise WrnnError(f"hidden = {hidden} is no multiple of the {channels} channels of weight_hh")
+    n = hidden // channels
+    if kernel_size % 2 == 0 or kernel_size > n:
         raise WrnnError(
-            f"weight_hh {_form(weight_hh)} must be {kernel_form}, C a divisor of hidden = {hidden}"
-        )
-    channel_size = hidden // num_channels
-    if kernel_size % 2 == 0 or kernel_size > channel_size:
-        raise WrnnError(
-            f"kernel size {kernel_size} does not fit a ring of {channel_size} sites: "
+            f"kernel size {kernel_size} does not fit a ring of {n} sites: "
             "it must be odd and no larger than the ring"
         )
-    for name, tensor, wanted in (
-        ("x", x, (*x.shape[:2], weight_ih.shape[1])),
+    sites = (n,) if local else ()
+    for name, tensor, shape in (
         ("h_0", h_0, (x.shape[1], hidden)),
+        ("weight_ih", weight_ih, (hidden, x.shape[2])),
         ("bias_ih", bias_ih, (hidden,)),
-        ("weight_hh", weight_hh, (*weight_hh.shape[:2], channel_size, kernel_size))
-        if local
-        else ("weight_hh", weight_hh, weight_hh.shape),
-        ("bias_hh", bias_hh, tuple(bias_hh_sizes)),
+        ("weight_hh", weight_hh, (channels, channels, *sites, kernel_size)),
+        ("bias_hh", bias_hh, (channels, *sites)),
+        ("weight_out", weight_out, (None if weight_out is None else len(weight_out), hidden)),
+        ("bias_out", bias_out, () if weight_out is None else (len(weight_out),)),
     ):
-        if tensor is not None and tuple(tensor.shape) != tuple(wanted):
-            raise WrnnError(f"{name} has shape {_form(tensor)} where {tuple(wanted)} fits")
-    _check_types(x, h_0, weight_ih, bias_ih, weight_hh, bias_hh)
-
-
-def _check_types(x: Tensor, *others: Tensor | None) -> None:
-    """Raise where a tensor is no float32 or float64, or differs from `x` in type or device."""
-    if x.dtype not in (torch.float32, torch.float64):
-        raise WrnnError(f"the input must be float32 or float64, not {x.dtype}")
-    for tensor in others:
-        if tensor is not None and (tensor.dtype, tensor.device) != (x.dtype, x.device):
+        if tensor is None:
+            continue
+        if tuple(tensor.shape) != shape:
+            raise WrnnError(f"{name} is {_form(tensor)} where {shape} fits")
+        if (tensor.dtype, tensor.device) != (x.dtype, x.device):
             raise WrnnError(
-                f"the input is {x.dtype} on {x.device}, but a state or a parameter is "
-                f"{tensor.dtype} on {tensor.device}: they must be the same"
+                f"{name} is {tensor.dtype} on {tensor.device}, but x is {x.dtype} on {x.device}"
             )
+    if x.dtype not in (torch.float32, torch.float64):
+        raise WrnnError(f"x must be float32 or float64, not {x.dtype}")
 
 
 def _form(tensor: Tensor) -> str:

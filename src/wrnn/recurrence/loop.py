@@ -48,11 +48,16 @@ def step_loop(
     bias_ih: Tensor | None,
     weight_hh: Tensor,
     bias_hh: Tensor | None,
+    weight_out: Tensor | None,
     nonlinearity: str,
     last_only: bool = False,
     connection: Callable[[Tensor, Tensor, Tensor | None], Tensor] = circular_convolution,
-) -> Tensor:
-    """Run the recurrence over time; see `wrnn.recurrence.wave_recurrence` for the arguments."""
+) -> tuple[Tensor | None, Tensor]:
+    """Run the recurrence over time; see `wrnn.recurrence.wave_recurrence` for the arguments.
+
+    Returns the states after each step, (T, B, hidden), or their products with `weight_out`,
+    (T, B, out), or None with `last_only`; and the last state, (B, hidden).
+    """
     activation = ACTIVATIONS[nonlinearity]
     num_channels = weight_hh.shape[0]
     h = h_0.unflatten(-1, (num_channels, -1))  # (B, C, n)
@@ -61,23 +66,24 @@ def step_loop(
         drive = F.linear(x_t, weight_ih, bias_ih).unflatten(-1, (num_channels, -1))  # (B, C, n)
         h = activation(connection(h, weight_hh, bias_hh) + drive)
         if not last_only:
-            states.append(h)
-    return (torch.stack(states) if states else h.unsqueeze(0)).flatten(-2)  # (T or 1, B, hidden)
+            states.append(
+                h.flatten(-2) if weight_out is None else F.linear(h.flatten(-2), weight_out)
+            )
+    return torch.stack(states) if states else None, h.flatten(-2)
 
 
-def checkpointed(recurrence: Callable[..., Tensor], every: int) -> Callable[..., Tensor]:
+def checkpointed(recurrence: Callable[..., tuple], every: int) -> Callable[..., tuple]:
     """Make `recurrence` keep only each `every`-th state and compute the others again when needed.
 
-    `recurrence(x, h_0, *parameters, last_only=...)` is run on stretches of `every` steps. The
-    backward pass then holds T / every states and the states of one stretch, fewest at √T, for one
-    forward pass more. The gradients are the same.
+    `recurrence(x, h_0, ..., last_only=...)` returns as `step_loop` does, and is run on stretches of
+    `every` steps. The backward pass then holds T / every states and the states of one stretch,
+    fewest at √T, for one forward pass more. The gradients are the same.
     """
 
-    def run(x: Tensor, h_0: Tensor, *parameters: Tensor | None, last_only: bool = False) -> Tensor:
-        outputs = []
-        h = h_0
+    def run(x: Tensor, h_0: Tensor, *parameters: Tensor | None, last_only: bool = False) -> tuple:
+        outputs, h = [], h_0
         for stretch in x.split(every):
-            output = checkpoint(
+            output, h = checkpoint(
                 recurrence,
                 stretch,
                 h,
@@ -86,9 +92,7 @@ def checkpointed(recurrence: Callable[..., Tensor], every: int) -> Callable[...,
                 use_reentrant=False,
                 preserve_rng_state=False,
             )
-            h = output[-1]
-            if not last_only:
-                outputs.append(output)
-        return torch.cat(outputs) if outputs else h.unsqueeze(0)
+            outputs.append(output)
+        return None if last_only else torch.cat(outputs), h
 
     return run

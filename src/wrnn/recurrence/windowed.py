@@ -24,14 +24,15 @@ def windowed(
     bias_ih: Tensor | None,
     weight_hh: Tensor,
     bias_hh: Tensor | None,
+    weight_out: Tensor | None,
     nonlinearity: str,
     last_only: bool = False,
-) -> Tensor:
-    """Run the recurrence over time; see `wrnn.recurrence.wave_recurrence` for the arguments.
+) -> tuple[Tensor | None, Tensor]:
+    """Run the recurrence over time; arguments and results are those of `loop.step_loop`.
 
     Where a gradient is needed all states are kept, otherwise two. It can be differentiated once.
     """
-    tensors = (x, h_0, weight_ih, bias_ih, weight_hh, bias_hh)
+    tensors = (x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out)
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
         return _Windowed.apply(*tensors, nonlinearity, last_only)
     two_states = _empty(x, 2, len(weight_ih), weight_hh)
@@ -65,8 +66,10 @@ class _States:
             halo[slot].copy_(end[slot])
 
 
-def _forward(padded, x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, nonlinearity, last_only):
-    """Compute every step in `padded`, whose slots are used in turn, and return the output."""
+def _forward(
+    padded, x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, nonlinearity, last_only
+):
+    """Compute every step in `padded`, whose slots are used in turn."""
     channels, _, kernel_size = weight_hh.shape
     steps, batch, _ = x.shape
     n = len(weight_ih) // channels
@@ -78,7 +81,13 @@ def _forward(padded, x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, nonlinearit
         bias += _site_major(bias_ih, channels).unsqueeze(1)
     if bias_hh is not None:
         bias += bias_hh.repeat(n).unsqueeze(1)
-    output = x.new_empty(1 if last_only else steps, batch, channels, n)
+    if last_only:
+        output = None
+    elif weight_out is None:
+        output = x.new_empty(steps, batch, channels, n)
+    else:
+        readout = _site_major(weight_out.t(), channels).t()  # (out, n * C)
+        output = x.new_empty(steps, len(weight_out), batch)
     activate_ = ACTIVATE_[nonlinearity]
     states.put(0, h_0)
     states.close_rings(0)
@@ -89,9 +98,15 @@ def _forward(padded, x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, nonlinearit
         h.baddbmm_(stencil, states.windows[before])
         activate_(h)
         states.close_rings(after)
-        if not last_only or t == steps - 1:
-            output[0 if last_only else t].copy_(h.permute(2, 1, 0))
-    return output.flatten(-2)  # (T or 1, B, hidden)
+        if last_only:
+            continue
+        if weight_out is None:
+            output[t].copy_(h.permute(2, 1, 0))
+        else:
+            torch.mm(readout, states.rows[after], out=output[t])
+    if not last_only:
+        output = output.flatten(-2) if weight_out is None else output.transpose(1, 2)
+    return output, h.permute(2, 1, 0).reshape(batch, -1)
 
 
 class _Windowed(torch.autograd.Function):
@@ -101,19 +116,23 @@ class _Windowed(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, nonlinearity, last_only):
+    def forward(
+        ctx, x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, nonlinearity, last_only
+    ):
         padded = _empty(x, len(x) + 1, len(weight_ih), weight_hh, reuse=True)
-        ctx.save_for_backward(x, weight_ih, weight_hh, padded)
-        ctx.nonlinearity, ctx.last_only = nonlinearity, last_only
-        return _forward(
-            padded, x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, nonlinearity, last_only
-        )
+        ctx.save_for_backward(x, weight_ih, weight_hh, weight_out, padded)
+        ctx.nonlinearity = nonlinearity
+        ctx.set_materialize_grads(False)
+        tensors = (x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out)
+        return _forward(padded, *tensors, nonlinearity, last_only)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_output):
-        x, weight_ih, weight_hh, padded = ctx.saved_tensors
-        needs_x, needs_h_0, *needs_ih, needs_hh, needs_bias_hh, _, _ = ctx.needs_input_grad
+    def backward(ctx, grad_output, grad_h_n):
+        x, weight_ih, weight_hh, weight_out, padded = ctx.saved_tensors
+        needs_x, needs_h_0, *needs_ih, needs_hh, needs_bias_hh, needs_out, _, _ = (
+            ctx.needs_input_grad
+        )
         channels, _, kernel_size = weight_hh.shape
         steps, batch, input_size = x.shape
         hidden = len(weight_ih)
@@ -128,16 +147,22 @@ class _Windowed(torch.autograd.Function):
         grad_x = x.new_empty(steps, input_size, batch) if needs_x else None
         grad_ih = x.new_zeros(input_size + 1, hidden)  # the last row is the gradient of a bias
         grad_hh = x.new_zeros(n, channels, kernel_size * channels)  # per site, summed at the end
+        if weight_out is not None:
+            readout = _site_major(weight_out.t(), channels)  # (n * C, out)
+            grad_out = x.new_zeros(len(weight_out), hidden)
         for t in reversed(range(steps)):
             now, later = t % 2, (t + 1) % 2
             delta = deltas.inside[now]  # (n, C, B)
             if t == steps - 1:
-                deltas.put(now, grad_output[-1])
-            elif ctx.last_only:
-                torch.bmm(stencil, deltas.windows[later], out=delta)
+                delta.zero_() if grad_h_n is None else deltas.put(now, grad_h_n)
             else:
-                deltas.put(now, grad_output[t])
-                delta.baddbmm_(stencil, deltas.windows[later])
+                torch.bmm(stencil, deltas.windows[later], out=delta)
+            if grad_output is not None and weight_out is None:
+                delta += grad_output[t].view(batch, channels, n).permute(2, 1, 0)
+            elif grad_output is not None:
+                deltas.rows[now].addmm_(readout, grad_output[t].t())
+                if needs_out:
+                    grad_out.addmm_(grad_output[t].t(), states.rows[t + 1].t())
             _differentiate_(delta, states.inside[t + 1], ctx.nonlinearity)
             deltas.close_rings(now)
             if needs_hh:
@@ -147,18 +172,18 @@ class _Windowed(torch.autograd.Function):
             if needs_x:
                 torch.mm(weight, deltas.rows[now], out=grad_x[t])
 
-        grad_ih = grad_ih.view(-1, n, channels)
-        by_channel = grad_ih.transpose(1, 2).flatten(1)  # (d + 1, hidden)
+        grad_bias = grad_ih[-1].view(n, channels)
+        by_channel = grad_ih.view(-1, n, channels).transpose(1, 2).flatten(1)  # (d + 1, hidden)
         grad_h_0 = torch.bmm(stencil, deltas.windows[0]) if needs_h_0 else None  # (n, C, B)
+        grad_hh = grad_hh.sum(0).view(channels, kernel_size, channels).transpose(1, 2)
         return (
             grad_x.transpose(1, 2) if needs_x else None,
             grad_h_0.permute(2, 1, 0).reshape(batch, hidden) if needs_h_0 else None,
             by_channel[:-1].t() if needs_ih[0] else None,
             by_channel[-1] if needs_ih[1] else None,
-            grad_hh.sum(0).view(channels, kernel_size, channels).transpose(1, 2)
-            if needs_hh
-            else None,
-            grad_ih[-1].sum(0) if needs_bias_hh else None,
+            grad_hh if needs_hh else None,
+            grad_bias.sum(0) if needs_bias_hh else None,
+            grad_out.view(-1, n, channels).transpose(1, 2).flatten(1) if needs_out else None,
             None,
             None,
         )

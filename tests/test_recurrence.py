@@ -1,0 +1,324 @@
+"""Every way of computing the recurrence against its definition, and that against algebra."""
+
+import itertools
+import time
+import warnings
+
+import pytest
+import torch
+
+from wrnn.errors import WrnnError
+from wrnn.recurrence import choose_backend, local_recurrence, wave_recurrence, windowed
+
+NONLINEARITIES = ("relu", "tanh", "identity")
+NAMES = ("x", "h_0", "weight_ih", "bias_ih", "weight_hh", "bias_hh", "weight_out", "bias_out")
+
+
+def arguments(steps, batch, inputs, channels, n, kernel, outputs=3, *, seed=0, **kind):
+    """Return x, h_0 and parameters by name, with a kernel whose gain is about 1."""
+    generator = torch.Generator().manual_seed(seed)
+    hidden = channels * n
+    gain = (channels * kernel) ** -0.5
+    shapes = {
+        "x": (steps, batch, inputs),
+        "h_0": (batch, hidden),
+        "weight_ih": (hidden, inputs),
+        "bias_ih": (hidden,),
+        "weight_hh": (channels, channels, kernel),
+        "bias_hh": (channels,),
+        "weight_out": (outputs, hidden),
+        "bias_out": (outputs,),
+    }
+    kind = {"dtype": torch.float64} | kind
+    tensors = {k: torch.randn(v, generator=generator).to(**kind) for k, v in shapes.items()}
+    tensors["weight_hh"] *= gain
+    return {k: v.requires_grad_() for k, v in tensors.items()}
+
+
+def run(tensors, **options):
+    """Run the recurrence on tensors by name, some of which may be missing."""
+    first = [tensors.get(name) for name in NAMES[:6]]
+    return wave_recurrence(
+        *first,
+        weight_out=tensors.get("weight_out"),
+        bias_out=tensors.get("bias_out"),
+        **options,
+    )
+
+
+def gradients(output, tensors, seed=1):
+    """Return the gradients of a random projection of the output, by name."""
+    weights = torch.randn(output.shape, generator=torch.Generator().manual_seed(seed))
+    wanted = {k: v for k, v in tensors.items() if v.requires_grad}
+    values = torch.autograd.grad((output * weights.to(output)).sum(), list(wanted.values()))
+    return dict(zip(wanted, values, strict=True))
+
+
+def without_readout(tensors):
+    """Drop the readout."""
+    return {k: v for k, v in tensors.items() if not k.endswith("_out")}
+
+
+def dense(weight_hh, n):
+    """Return the recurrence as one matrix (hidden, hidden): a circulant block per channel pair."""
+    channels, _, kernel = weight_hh.shape
+    matrix = weight_hh.new_zeros(channels, n, channels, n)
+    for site, k in itertools.product(range(n), range(kernel)):
+        matrix[:, site, :, (site + k - kernel // 2) % n] += weight_hh[:, :, k]
+    return matrix.view(channels * n, channels * n)
+
+
+SIZES = [  # steps, batch, inputs, channels, n, kernel
+    (5, 3, 2, 2, 9, 3),
+    (1, 2, 1, 3, 4, 1),
+    (4, 1, 3, 1, 5, 5),
+    (6, 2, 1, 4, 7, 7),
+    (1, 1, 1, 1, 1, 1),
+    (3, 5, 4, 5, 11, 3),
+    (7, 2, 2, 3, 3, 3),
+    (9, 4, 1, 2, 13, 5),
+]
+
+
+@pytest.mark.parametrize("nonlinearity", NONLINEARITIES)
+@pytest.mark.parametrize("sizes", SIZES)
+def test_loop_is_a_dense_circulant_product(sizes, nonlinearity):
+    tensors = arguments(*sizes)
+    n = sizes[4]
+    activation = {"relu": torch.relu, "tanh": torch.tanh, "identity": lambda h: h}[nonlinearity]
+    h, states = tensors["h_0"], []
+    for x_t in tensors["x"]:
+        drive = x_t @ tensors["weight_ih"].t() + tensors["bias_ih"]
+        recurrent = h @ dense(tensors["weight_hh"], n).t()
+        h = activation(recurrent + tensors["bias_hh"].repeat_interleave(n) + drive)
+        states.append(h)
+    expected = torch.stack(states) @ tensors["weight_out"].t() + tensors["bias_out"]
+    output = run(tensors, nonlinearity=nonlinearity, backend="loop")
+    torch.testing.assert_close(output, expected, rtol=0, atol=1e-12 * expected.abs().max().item())
+    reference = gradients(expected, tensors)
+    for name, gradient in gradients(output, tensors).items():
+        scale = max(1.0, reference[name].abs().max().item())
+        torch.testing.assert_close(gradient, reference[name], rtol=0, atol=1e-12 * scale)
+
+
+@pytest.mark.parametrize("nonlinearity", NONLINEARITIES)
+@pytest.mark.parametrize("form", ["states", "readout", "last", "last readout"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("sizes", [*SIZES, (40, 6, 3, 6, 20, 3)])
+def test_windowed_is_the_loop(sizes, dtype, form, nonlinearity):
+    tensors = arguments(*sizes, dtype=dtype)
+    doubles = {k: v.detach().double().requires_grad_() for k, v in tensors.items()}
+    options = {"nonlinearity": nonlinearity, "last_only": "last" in form}
+    if "readout" not in form:
+        tensors, doubles = without_readout(tensors), without_readout(doubles)
+    expected = run(doubles, backend="loop", **options)
+    output = run(tensors, backend="windowed", **options)
+    with torch.no_grad():
+        torch.testing.assert_close(run(tensors, backend="windowed", **options), output)
+    tolerance = {torch.float64: 1e-12, torch.float32: 1e-4}[dtype]
+    reference = gradients(expected, doubles)
+    for name, value in {"output": output, **gradients(output, tensors)}.items():
+        wanted = expected if name == "output" else reference[name]
+        error = (value.double() - wanted).abs().max() / wanted.abs().max().clamp_min(1e-3)
+        assert error < tolerance, f"{name}: {error}"
+
+
+@pytest.mark.parametrize("wanted", [*NAMES[:7], ("x", "weight_hh"), ("bias_ih", "h_0")])
+def test_windowed_on_any_subset_of_gradients(wanted):
+    tensors = arguments(6, 3, 2, 3, 8, 3)
+    for name, tensor in tensors.items():
+        tensor.requires_grad_(name == wanted or name in wanted)
+    expected = gradients(run(tensors, backend="loop"), tensors)
+    computed = gradients(run(tensors, backend="windowed"), tensors)
+    assert computed and computed.keys() == expected.keys()
+    for name in computed:
+        torch.testing.assert_close(computed[name], expected[name], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("missing", [("bias_ih",), ("bias_hh",), ("bias_ih", "bias_hh")])
+def test_windowed_without_biases(missing):
+    tensors = arguments(6, 3, 2, 3, 8, 3)
+    tensors = {k: v for k, v in tensors.items() if k not in missing}
+    expected, output = run(tensors, backend="loop"), run(tensors, backend="windowed")
+    torch.testing.assert_close(output, expected, rtol=1e-12, atol=1e-12)
+    reference = gradients(expected, tensors)
+    for name, gradient in gradients(output, tensors).items():
+        torch.testing.assert_close(gradient, reference[name], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("last_only", [False, True])
+def test_gradcheck_of_windowed(last_only):
+    tensors = arguments(4, 2, 2, 2, 6, 3)
+
+    def function(*values):
+        by_name = dict(zip(tensors, values, strict=True))
+        return run(by_name, nonlinearity="tanh", backend="windowed", last_only=last_only)
+
+    assert torch.autograd.gradcheck(function, list(tensors.values()))
+
+
+def test_non_contiguous_input():
+    tensors = arguments(6, 3, 2, 3, 8, 3)
+    strided = {
+        name: tensor.detach().repeat_interleave(2, -1)[..., ::2].requires_grad_()
+        for name, tensor in tensors.items()
+    }
+    batch_first = tensors["x"].detach().transpose(0, 1).contiguous().transpose(0, 1)
+    strided["x"] = batch_first.requires_grad_()
+    assert not any(v.is_contiguous() for v in strided.values())
+    for backend in ("loop", "windowed"):
+        expected, output = run(tensors, backend=backend), run(strided, backend=backend)
+        torch.testing.assert_close(output, expected, rtol=1e-12, atol=1e-12)
+        reference = gradients(expected, tensors)
+        for name, gradient in gradients(output, strided).items():
+            torch.testing.assert_close(gradient, reference[name], rtol=1e-12, atol=1e-12)
+
+
+def test_two_live_graphs_do_not_share_memory():
+    first, second = arguments(8, 3, 2, 3, 8, 3), arguments(8, 3, 2, 3, 8, 3, seed=5)
+    expected = [gradients(run(t, backend="loop"), t) for t in (first, second)]
+    run(first, backend="windowed").sum().backward()  # leaves memory behind for the next graph
+    outputs = [run(t, backend="windowed") for t in (first, second)]
+    for output, tensors, reference in zip(outputs, (first, second), expected, strict=True):
+        for name, gradient in gradients(output, tensors).items():
+            torch.testing.assert_close(gradient, reference[name], rtol=1e-12, atol=1e-12)
+
+
+def test_backward_twice_and_memory_used_again():
+    tensors = arguments(8, 3, 2, 3, 8, 3)
+    windowed._spare.clear()
+    loss = run(tensors, backend="windowed").square().sum()
+    once = torch.autograd.grad(loss, list(tensors.values()), retain_graph=True)
+    assert not windowed._spare
+    twice = torch.autograd.grad(loss, list(tensors.values()))
+    assert all(torch.equal(a, b) for a, b in zip(once, twice, strict=True))
+    (memory,) = windowed._spare
+    output = run(tensors, backend="windowed")
+    assert not windowed._spare
+    del output
+    assert windowed._spare[0].data_ptr() == memory.data_ptr()
+
+
+def test_same_bits_every_time():
+    tensors = arguments(20, 4, 2, 3, 16, 3, dtype=torch.float32)
+    first = gradients(run(tensors, backend="windowed"), tensors)
+    again = gradients(run(tensors, backend="windowed"), tensors)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+
+
+@pytest.mark.parametrize("backend", ["loop", "windowed"])
+@pytest.mark.parametrize("every", [1, 3, 10, 50])
+@pytest.mark.parametrize("last_only", [False, True])
+def test_checkpoints_change_nothing(backend, every, last_only):
+    tensors = arguments(10, 3, 2, 3, 8, 3)
+    expected = run(tensors, backend=backend, last_only=last_only)
+    output = run(tensors, backend=backend, last_only=last_only, checkpoint_every=every)
+    torch.testing.assert_close(output, expected, rtol=1e-13, atol=1e-13)
+    reference = gradients(expected, tensors)
+    for name, gradient in gradients(output, tensors).items():
+        torch.testing.assert_close(gradient, reference[name], rtol=1e-12, atol=1e-12)
+
+
+def test_checkpoints_save_memory():
+    steps, every = 144, 12
+    tensors = without_readout(arguments(steps, 2, 1, 2, 8, 3))
+    padded_state = 2 * 2 * (8 + 2)  # numbers
+    for options, states in (({}, steps + 1), ({"checkpoint_every": every}, every + 1)):
+        windowed._spare.clear()
+        run(tensors, backend="windowed", last_only=True, **options).sum().backward()
+        (spare,) = windowed._spare
+        assert len(spare) == states * padded_state
+
+
+@pytest.mark.parametrize("nonlinearity", NONLINEARITIES)
+def test_local_recurrence_with_one_kernel_everywhere_is_the_convolution(nonlinearity):
+    tensors = without_readout(arguments(6, 3, 2, 3, 8, 3))
+    untied = dict(tensors)
+    untied["weight_hh"] = tensors["weight_hh"].unsqueeze(2).expand(-1, -1, 8, -1)
+    untied["bias_hh"] = tensors["bias_hh"].unsqueeze(1).expand(-1, 8)
+    expected = run(tensors, nonlinearity=nonlinearity)
+    for options in ({}, {"checkpoint_every": 2}):
+        output = local_recurrence(*untied.values(), nonlinearity=nonlinearity, **options)
+        torch.testing.assert_close(output, expected, rtol=1e-12, atol=1e-12)
+    last = local_recurrence(*untied.values(), nonlinearity=nonlinearity, last_only=True)
+    torch.testing.assert_close(last, expected[-1:], rtol=1e-12, atol=1e-12)
+
+
+def test_local_recurrence_uses_the_kernel_of_its_site():
+    weight = torch.zeros(1, 1, 4, 3)
+    weight[0, 0, 2, 0] = 1.0  # site 2 takes the value of site 1, every other site none
+    h_0 = torch.tensor([[1.0, 2.0, 3.0, 4.0]])
+    x, weight_ih = torch.zeros(1, 1, 1), torch.zeros(4, 1)
+    h_1 = local_recurrence(x, h_0, weight_ih, None, weight, None)
+    assert h_1.tolist() == [[[0.0, 0.0, 2.0, 0.0]]]
+
+
+def changed(**changes):
+    """Return float32 tensors by name, with some replaced."""
+    return {k: v.detach().float() for k, v in arguments(3, 2, 2, 3, 8, 3).items()} | changes
+
+
+@pytest.mark.parametrize(
+    ("tensors", "options", "message"),
+    [
+        (changed(), {"backend": "cuda"}, "unknown backend 'cuda': choose from auto, loop"),
+        (changed(), {"nonlinearity": "gelu"}, "unknown nonlinearity 'gelu': choose from relu"),
+        (changed(), {"precision": "half"}, "unknown precision 'half'"),
+        (changed(), {"backend": "windowed", "precision": "tf32"}, "needs backend 'triton'"),
+        (changed(), {"checkpoint_every": 0}, "checkpoint_every must be 1 or more, not 0"),
+        (changed(weight_hh=torch.zeros(3, 3, 4)), {}, "kernel size 4 does not fit"),
+        (changed(weight_hh=torch.zeros(3, 3, 9)), {}, "kernel size 9 does not fit a ring of 8"),
+        (changed(weight_hh=torch.zeros(5, 5, 3)), {}, "no multiple of the 5 channels"),
+        (changed(weight_hh=torch.zeros(3, 2, 3)), {}, r"weight_hh is \(3, 2, 3\) where \(3, 3, 3"),
+        (changed(x=torch.zeros(3, 2)), {}, r"x must be \(T, B, input_size\)"),
+        (changed(x=torch.zeros(0, 2, 2)), {}, "not empty"),
+        (changed(x=torch.zeros(3, 2, 5)), {}, r"weight_ih is \(24, 2\) where \(24, 5\) fits"),
+        (changed(h_0=torch.zeros(4, 24)), {}, r"h_0 is \(4, 24\) where \(2, 24\) fits"),
+        (changed(bias_hh=torch.zeros(24)), {}, "bias_hh"),
+        (changed(weight_out=torch.zeros(3, 5)), {}, "weight_out"),
+        (changed(weight_out=None), {}, "bias_out"),
+        (changed(h_0=torch.zeros(2, 24).double()), {}, "h_0 is torch.float64 on cpu, but x is"),
+        ({k: v.half() for k, v in changed().items()}, {}, "must be float32 or float64, not"),
+        ({k: v.to("meta") for k, v in changed().items()}, {"backend": "windowed"}, "on meta"),
+    ],
+)
+def test_bad_input_is_one_clear_line(tensors, options, message):
+    with pytest.raises(WrnnError, match=message) as error:
+        run(tensors, **options)
+    assert "\n" not in str(error.value)
+
+
+def test_auto_says_what_it_takes_and_why():
+    tensors = changed()
+    name, reason = choose_backend(tensors["x"], tensors["weight_hh"])
+    assert name == "windowed" and "not triton" in reason
+    name, reason = choose_backend(tensors["x"].to("meta"), tensors["weight_hh"].to("meta"))
+    assert name == "loop" and "not windowed: it runs on the CPU" in reason
+    torch.testing.assert_close(
+        run(tensors, backend="auto"), run(tensors, backend="windowed"), rtol=0, atol=0
+    )
+
+
+def test_windowed_is_faster_than_the_loop_on_copy():
+    """A loose bound, on one thread, in processor time: other programs must not decide it."""
+    tensors = arguments(100, 128, 10, 6, 100, 3, 10, dtype=torch.float32)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    seconds = {"loop": [], "windowed": []}
+    try:
+        for _, backend in itertools.product(range(4), seconds):
+            start = time.process_time()
+            run(tensors, backend=backend).square().mean().backward()
+            seconds[backend].append(time.process_time() - start)
+    finally:
+        torch.set_num_threads(threads)
+    ratio = min(seconds["loop"]) / min(seconds["windowed"])
+    assert ratio >= 1.5, f"only {ratio:.2f} times as fast"
+
+
+def test_no_warning_from_the_common_paths():
+    tensors = arguments(5, 2, 2, 2, 6, 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for backend in ("loop", "windowed"):
+            run(tensors, backend=backend, checkpoint_every=2).sum().backward()
