@@ -4,19 +4,19 @@ Errors are one line on stderr. Exit status 2 is bad input, 1 a failed run or cha
 """
 
 import math
+import re
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 from tqdm import tqdm
 
 from wrnn.errors import WrnnError
 from wrnn.experiments import EXPERIMENTS, find_experiments, plan
-from wrnn.records import Store, committed_store, local_store
+from wrnn.records import Store, committed_store, local_store, project_root
 from wrnn.runs import PROFILES, Run
 from wrnn.training import TimeLimitReached, resolve_device, train
 
@@ -50,7 +50,7 @@ def run(
     seeds: Seeds = 1,
     time_limit: Annotated[float, typer.Option(help="seconds after which to stop; 0: none")] = 0,
     records: Records = None,
-    match: Annotated[str, typer.Option(help="only runs whose description holds this text")] = "",
+    match: Annotated[str, typer.Option(help="only runs whose description has this pattern")] = "",
     steps: Annotated[int, typer.Option(help="train fewer steps than planned: another run")] = 0,
     evaluate_every: Annotated[int, typer.Option(help="steps between validations")] = 0,
 ) -> None:
@@ -58,9 +58,12 @@ def run(
     resolve_device(device)
     if time_limit < 0 or steps < 0 or evaluate_every < 0:
         raise WrnnError("--time-limit, --steps and --evaluate-every must not be negative")
-    runs = [
-        r for r in plan(find_experiments(experiments), profile, seeds) if match in r.description
-    ]
+    try:
+        pattern = re.compile(match)
+    except re.error as error:
+        raise WrnnError(f"--match {match!r} is not a regular expression: {error}") from error
+    runs = plan(find_experiments(experiments), profile, seeds)
+    runs = [planned for planned in runs if pattern.search(planned.description)]
     if not runs:
         raise WrnnError(f"no run of {', '.join(experiments)} matches {match!r}")
     if steps:
@@ -68,13 +71,18 @@ def run(
     if evaluate_every:
         runs = [replace(r, evaluate_every=evaluate_every) for r in runs]
     deadline = time.monotonic() + time_limit if time_limit else math.inf
-    if not train_all(runs, store_for(profile, records), device=device, deadline=deadline):
-        raise typer.Exit(1)
+    exit_status = train_all(runs, store_for(profile, records), device=device, deadline=deadline)
+    raise typer.Exit(exit_status)
 
 
-def train_all(runs: list[Run], store: Store, *, device: str, deadline: float = math.inf) -> bool:
-    """Train the runs that have no record yet, with one progress bar; False where one failed."""
+def train_all(runs: list[Run], store: Store, *, device: str, deadline: float = math.inf) -> int:
+    """Train the runs that have no record yet, with one progress bar; returns the exit status.
+
+    A run that fails does not keep the others from training: 2 where data or files were bad, 1 where
+    a run broke, 0 where all went well or the time was up.
+    """
     missing = [run for run in runs if store.get(run) is None]
+    exit_status = 0
     errors: list[str] = []
     # None shows the bar on a terminal only, so that logs of unattended runs stay short.
     total = sum(run.steps for run in missing)
@@ -90,13 +98,14 @@ def train_all(runs: list[Run], store: Store, *, device: str, deadline: float = m
             except TimeLimitReached:
                 break
             except (WrnnError, RuntimeError, MemoryError) as error:
+                exit_status = 2 if isinstance(error, WrnnError) else 1
                 errors.append(f"{run.description}: {error}".splitlines()[0])
     left = sum(store.get(run) is None for run in runs)
     print(f"{len(runs) - left} of {len(runs)} records in {store.folder}", end="")
     print(f"; {left} left: the same command goes on" if left else "")
     for error in errors:
         print(f"wrnn: {error}", file=sys.stderr)
-    return not errors
+    return exit_status
 
 
 @app.command()
@@ -112,6 +121,53 @@ def status() -> None:
             devices = sorted({record.device for record in found if record})
             count = f"{sum(record is not None for record in found)}/{len(runs)}"
             print(f"{experiment.name:<12}{profile:<9}{count:>9}  {', '.join(devices)}")
+
+
+@app.command()
+def book(
+    profile: Profile = "quick",
+    device: Device = "auto",
+    seeds: Seeds = 1,
+    publish: Annotated[
+        bool, typer.Option("--publish", help="execute book/ again from records/, training nothing")
+    ] = False,
+    build_only: Annotated[
+        bool, typer.Option("--build-only", help="build the site from book/ as it is")
+    ] = False,
+) -> None:
+    """Train a profile, execute every chapter, check them and build the site."""
+    try:
+        from wrnn import book as pipeline
+    except ImportError as error:
+        raise WrnnError(f"{error.name} is missing: pip install 'wrnn[book]'") from error
+    if publish and build_only:
+        raise WrnnError("--publish and --build-only exclude each other: give one of them")
+    if publish and profile != "paper":
+        raise WrnnError(f"--publish executes the paper profile: use --profile paper, not {profile}")
+    root = project_root()
+    notebooks = root / "notebooks"
+    html = root / "_build" / ("smoke/html" if profile == "smoke" else "html")
+    source_root = root
+    if not build_only:
+        shown = [e for e in EXPERIMENTS.values() if (notebooks / f"{e.chapter}.py").exists()]
+        runs = plan(shown, profile, seeds)
+        resolve_device(device)
+        pages = root / "book"
+        if not publish:
+            source_root = root / "_build" / profile
+            pages = pipeline.stage(root, source_root, executed=False)
+            print("Training what has no record yet")
+            if exit_status := train_all(runs, store_for(profile), device=device):
+                raise typer.Exit(exit_status)
+        print("Executing the chapters")
+        parameters = {"profile": profile, "device": device, "seeds": seeds, "train": not publish}
+        pipeline.execute_all(notebooks, destination=pages, parameters=parameters)
+    problems = pipeline.check(source_root / "book", notebooks)
+    if problems:
+        raise pipeline.ChapterError("; ".join(problems))
+    print("Building the site")
+    page = pipeline.build(source_root, html)
+    print(f"The book is ready. Open {page.as_uri()} in a browser.")
 
 
 @records_app.command()
@@ -132,10 +188,13 @@ def main() -> None:
     except WrnnError as error:
         print(f"wrnn: {error}", file=sys.stderr)
         status = 2
-    except click.ClickException as error:
+    except typer.TyperException as error:
         print(f"wrnn: {error.format_message()}", file=sys.stderr)
         status = 2
-    except (KeyboardInterrupt, click.Abort):
+    except RuntimeError as error:
+        print(f"wrnn: {error}", *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
+        status = 1
+    except (KeyboardInterrupt, typer.Abort):
         print("wrnn: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
         status = 130
     sys.exit(status or 0)

@@ -1,0 +1,135 @@
+import json
+import multiprocessing
+from dataclasses import replace
+
+import pytest
+
+from wrnn import WrnnError
+from wrnn.records import Record, Store, write_atomically
+from wrnn.runs import Run, wave
+from wrnn.tasks import CopyTask
+
+RUN = Run(CopyTask(10), wave(12, 2), "smoke", steps=3)
+
+
+def make(run=RUN, **changes) -> Record:
+    values = dict(
+        run=run,
+        metrics={"cross_entropy": 0.25, "mse": None},
+        curves={"loss": [[1, 2.0], [3, 0.5]]},
+        parameters={"with_biases": 10, "without_biases": 8},
+        seconds=1.5,
+        device="CPU: test",
+        threads=1,
+        versions={"torch": "2"},
+        commit="abc",
+        data={"sha256": "0"},
+        diverged=False,
+    )
+    return Record(**{**values, **changes})
+
+
+def test_a_record_reads_back_equal_and_its_file_is_byte_stable(tmp_path):
+    store = Store(tmp_path)
+    store.put(make())
+    content = store.path(RUN).read_bytes()
+    assert store.get(RUN) == make()
+    store.put(store.get(RUN))
+    assert store.path(RUN).read_bytes() == content
+    assert store.all() == [make()]
+
+
+def test_the_id_depends_on_every_field_of_the_run():
+    changed = [
+        replace(RUN, seed=1),
+        replace(RUN, steps=4),
+        replace(RUN, profile="quick"),
+        replace(RUN, task=CopyTask(10, layout="text")),
+        replace(RUN, model=replace(RUN.model, velocity=0.5)),
+        replace(RUN, drop_steps=(2,)),
+    ]
+    assert len({run.id for run in [RUN, *changed]}) == 1 + len(changed)
+    assert all(Run.from_dict(json.loads(json.dumps(r.to_dict()))) == r for r in changed)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text[: len(text) // 2],
+        lambda text: "",
+        lambda text: text.replace('"steps": 3', '"steps": 4'),
+        lambda text: text.replace('"metrics"', '"results"'),
+        lambda text: text.replace('"copy"', '"sorting"'),
+        lambda text: "[1, 2]",
+    ],
+)
+def test_a_damaged_record_is_one_line_that_names_the_file(damage, tmp_path):
+    store = Store(tmp_path)
+    store.put(make())
+    path = store.path(RUN)
+    path.write_text(damage(path.read_text()))
+    with pytest.raises(WrnnError, match="not a valid record") as caught:
+        store.get(RUN)
+    assert path.name in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_merge_copies_what_is_new_and_keeps_what_is_here(tmp_path):
+    here, there = Store(tmp_path / "here"), Store(tmp_path / "there")
+    other = replace(RUN, seed=1)
+    here.put(make(seconds=1.0))
+    there.put(make(seconds=2.0))
+    there.put(make(other), trace=b"arrays")
+    assert here.merge(there.folder) == (1, 1)
+    assert here.get(RUN).seconds == 1.0
+    assert here.path(other, ".npz").read_bytes() == b"arrays"
+    assert here.merge(there.folder) == (0, 2)
+
+
+def test_merge_changes_nothing_where_one_record_is_damaged(tmp_path):
+    here, there = Store(tmp_path / "here"), Store(tmp_path / "there")
+    there.put(make())
+    there.put(make(replace(RUN, seed=1)))
+    there.path(RUN).write_text("{")
+    with pytest.raises(WrnnError, match="not a valid record"):
+        here.merge(there.folder)
+    assert not here.folder.exists()
+    with pytest.raises(WrnnError, match="not a folder"):
+        here.merge(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(WrnnError, match="no records"):
+        here.merge(tmp_path / "empty")
+
+
+def test_an_interrupted_write_leaves_the_old_file_and_no_scratch(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("wrnn.records.os.replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def _try_to_claim(folder, queue):
+    with Store(folder).claim(RUN) as claimed:
+        queue.put(claimed)
+
+
+def test_a_run_is_held_by_one_process_at_a_time(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    store = Store(tmp_path)
+    with store.claim(RUN) as claimed:
+        assert claimed
+        process = context.Process(target=_try_to_claim, args=(tmp_path, queue))
+        process.start()
+        assert queue.get(timeout=60) is False
+        process.join()
+    with store.claim(RUN) as claimed:
+        assert claimed
+    assert list(tmp_path.iterdir()) == []

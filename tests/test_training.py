@@ -1,0 +1,221 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+
+from wrnn import WrnnError
+from wrnn.experiments import EXPERIMENTS
+from wrnn.records import Store
+from wrnn.runs import Run, identity, wave
+from wrnn.tasks import AddingTask, CopyTask, SequentialDigits
+from wrnn.training import TimeLimitReached, Trainer, evaluate, train
+
+COPY = Run(
+    CopyTask(10, test_batches=1, test_batch_size=8),
+    wave(12, 2),
+    "smoke",
+    steps=30,
+    batch_size=8,
+    clip=1.0,
+    drop_steps=(12,),
+    log_every=5,
+    evaluate_every=10,
+)
+DIGITS = replace(
+    COPY, task=SequentialDigits(), steps=12, keep="best", model=identity(8, input="default")
+)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "records")
+
+
+@pytest.mark.parametrize("run", [COPY, DIGITS], ids=["copy", "digits"])
+def test_the_same_seed_gives_the_same_record(run, tmp_path):
+    first = train(run, Store(tmp_path / "a"))
+    torch.manual_seed(5)  # the global generator must not matter
+    second = train(run, Store(tmp_path / "b"))
+    assert first.outcome() == second.outcome()
+    assert first.outcome() != train(replace(run, seed=1), Store(tmp_path / "c")).outcome()
+
+
+def test_the_record_says_how_it_was_made_and_is_found_again(store):
+    record = train(replace(COPY, trace=True), store)
+    assert store.get(record.run) == record
+    assert set(record.metrics) == {"cross_entropy", "printed_mse", "token_accuracy", "mse"}
+    assert set(record.parameters) == {"with_biases", "without_biases"}
+    assert record.device.startswith("CPU")
+    assert record.versions["torch"] == torch.__version__
+    assert record.data["sha256"]
+    assert [step for step, _ in record.curves["loss"]] == [5, 10, 15, 20, 25, 30]
+    assert [step for step, _ in record.curves["token_accuracy"]] == [10, 20, 30]
+    trace = store.get(record.run).trace()
+    assert trace["hidden"].shape == (20, 2, 12)
+    assert trace["output"].shape == (20, 10)
+    assert not list(store.folder.glob("*.checkpoint"))
+
+
+def test_learning_rate_drops_and_gradients_are_clipped():
+    trainer = Trainer(COPY, torch.device("cpu"))
+    norms = []
+    trainer.optimizer.register_step_pre_hook(
+        lambda *_: norms.append(
+            torch.stack([p.grad.norm() for p in trainer.model.parameters()]).norm().item()
+        )
+    )
+    for _ in range(13):
+        trainer.train_step()
+    assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(1e-4)
+    assert max(norms) <= 1.0001
+
+
+def test_curves_are_thinned_to_500_points_with_both_ends(store):
+    record = train(replace(COPY, steps=701, log_every=1, evaluate_every=701), store)
+    steps = [step for step, _ in record.curves["loss"]]
+    assert len(steps) <= 500
+    assert (steps[0], steps[-1]) == (1, 701)
+
+
+def test_best_on_validation_is_kept_and_the_test_split_is_read_once(store, monkeypatch):
+    splits = []
+    original = SequentialDigits.evaluation_batches
+
+    def spy(self, split, *arguments, **options):
+        splits.append(split)
+        return original(self, split, *arguments, **options)
+
+    monkeypatch.setattr(SequentialDigits, "evaluation_batches", spy)
+    run = replace(DIGITS, steps=40, learning_rate=0.05)
+    trainer = Trainer(run, torch.device("cpu"))
+    scores = {}
+    while not trainer.finished:
+        loss = trainer.train_step()
+        if trainer.step % run.log_every == 0:
+            trainer.log(loss)
+            if trainer.step % run.evaluate_every == 0:
+                scores[trainer.step] = (
+                    trainer.curves.points["accuracy"][-1][1],
+                    evaluate(trainer.model, run, "validation", trainer.device),
+                )
+    best = max(score for score, _ in scores.values())
+    trainer.record()
+    assert evaluate(trainer.model, run, "validation", trainer.device)["accuracy"] == best
+    assert splits.count("test") == 1
+    assert splits.index("test") > max(i for i, s in enumerate(splits[:-1]) if s != "test") - 1
+
+
+def test_a_time_limit_stops_cleanly_and_the_rest_gives_the_same_record(store, tmp_path):
+    whole = train(COPY, Store(tmp_path / "whole"))
+    with pytest.raises(TimeLimitReached):
+        train(COPY, store, deadline=time.monotonic())
+    assert store.get(COPY) is None
+    assert store.path(COPY, ".checkpoint").exists()
+    assert train(COPY, store).outcome() == whole.outcome()
+
+
+KILLED = """
+import sys
+from wrnn.records import Store
+from wrnn.runs import Run
+from wrnn.training import train
+import json
+run = Run.from_dict(json.loads(sys.argv[1]))
+print("ready", flush=True)
+train(run, Store(sys.argv[2]), checkpoint_seconds=0.0)
+"""
+
+
+@pytest.mark.parametrize("delay", [0.3, 1.1])
+def test_a_killed_run_resumes_to_the_record_of_one_never_killed(delay, store, tmp_path):
+    import json
+
+    run = replace(COPY, steps=400)
+    whole = train(run, Store(tmp_path / "whole"))
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, json.dumps(run.to_dict()), str(store.folder)],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
+    )
+    process.stdout.readline()
+    while not store.path(run, ".checkpoint").exists() and process.poll() is None:
+        time.sleep(0.01)
+    time.sleep(delay)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert train(run, store).outcome() == whole.outcome()
+
+
+def test_every_step_of_a_run_is_a_good_place_to_stop(tmp_path):
+    run = replace(COPY, steps=8, log_every=2, evaluate_every=4, drop_steps=(3,))
+    whole = train(run, Store(tmp_path / "whole")).outcome()
+    for stop in range(1, 8):
+        first, second = Trainer(run, torch.device("cpu")), Trainer(run, torch.device("cpu"))
+
+        def advance(trainer, steps):
+            while trainer.step < steps:
+                loss = trainer.train_step()
+                if trainer.step % run.log_every == 0 or trainer.step == run.steps:
+                    trainer.log(loss)
+
+        advance(first, stop)
+        second.load(first.state())
+        advance(second, run.steps)
+        assert second.record()[0].outcome() == whole, stop
+
+
+def test_a_diverging_run_stops_and_says_so(store):
+    run = replace(COPY, task=AddingTask(10, test_batch_size=8), learning_rate=1e30, clip=0.0)
+    record = train(run, store)
+    assert record.diverged
+    assert record.metrics["mse"] is None
+    assert record.metrics["solved_step"] is None
+    assert store.get(run) == record
+
+
+def test_a_solved_step_is_the_first_validation_at_or_below_the_threshold(store):
+    run = Run(
+        AddingTask(4, test_batch_size=200),
+        wave(8, 4),
+        "smoke",
+        steps=400,
+        batch_size=64,
+        learning_rate=5e-3,
+        clip=1.0,
+        log_every=20,
+        evaluate_every=20,
+    )
+    record = train(run, store)
+    below = [step for step, mse in record.curves["mse"] if mse <= 0.05]
+    assert below
+    assert record.metrics["solved_step"] == below[0]
+
+
+def test_bad_device_and_damaged_checkpoint_are_one_line(store):
+    with pytest.raises(WrnnError, match="auto, cpu or cuda"):
+        train(COPY, store, device="tpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(WrnnError, match="no CUDA device"):
+            train(COPY, store, device="cuda")
+    store.folder.mkdir()
+    store.path(COPY, ".checkpoint").write_bytes(b"not a checkpoint")
+    with pytest.raises(WrnnError, match="not a usable checkpoint"):
+        train(COPY, store)
+    assert [path.name for path in store.folder.iterdir()] == [f"{COPY.id}.checkpoint"]
+
+
+def test_quick_copy_separates_the_models(store):
+    """Copy at lag 20: the wRNN solves it within 1,000 steps, the iRNN does not."""
+    wave_run, identity_run = EXPERIMENTS["fig3"].runs("quick")
+    wave_record = train(wave_run, store)
+    assert (wave_run.model.size, wave_run.model.num_channels) == (100, 6)
+    assert (wave_run.task.lag, wave_run.steps, wave_run.learning_rate) == (20, 1000, 1e-3)
+    assert wave_record.metrics["token_accuracy"] == 100.0
+    assert wave_record.metrics["cross_entropy"] < 0.02
+    identity_record = train(identity_run, store)
+    assert min(value for _, value in identity_record.curves["cross_entropy"]) > 0.5
