@@ -51,8 +51,10 @@ def check(what, left, right):
 #
 # ```{math}
 # :label: eq-discrete
-# h(x, t+1) = (1 - \nu)\,h(x, t) + \nu\,h(x + 1, t),
-# \qquad \mathbf{h}_{t+1} = \boldsymbol{\Sigma}\,\mathbf{h}_t .
+# \begin{aligned}
+# h(x, t+1) &= (1 - \nu)\,h(x, t) + \nu\,h(x + 1, t), \\
+# \mathbf{h}_{t+1} &= \boldsymbol{\Sigma}\,\mathbf{h}_t .
+# \end{aligned}
 # ```
 #
 # $\boldsymbol{\Sigma}$ is circulant: $1 - \nu$ on the diagonal and $\nu$ next to it, with the last
@@ -82,8 +84,10 @@ check("speed 1, three laps, shift matrix - exact solution", states, exact)
 #
 # ```{math}
 # :label: eq-eigenvalues
-# \lambda_k = 1 - \nu + \nu\,e^{2\pi i k / n}, \qquad
-# |\lambda_k|^2 = 1 - 2\nu(1 - \nu)\left(1 - \cos\frac{2\pi k}{n}\right).
+# \begin{aligned}
+# \lambda_k &= 1 - \nu + \nu\,e^{2\pi i k / n}, \\
+# |\lambda_k|^2 &= 1 - 2\nu(1 - \nu)\left(1 - \cos\tfrac{2\pi k}{n}\right).
+# \end{aligned}
 # ```
 #
 # All moduli are one for $\nu = 0$ and $\nu = 1$ only. In between, short waves are damped: after
@@ -112,8 +116,10 @@ for speed in (1.0, 0.5):
 #
 # ```{math}
 # :label: eq-kernel
-# (\mathbf{u} \star \mathbf{h})(x) = \sum_{j=-1}^{1} u_j\,h(x + j),
-# \qquad \mathbf{u} = (u_{-1}, u_0, u_1) = (0,\; 1 - \nu,\; \nu),
+# \begin{aligned}
+# (\mathbf{u} \star \mathbf{h})(x) &= \sum_{j=-1}^{1} u_j\,h(x + j), \\
+# (u_{-1}, u_0, u_1) &= (0,\; 1 - \nu,\; \nu),
+# \end{aligned}
 # ```
 #
 # with positions counted modulo $n$: three numbers instead of $n^2$.
@@ -139,8 +145,11 @@ for speed in (1.0, 0.5):
 #
 # ```{math}
 # :label: eq-wrnn
-# \mathbf{h}_{t+1} = \sigma(\mathbf{u} \star \mathbf{h}_t + \mathbf{V}\mathbf{x}_t + \mathbf{b}),
-# \qquad \mathbf{y} = \mathbf{W}\mathbf{h}_T ,
+# \begin{aligned}
+# \mathbf{h}_{t+1} &=
+#   \sigma(\mathbf{u} \star \mathbf{h}_t + \mathbf{V}\mathbf{x}_t + \mathbf{b}), \\
+# \mathbf{y} &= \mathbf{W}\mathbf{h}_T ,
+# \end{aligned}
 # ```
 #
 # with $\mathbf{u} \in \mathbb{R}^{c \times c \times f}$, $f = 3$, and $\mathbf{h} \in
@@ -166,18 +175,8 @@ data = torch.randn(T, B, inputs, dtype=torch.float64, generator=generator)
 
 ring = [torch.from_numpy(np.roll(np.eye(sites), j, axis=1)) for j in (-1, 0, 1)]  # h(x + j)
 with torch.no_grad():
-    U = torch.cat(
-        [
-            torch.cat(
-                [
-                    sum(w * shift for w, shift in zip(rnn.weight_hh[o, i], ring, strict=True))
-                    for i in range(c)
-                ],
-                dim=1,
-            )
-            for o in range(c)
-        ]
-    )  # (c * sites, c * sites)
+    kernel = rnn.weight_hh.unbind(dim=2)  # one (c, c) matrix for every j
+    U = sum(torch.kron(u_j, shift) for u_j, shift in zip(kernel, ring, strict=True))
     b = rnn.bias_ih + rnn.bias_hh.repeat_interleave(sites)
     hidden, rows = torch.zeros(B, c * sites, dtype=torch.float64), []
     for step in data:
@@ -221,13 +220,17 @@ check("iRNN at its start - bump that stays", still, np.broadcast_to(bump.numpy()
 
 # %% [markdown]
 # At a fractional speed the kernel acts as a coin: of any activity, a share $\nu$ moves on and a
-# share $1 - \nu$ stays. After $t$ steps a single pulse has become a binomial distribution. Its
-# centre has moved by $\nu t$ sites, as it should, and it has a width, which it should not have:
+# share $1 - \nu$ stays. After $t$ steps a single pulse has become a binomial distribution of
+# displacements $d$. Its mean is that of the wave, as it should be, and it has a width, which it
+# should not have:
 #
 # ```{math}
 # :label: eq-binomial
-# \text{displacement } d \sim \mathrm{Binomial}(t, \nu), \qquad
-# \text{mean } \nu t, \qquad \text{standard deviation } \sqrt{\nu (1 - \nu)\, t}.
+# \begin{aligned}
+# d &\sim \mathrm{Binomial}(t, \nu), \\
+# \mathrm{E}\,d &= \nu t, \\
+# \mathrm{sd}\,d &= \sqrt{\nu (1 - \nu)\, t}.
+# \end{aligned}
 # ```
 #
 # So a slow wave, which takes longer for a lap, pays for it in sharpness
@@ -325,7 +328,7 @@ page.table(
         {
             "channel": channel,
             "bias": tables.number(float(b)),
-            "1/|b| (steps)": tables.number(1 / abs(b)) if b < 0 else tables.NOTHING,
+            "lifetime by the law (steps)": tables.number(1 / abs(b)) if b < 0 else tables.NOTHING,
             "crest gone at step": gone(channel),
             f"background after {steps} steps": tables.number(
                 float(np.median(after_pulse[-1, channel]))
@@ -336,18 +339,19 @@ page.table(
     f"One pulse of height 1 in a wRNN with {c} channels as the released code starts it (seed 0).",
 )
 
-# %% tags=["hide-input"]
-page.say(
-    "The median of 1/|b| over draws is $2\\sqrt{cf}$: "
-    f"{tables.number(2 * (6 * f) ** 0.5)} steps with 6 channels (copy task), "
-    f"{tables.number(2 * (16 * f) ** 0.5)} with 16 (images), {tables.number(2 * (27 * f) ** 0.5)} "
-    "with 27 (adding task). The tasks run for up to 1,000 steps."
-)
-
 # %% [markdown]
 # ```{include} generated/tab-bias.md
 # ```
-#
+
+# %% tags=["hide-input"]
+page.say(
+    "The median of $1/|b|$ over draws is $2\\sqrt{cf}$: "
+    f"{tables.number(2 * (6 * f) ** 0.5)} steps with 6 channels (copy task), "
+    f"{tables.number(2 * (16 * f) ** 0.5)} with 16 (images), {tables.number(2 * (27 * f) ** 0.5)} "
+    "with 27 (adding task). Every sequence of the paper is longer than that."
+)
+
+# %% [markdown]
 # So the released model does *not* start as the shift of {eq}`eq-discrete`. About half of its
 # channels lose a pulse, mostly within a few steps, and the others lift it on a ramp. Whatever
 # buffer there is after training, training had to make it. `recurrent_bias="zero"` starts the layer
@@ -403,6 +407,10 @@ same = all(
 )
 print("all counts equal those of the released code:", same)
 
+# %% [markdown]
+# ```{include} generated/tab-parameters.md
+# ```
+
 # %% tags=["hide-input"]
 ratio = (
     counts["copy-irnn-n-625"]["without_biases"] / counts["copy-wrnn-n-100-c-6"]["without_biases"]
@@ -414,14 +422,11 @@ page.say(
 )
 
 # %% [markdown]
-# ```{include} generated/tab-parameters.md
-# ```
-#
 # Most printed counts leave biases out; that of the wRNN with an MLP readout includes them, and
-# that of the plain image model (47 thousand) lies between the two. Mind the column of state units:
-# the paper's $n$ is counted per channel for a wRNN, so "$n = 256$" beside "$n = 256$" sets 4,096
-# numbers of state against 256. Per parameter the wRNN has far more room to remember in, which is
-# the point of sharing weights over the ring; per unit of state it has far fewer parameters.
+# that of the plain image model lies between the two. Mind the column of state units: the paper's
+# $n$ is counted per channel for a wRNN, so the same $n$ names a state that is $c$ times as large
+# as that of an iRNN. Sharing weights over the ring buys the wRNN far more room to remember in for
+# every parameter; compared by units of state, it has far fewer parameters.
 #
 # (sec-waves-seen)=
 # ## Waves seen
@@ -598,9 +603,9 @@ page.table(
 #   leaves every site's mean over time in place, so power at $f_t = 0$ is one by construction and a
 #   standing pattern cannot show. Shuffling space as well, and averaging, keeps that row honest;
 #   the slope of the wRNN's line does not depend on the choice.
-# - **Speed.** The released code sums power along the diagonal of the *array*, whose slope is
-#   (sites)/(steps), for the paper's sizes 256/784 or about a third of a site per step. Here slopes
-#   are measured in the units of {eq}`eq-dispersion`.
+# - **Speed.** The released code sums power along the diagonal of the *array*, whose slope is the
+#   number of sites over the number of steps and has nothing to do with the wave. Here slopes are
+#   measured in the units of {eq}`eq-dispersion`.
 # - **Controls.** Sorting units by onset can itself draw a front, and mixing up the sites of a ring
 #   must destroy one. Both are measured.
 # - **What trained.** Where a record is not at the paper's scale, its line in
