@@ -496,8 +496,8 @@ if drawn:
                 if order != "ring, sites mixed up"
             ]
         ),
-        alt="Rasters of hidden activity, site or unit against time step. The wRNN shows parallel "
-        "diagonal stripes. The iRNN shows horizontal stripes only, sorted or not.",
+        alt="Hidden activity in colour, site or unit against time step, one panel per network and "
+        "order of its units. A wave is a diagonal stripe, a standing pattern a horizontal one.",
         caption="The paper's Figure 2, top: hidden state of trained networks over time, for one "
         "test sample (of the wRNN, one channel). Colours saturate at the 99th percentile.",
         results=sources,
@@ -514,8 +514,8 @@ if drawn:
                 for result, order, _, spectrum, speed in drawn.values()
             ]
         ),
-        alt="Power over spatial and temporal frequency. The wRNN has a bright diagonal band along "
-        "a dashed line, which vanishes when its sites are mixed up. The iRNN has a horizontal one.",
+        alt="Power in colour, temporal against spatial frequency, one panel per network and order "
+        "of its units. A dashed diagonal marks the measured speed where there is a wave.",
         caption="The paper's Figure 2, bottom: space-time power of hidden states, relative to "
         "shuffled copies. Dashed: $f_t = \\nu f_x$ at the measured speed, where there is a wave.",
         results=sources,
