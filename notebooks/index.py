@@ -41,11 +41,15 @@ page.table("tab-questions", rows, "Four questions, answered as far as runs have 
 #
 # Each row of {numref}`tab-claims` is one claim of the paper in our words, with the paper's number,
 # ours (mean and 95 % confidence interval over n seeds), the tolerance it is held to, and a verdict
-# that is computed from the two. Nothing in the last columns is written by hand: a different record
-# gives a different verdict.
+# that is computed from these. None of it is written by hand: a different record gives a different
+# verdict.
 
 # %% tags=["hide-cell"]
-page.table("tab-claims", page.verdict_rows(findings), "The paper's claims and what became of them.")
+page.table(
+    "tab-claims",
+    page.verdict_rows(findings, linked=True),
+    "The paper's claims, each linked to its chapter, and what became of them.",
+)
 
 # %% [markdown]
 # ```{include} generated/tab-claims.md

@@ -114,7 +114,7 @@ def test_cells_say_spread_scale_and_origin(make_page, capsys):
     assert page.value(result, "solved_step") == "never (n = 1) [a]"
     page.table("tab-x", [{"value": page.value(result, "mse")}], "A table.")
     text = (make_page.folder / "generated" / "tab-x.md").read_text()
-    assert text.startswith("```{table} A table.\n:name: tab-x\n\n| value |\n")
+    assert text.startswith(":::{table} A table.\n:name: tab-x\n\n| value |\n")
     assert "[a] paper scale, test device, 1 seed." in text
     assert "[a] paper scale, test device, 1 seed." in capsys.readouterr().out
     page.table("tab-y", [{"value": "1"}], "Another.")
@@ -163,7 +163,9 @@ def test_findings_cover_every_claim_and_train_nothing(make_page):
     assert len(findings) > 20 and not list(page.local.folder.glob("*"))
     rows = page.verdict_rows(page.findings("adding"))
     assert {row["verdict"] for row in rows} == {"· not yet run"}
-    assert all(row["chapter"] == "{ref}`sec-adding`" for row in rows)
+    assert rows[0]["claim"] == "Adding: the wRNN solves every length"
+    (linked, *_) = page.verdict_rows(page.findings("adding"), linked=True)
+    assert linked["claim"] == "{ref}`Adding: the wRNN solves every length <sec-adding>`"
 
 
 @pytest.mark.parametrize(
@@ -172,6 +174,8 @@ def test_findings_cover_every_claim_and_train_nothing(make_page):
         ({"profile": "huge"}, "unknown profile 'huge': use smoke, quick, paper"),
         ({"device": "tpu"}, "unknown device 'tpu': use auto, cpu or cuda"),
         ({"seeds": 0}, "seeds is 0: expected 1 to 5"),
+        ({"seeds": "two"}, "seeds is 'two': expected 1 to 5"),
+        ({"train": "no"}, "train is 'no': expected True or False"),
     ],
 )
 def test_bad_parameters(arguments, message):
@@ -191,3 +195,26 @@ def test_printed_numbers():
     assert text("table2/indrnn-6l/smnist") == "99.0"
     assert text("claim/fig3/irnn-625/parameter-ratio") == "nearly 40"
     assert text("table1/irnn/T=700/solved_iter") == "—"
+
+
+def test_unknown_injected_parameter():
+    defaults = 'profile: str = "quick"  # smoke, quick or paper\nseeds: int = 1'
+    chapter.refuse_unknown_parameters(["", defaults, '# Parameters\nprofile = "paper"\n'])
+    with pytest.raises(
+        WrnnError, match=r"unknown parameter 'profil'; this chapter's: profile, seeds"
+    ):
+        chapter.refuse_unknown_parameters(["", defaults, '# Parameters\nprofil = "paper"\n'])
+
+
+def test_plain_papermill_stops_at_an_unknown_parameter(tmp_path, make_page):
+    nbformat, papermill = pytest.importorskip("nbformat"), pytest.importorskip("papermill")
+    source = "from wrnn import chapter\npage = chapter.Chapter(profile, train=False)"
+    cells = [
+        nbformat.v4.new_code_cell('profile: str = "quick"', metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell(source),
+    ]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    notebook.metadata["kernelspec"] = {"name": "python3", "language": "python"}
+    options = {"progress_bar": False, "cwd": tmp_path}
+    with pytest.raises(papermill.PapermillExecutionError, match="unknown parameter 'profil'"):
+        papermill.execute_notebook(notebook, None, {"profil": "smoke"}, **options)

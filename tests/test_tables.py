@@ -66,7 +66,7 @@ def test_estimate(mean, half_width, text):
 
 ROWS = [
     {"model|n": "wRNN", "paper": 4e-6, "here": "[3 × 10⁻⁶](b.md) {cite}`keller2024waves`"},
-    {"model|n": "iRNN | n", "paper": None, "here": "**x**"},
+    {"model|n": "iRNN | n", "paper": None, "here": "{ref}`**x** <sec-x>`"},
 ]
 
 
@@ -75,7 +75,7 @@ def test_markdown():
         r"| model\|n | paper | here |",
         "| --- | --- | --- |",
         "| wRNN | 4 × 10⁻⁶ | [3 × 10⁻⁶](b.md) {cite}`keller2024waves` |",
-        r"| iRNN \| n | — | **x** |",
+        r"| iRNN \| n | — | {ref}`**x** <sec-x>` |",
     ]
 
 

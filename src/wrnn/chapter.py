@@ -7,7 +7,9 @@ records it. Files go to ``$WRNN_BOOK`` (set while the book is executed), else to
 includes.
 """
 
+import ast
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +21,7 @@ from wrnn.records import Store, committed_store, local_store, project_root, writ
 from wrnn.results import MOST_SEEDS, Result, gather
 from wrnn.runs import PROFILES
 from wrnn.training import resolve_device, train
-from wrnn.verdicts import MARKS, Finding, judge
+from wrnn.verdicts import MARKS, Claim, Finding, judge
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,6 +30,30 @@ if TYPE_CHECKING:
 def output_folder() -> Path:
     """Return the folder that figures and tables are written to."""
     return Path(os.environ.get("WRNN_BOOK") or project_root() / "_build" / "chapters")
+
+
+def refuse_unknown_parameters(cells: Sequence[str]) -> None:
+    """Raise WrnnError for a parameter that papermill injected and no cell before it sets.
+
+    Papermill itself only warns, and a misspelt name would quietly give the default's results.
+    `cells` are the sources executed so far; an injected cell begins with "# Parameters".
+    """
+    known: set[str] = set()
+    for cell in cells:
+        injected = cell.startswith("# Parameters")
+        try:
+            statements = ast.parse(cell).body
+        except SyntaxError:
+            continue
+        for statement in statements:
+            targets = getattr(statement, "targets", [getattr(statement, "target", None)])
+            names = {target.id for target in targets if isinstance(target, ast.Name)}
+            if injected and names - known:
+                allowed = ", ".join(sorted(known)) or "none"
+                raise WrnnError(
+                    f"unknown parameter {sorted(names - known)[0]!r}; this chapter's: {allowed}"
+                )
+            known |= names
 
 
 class Chapter:
@@ -42,7 +68,8 @@ class Chapter:
         local: store of this machine's quick and smoke records; default ``_build/records``.
 
     Raises:
-        WrnnError: an unknown profile, a device that is not there, or too many or few seeds.
+        WrnnError: an unknown profile, a device that is not there, too many or few seeds, or, inside
+            a notebook, an injected parameter that the chapter does not have.
     """
 
     def __init__(
@@ -57,9 +84,14 @@ class Chapter:
     ):
         if profile not in PROFILES:
             raise WrnnError(f"unknown profile {profile!r}: use {', '.join(PROFILES)}")
-        if not 1 <= seeds <= MOST_SEEDS:
-            raise WrnnError(f"seeds is {seeds}: expected 1 to {MOST_SEEDS}")
+        if not isinstance(seeds, int) or not 1 <= seeds <= MOST_SEEDS:
+            raise WrnnError(f"seeds is {seeds!r}: expected 1 to {MOST_SEEDS}")
+        if not isinstance(train, bool):
+            raise WrnnError(f"train is {train!r}: expected True or False")
         resolve_device(device)
+        ipython = sys.modules.get("IPython")
+        if ipython and ipython.get_ipython():
+            refuse_unknown_parameters(ipython.get_ipython().user_ns.get("In", ()))
         self.profile = profile
         self.device = device
         self.seeds = seeds
@@ -139,17 +171,25 @@ class Chapter:
         wanted = [claim for claim in claims.CLAIMS if section in (None, claim.section)]
         return [judge(claim, results) for claim in wanted]
 
-    def verdict_rows(self, findings: Sequence[Finding]) -> list[dict[str, str]]:
-        """Return the rows of a table of claims; call it right before :meth:`table`."""
+    def verdict_rows(
+        self, findings: Sequence[Finding], *, linked: bool = False
+    ) -> list[dict[str, str]]:
+        """Return the rows of a table of claims, linked to their chapters where asked for.
+
+        Call it right before :meth:`table`, which explains the marks of where values come from.
+        """
+
+        def statement(claim: Claim) -> str:
+            link = f"{{ref}}`{claim.statement} <sec-{claim.section}>`"
+            return link if linked else claim.statement
+
         return [
             {
-                "claim": finding.claim.statement,
+                "claim": statement(finding.claim),
                 "paper": f"{finding.claim.paper} {finding.claim.unit}",
-                "recorded": finding.shown
-                + (self.note(finding.basis) if finding.value is not None else ""),
+                "recorded": finding.shown + (self.note(finding.basis) if finding.value else ""),
                 "tolerance": str(finding.claim.rule),
                 "verdict": f"{MARKS[finding.verdict]} {finding.verdict}",
-                "chapter": f"{{ref}}`sec-{finding.claim.section}`",
             }
             for finding in findings
         ]
@@ -201,7 +241,7 @@ class Chapter:
         """Write ``generated/NAME.md``, a numbered table, and print it as plain text."""
         notes = [f"[{letter}] {text}." for text, letter in self._notes.items()]
         self._notes = {}
-        directive = f"```{{table}} {caption}\n:name: {name}\n\n{tables.markdown(rows)}```\n"
+        directive = f":::{{table}} {caption}\n:name: {name}\n\n{tables.markdown(rows)}:::\n"
         below = "\n" + "  \n".join(notes) + "\n" if notes else ""
         self._write(f"generated/{name}.md", directive + below)
         print(tables.plain(rows) + "".join(f"{note}\n" for note in notes), end="")

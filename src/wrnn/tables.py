@@ -111,6 +111,7 @@ def markdown(rows: Sequence[Row]) -> str:
 
 def plain_text(text: str) -> str:
     """Return Markdown without its marks: links, references and citations by their text."""
+    text = re.sub(r"\{\w+\}`([^`<]*) <[^`]*>`", r"\1", text)
     text = re.sub(r"\{[\w:]+\}`([^`]*)`", r"[\1]", text)
     text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
     return re.sub(r"[`*$]", "", text)
