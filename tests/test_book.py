@@ -240,6 +240,7 @@ def output(**fields):
         (edit("book/generated/fig-line.md", "A caption", "My caption"), "not the file that"),
         (edit("book/index.md", "See", "![](figures/fig-line.png) See"), "no alternative text"),
         (edit("book/index.md", "See", "![a](figures/none.png) See"), "none.png is missing"),
+        (edit("book/index.md", "See", "```{table} By `f`\n```\nSee"), "makes it plain text"),
         (edit("book/index.md", "See", '<img src="figures/fig-line.png"> See'), "no alternative"),
         (lambda folder: (folder / "book/figures/fig-line.png").unlink(), "fig-line.png is missing"),
         (lambda folder: (folder / "book/generated/fig-line.md").unlink(), "included, but missing"),

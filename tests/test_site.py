@@ -41,8 +41,12 @@ WAIT_FOR_PAGE = """
 """
 LOOK = """
     const math = [...document.querySelectorAll("span.math, div.math")];
+    const article = (document.querySelector("article") ?? document.body).cloneNode(true);
+    article.querySelectorAll("pre, code").forEach((code) => code.remove());
+    const MARKUP = /`{3,}|:{3,}|~{3,}|\\{[a-z:]+\\}`[^`]*`|\\$[^$]+\\$/g;
     return {
       text: document.body.innerText.trim().length,
+      markup: article.textContent.match(MARKUP) ?? [],
       math: math.length,
       unrendered: math.filter((m) => !m.querySelector("mjx-container svg")
                                      || m.querySelector("mjx-merror, [data-mjx-error]")).length,
@@ -163,6 +167,11 @@ def test_mathematics_is_rendered(visits):
     assert [name for name, seen in visits.items() if seen.look["unrendered"]] == []
 
 
+def test_no_markup_is_left_over(visits):
+    left = {name: seen.look["markup"] for name, seen in visits.items() if seen.look["markup"]}
+    assert left == {}
+
+
 def test_every_image_is_shown_and_has_alternative_text(visits):
     images = [image for seen in visits.values() for image in seen.look["images"]]
     assert images
@@ -182,7 +191,7 @@ def test_no_page_scrolls_sideways_on_a_phone(visits):
 def test_a_bad_page_is_seen_as_bad(browser, tmp_path):
     page = tmp_path / "bad.html"
     page.write_text(
-        "<p>bad</p><img src='missing.png'><span class='math'>\\(x\\)</span>"
+        "<p>bad {eq}`eq-wave` bad</p><img src='missing.png'><span class='math'>\\(x\\)</span>"
         "<script src='https://example.org/outside.js'></script>"
         "<script>console.error('an error')</script><div style='width: 600px'>wide</div>"
     )
@@ -191,5 +200,6 @@ def test_a_bad_page_is_seen_as_bad(browser, tmp_path):
     assert any("missing.png" in request for request in seen.failed_requests)
     assert any("example.org" in request for request in seen.failed_requests)
     assert seen.look["unrendered"] == 1
+    assert seen.look["markup"] == ["{eq}`eq-wave`"]
     assert [image[1:] for image in seen.look["images"]] == [["", False]]
     assert seen.phone_scroll_width > seen.phone_width

@@ -11,11 +11,12 @@ from sphinx_external_toc.parsing import parse_toc_yaml
 from wrnn.book.source import convert, parameters_of, sha256
 
 _DIRECTIVE = re.compile(
-    r"^(?P<fence>`{3,}|:{3,})\{(?P<name>[\w-]+)\}[ \t]*(?P<argument>[^\n]*?)[ \t]*\n"
+    r"^(?P<fence>`{3,}|~{3,}|:{3,})\{(?P<name>[\w-]+)\}[ \t]*(?P<argument>[^\n]*?)[ \t]*\n"
     r"(?P<body>.*?)^(?P=fence)[ \t]*$",
     re.MULTILINE | re.DOTALL,
 )
 _CODE = re.compile(r"^(?P<fence>`{3,})[\w+-]*\n.*?^(?P=fence)[ \t]*$", re.MULTILINE | re.DOTALL)
+_NOT_A_DIRECTIVE = re.compile(r"^`{3,}\{[\w-]+\}[^\n]*`", re.MULTILINE)
 _ALT = re.compile(r"^:?alt:[ \t]*\S", re.MULTILINE)
 _IMAGE = re.compile(r"!\[(?P<alt>[^\]]*)\]\((?P<target>[^)\s]+)[^)]*\)")
 _HTML_IMAGE = re.compile(r"<img\b[^>]*>", re.IGNORECASE)
@@ -109,6 +110,8 @@ def _check_outputs(notebook: NotebookNode, folder: Path) -> Iterator[str]:
 
 def _check_text(text: str, folder: Path) -> Iterator[str]:
     """Problems of the images and included files of a Markdown text that is read in ``folder``."""
+    for line in _NOT_A_DIRECTIVE.findall(text):
+        yield f"a backtick after {line[:20]}... makes it plain text: fence it with ~~~"
     for directive in _DIRECTIVE.finditer(text):
         name, argument, body = directive.group("name", "argument", "body")
         if name in ("figure", "image"):
