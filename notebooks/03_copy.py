@@ -262,7 +262,7 @@ if small:
         f"Copy task in the {small[0].run.profile} profile: all four measures on the test set.",
     )
 else:
-    page.nothing("tab-copy-this-run", "Copy task in the quick profile", "fig3")
+    page.nothing("tab-copy-this-run", "Copy task in the quick profile", "fig3", page.small_profile)
 
 # %% [markdown]
 # ```{include} generated/tab-copy-this-run.md

@@ -180,7 +180,9 @@ if small:
         f"Adding task in the {small[0].run.profile} profile.",
     )
 else:
-    page.nothing("tab-adding-this-run", "Adding task in the quick profile", "table1")
+    page.nothing(
+        "tab-adding-this-run", "Adding task in the quick profile", "table1", page.small_profile
+    )
 
 # %% [markdown]
 # ```{include} generated/tab-adding-this-run.md

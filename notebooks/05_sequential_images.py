@@ -241,7 +241,9 @@ if small:
         f"Test accuracy on the 8 by 8 digits, {small[0].run.profile} profile.",
     )
 else:
-    page.nothing("tab-images-this-run", "Test accuracy on the 8 by 8 digits", "table2")
+    page.nothing(
+        "tab-images-this-run", "Test accuracy on the 8 by 8 digits", "table2", page.small_profile
+    )
 
 # %% [markdown]
 # ```{include} generated/tab-images-this-run.md

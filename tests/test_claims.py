@@ -198,7 +198,7 @@ def test_a_smaller_budget_supports_but_never_settles(tmp_path):
     copied = judge(CLAIMS["copy-gap-0"], results)
     assert copied.verdict == PARTLY and "20,000 of 60,000 steps" in copied.basis
     failed = judge(CLAIMS["adding-irnn"], results)
-    assert failed.verdict == NOT_RUN and failed.shown == "2 (n = 1)"
+    assert failed.verdict == NOT_RUN and failed.shown == "2 (reduced, n = 1)"
 
 
 def test_one_missing_configuration_leaves_a_claim_open(tmp_path):
@@ -207,7 +207,8 @@ def test_one_missing_configuration_leaves_a_claim_open(tmp_path):
     assert judge(CLAIMS["adding-wrnn"], gathered(store, ["table1"])).verdict == REPRODUCED
     lacking = next(r for r in gathered(store, ["table1"])["table1"] if r.run.model.kind == "wrnn")
     store.path(lacking.run).unlink()
-    assert judge(CLAIMS["adding-wrnn"], gathered(store, ["table1"])).verdict == NOT_RUN
+    finding = judge(CLAIMS["adding-wrnn"], gathered(store, ["table1"]))
+    assert (finding.verdict, finding.shown) == (NOT_RUN, "4 (in part, n = 1)")
 
 
 def test_quick_records_give_no_verdict(tmp_path):

@@ -115,19 +115,21 @@ class Chapter:
             self._train(found, self.committed)
         return self._gather(found, "paper", self.committed)
 
+    @property
+    def small_profile(self) -> str:
+        """The profile of :meth:`this_run`: this one, or quick where this one is paper."""
+        return "quick" if self.profile == "paper" else self.profile
+
     def this_run(self, experiment: str) -> list[Result]:
         """Return the experiment in this run's quick or smoke profile, trained where asked for.
 
-        With profile "paper" these are the published reference runs of the quick profile, and only
-        where something is missing at the paper's sizes, in whose place they stand.
+        With profile "paper": what is recorded of the published reference runs of the quick profile.
         """
         (found,) = find_experiments([experiment])
-        if self.profile != "paper":
-            self._train(found, self.local)
-            return self._gather(found, self.profile, self.local)
-        if all(result.records for result in self.recorded(experiment)):
-            return []
-        return [r for r in self._gather(found, "quick", self.committed) if r.records]
+        if self.profile == "paper":
+            return [r for r in self._gather(found, "quick", self.committed) if r.records]
+        self._train(found, self.local)
+        return self._gather(found, self.profile, self.local)
 
     def results(self, experiment: str) -> list[Result]:
         """Return what a figure of this profile draws: every result says its own status.
@@ -138,11 +140,14 @@ class Chapter:
         if self.profile != "paper":
             return self.this_run(experiment)
         recorded = [result for result in self.recorded(experiment) if result.records]
-        return recorded + self.this_run(experiment)
+        whole = len(recorded) == len(self.recorded(experiment))
+        return recorded if whole else recorded + self.this_run(experiment)
 
     def shown(self, experiment: str) -> list[Result]:
-        """Return everything that has a record: at the paper's sizes, then of this run's profile."""
-        everything = [*self.recorded(experiment), *self.this_run(experiment)]
+        """Return the recorded ones of :meth:`results`, and first those at the paper's sizes."""
+        everything = self.results(experiment)
+        if self.profile != "paper":
+            everything = self.recorded(experiment) + everything
         return [result for result in everything if result.records]
 
     def missing(self, experiment: str) -> str:

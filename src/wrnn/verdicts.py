@@ -146,14 +146,17 @@ class Finding:
     verdict: str
     value: Estimate | None
     basis: str  # where the value comes from, in words
+    scale: str = ""  # "reduced" or "in part" where it is not all of the paper's scale
 
     @property
     def shown(self) -> str:
         """The value with its spread and count, for a table."""
         if self.value is None:
             return "not yet recorded"
-        count = f" (n = {self.value.count})" if self.value.count else ""
-        return f"{tables.estimate(self.value.mean, self.value.half_width)}{count}"
+        shown = tables.estimate(self.value.mean, self.value.half_width)
+        remarks = [self.scale, f"n = {self.value.count}" if self.value.count else ""]
+        remark = ", ".join(filter(None, remarks))
+        return f"{shown} ({remark})" if remark else shown
 
 
 def judge(claim: Claim, results: Mapping[str, Sequence[Result]]) -> Finding:
@@ -164,10 +167,12 @@ def judge(claim: Claim, results: Mapping[str, Sequence[Result]]) -> Finding:
             value = claim.measure(shelf)
         except NotRecorded:
             continue
-        verdict = claim.rule.verdict(value.mean)
+        verdict, scale = claim.rule.verdict(value.mean), ""
         if not complete:
+            reduced = any(result.status == "reduced" for result in shelf.taken)
+            scale = "reduced" if reduced else "in part"
             supported = verdict == REPRODUCED and not claim.whole_budget
             verdict = PARTLY if supported else NOT_RUN
         basis = "; ".join(dict.fromkeys(result.description for result in shelf.taken))
-        return Finding(claim, verdict, value, basis or "counted from the models")
+        return Finding(claim, verdict, value, basis or "counted from the models", scale)
     return Finding(claim, NOT_RUN, None, "not yet recorded")
