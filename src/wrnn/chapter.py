@@ -155,10 +155,11 @@ class Chapter:
         lacking = [r for r in self.recorded(experiment) if r.status != "paper"]
         if not lacking:
             return f"Every run of `{experiment}` is recorded at paper scale."
-        names = "; ".join(
-            f"{r.run.task.title}, {r.label}" + " (smaller budget only)" * (r.status == "reduced")
-            for r in lacking
-        )
+        models: dict[str, list[str]] = {}
+        for result in lacking:
+            less = " (smaller budget only)" if result.status == "reduced" else ""
+            models.setdefault(result.run.task.title, []).append(result.label + less)
+        names = "; ".join(f"{task}: {', '.join(labels)}" for task, labels in models.items())
         return (
             f"**Not yet recorded** at the paper's budget: {names}. "
             f"Command: `{command(experiment)}`."
