@@ -288,7 +288,7 @@ class WaveSpeed:
 
     @property
     def is_wave(self) -> bool:
-        """Whether activity moves: a line that stands out by 3, and is not that of a still image."""
+        """Whether activity moves, by a line that stands out 3-fold and is not a still image's."""
         return self.contrast >= 3.0 and abs(self.velocity) >= 0.1
 
 
@@ -326,7 +326,7 @@ def wave_speed(
 def sort_by_onset(hidden: np.ndarray, fraction: float = 0.5) -> np.ndarray:
     """Order the sites of `hidden` (T, sites) by when they first become active.
 
-    The onset of a site is the first step at which |h| reaches `fraction` of that site's own
+    The onset of a site is the first step at which ``|h|`` reaches `fraction` of that site's own
     maximum; silent sites come last and ties keep their order. Returns indices (sites,). A ring
     has its order built in; the units of an iRNN have none, so Figure 2 sorts them this way.
     """

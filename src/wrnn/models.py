@@ -95,11 +95,10 @@ class WaveRNN(nn.Module):
         """Initialise every parameter; the defaults are what the released code does.
 
         Args:
-            recurrent: "shift" (u-shift), "identity" (a shift of velocity 0) or "default"
-            (PyTorch's). velocity: sites per step of the shift, one number or one per channel.
-            input: "ones" or "identity" (see :func:`wrnn.init.single_site_`), or "default"
-            (PyTorch's). recurrent_bias: "default" is PyTorch's U(-1/sqrt(c f), 1/sqrt(c f)), which
-            the released
+            recurrent: "shift" (u-shift), "identity" (a shift of velocity 0) or PyTorch's "default".
+            velocity: sites per step of the shift, one number or one per channel.
+            input: "ones" or "identity" (:func:`wrnn.init.single_site_`), or PyTorch's "default".
+            recurrent_bias: "default" is PyTorch's U(-1/sqrt(c f), 1/sqrt(c f)), which the released
                 code leaves in place; "zero" starts the layer as exactly the shift.
             generator: source of randomness; None is PyTorch's global one.
         """
@@ -128,6 +127,16 @@ class WaveRNN(nn.Module):
 
     def forward(self, x: Tensor, h_0: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Run the whole sequence; shapes as in the class."""
+        output = self.compute(x, h_0)  # (T, B, hidden)
+        h_n = output[-1:]  # (1, B, hidden)
+        return (output.transpose(0, 1) if self.batch_first else output), h_n
+
+    def compute(self, x: Tensor, h_0: Tensor | None = None, **options) -> Tensor:
+        """Run the sequence and return, time first, only what is asked for.
+
+        Options are ``last_only`` and, not for :class:`LocalWaveRNN`, ``weight_out``, ``bias_out``
+        of :func:`wrnn.recurrence.wave_recurrence`: what is not needed is never written out.
+        """
         if x.dim() != 3 or x.shape[-1] != self.input_size:
             axes = "B, T" if self.batch_first else "T, B"
             raise WrnnError(
@@ -143,21 +152,19 @@ class WaveRNN(nn.Module):
             raise WrnnError(
                 f"h_0 has shape {tuple(h_0.shape)}: expected (1, {batch_size}, {self.hidden_size})"
             )
-        output = self._recur(x, h_0[0])  # (T, B, hidden)
-        h_n = output[-1:]  # (1, B, hidden)
-        return (output.transpose(0, 1) if self.batch_first else output), h_n
-
-    def _recur(self, x: Tensor, h_0: Tensor) -> Tensor:
-        return wave_recurrence(
+        return self._recurrence(
             x,
-            h_0,
+            h_0[0],
             self.weight_ih,
             self.bias_ih,
             self.weight_hh,
             self.bias_hh,
             nonlinearity=self.nonlinearity,
-            backend=self.backend,
+            **options,
         )
+
+    def _recurrence(self, *tensors: Tensor, **options) -> Tensor:
+        return wave_recurrence(*tensors, backend=self.backend, **options)
 
     def extra_repr(self) -> str:
         """Sizes shown by print(model)."""
@@ -181,16 +188,8 @@ class LocalWaveRNN(WaveRNN):
     def _kernel_bias_shape(self) -> tuple[int, ...]:
         return (self.num_channels, self.channel_size)
 
-    def _recur(self, x: Tensor, h_0: Tensor) -> Tensor:
-        return local_recurrence(
-            x,
-            h_0,
-            self.weight_ih,
-            self.bias_ih,
-            self.weight_hh,
-            self.bias_hh,
-            nonlinearity=self.nonlinearity,
-        )
+    def _recurrence(self, *tensors: Tensor, **options) -> Tensor:
+        return local_recurrence(*tensors, **options)
 
 
 class IdentityRNN(nn.RNN):
@@ -284,6 +283,11 @@ class SequenceModel(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (T, B, input) to (T, B, output) where every_step, else to (B, output)."""
+        if isinstance(self.rnn, WaveRNN) and not self.every_step:
+            return self.readout(self.rnn.compute(x, last_only=True)[0])
+        if type(self.rnn) is WaveRNN and isinstance(self.readout, nn.Linear):
+            weights = {"weight_out": self.readout.weight, "bias_out": self.readout.bias}
+            return self.rnn.compute(x, **weights)
         output, _ = self.rnn(x)  # (T, B, hidden)
         return self.readout(output if self.every_step else output[-1])
 

@@ -3,7 +3,7 @@
 A chapter sees results only through this module, so that no record can be shown without its status:
 
 - ``paper``: the paper's own sizes, steps and data;
-- ``reduced``: the paper's sizes and data with fewer steps than the paper's;
+- ``reduced``: the paper's task and data with fewer steps than the paper's, or smaller models;
 - ``quick`` and ``smoke``: a smaller task or model that shows the effect, not the number;
 - ``missing``: not yet recorded.
 """
@@ -33,6 +33,7 @@ class Result:
     run: Run
     records: tuple[Record, ...]
     status: str
+    smaller: str = ""  # what is smaller than in the paper, other than the budget
 
     @property
     def label(self) -> str:
@@ -47,7 +48,7 @@ class Result:
         done = self.records[0].run
         scale = {
             "paper": "paper scale",
-            "reduced": f"paper sizes, {done.steps:,} of {self.run.steps:,} steps",
+            "reduced": self.smaller or f"paper sizes, {done.steps:,} of {self.run.steps:,} steps",
         }.get(self.status, f"{self.status} profile")
         devices = " and ".join(sorted({record.device for record in self.records}))
         count = len(self.records)
@@ -97,7 +98,8 @@ def gather(experiment: Experiment, profile: str, store: Store) -> list[Result]:
         planned = [run] + [replace(run, seed=s, trace=False) for s in range(1, MOST_SEEDS)]
         exact = tuple(recorded[p.id] for p in planned if p.id in recorded)
         if exact:
-            results.append(Result(run, exact, profile))
+            smaller = experiment.smaller if profile == "paper" else ""
+            results.append(Result(run, exact, "reduced" if smaller else profile, smaller))
             continue
         reduced = _reduced(run, recorded.values()) if profile == "paper" else ()
         results.append(Result(run, reduced, "reduced" if reduced else "missing"))

@@ -53,7 +53,8 @@ class ModelConfig:
                 )
                 if missing
             ]
-            return " − ".join(["wRNN", *without])
+            zero_bias = " (zero bias)" if self.recurrent_bias == "zero" else ""
+            return " − ".join([f"wRNN{zero_bias}", *without])
         if self.kind == "local":
             return "local wRNN"
         if self.kind == "irnn":

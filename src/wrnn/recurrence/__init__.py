@@ -4,6 +4,9 @@
 them agree; `auto` takes the fastest that can compute what is asked for.
 """
 
+import importlib.util
+import os
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -124,7 +127,7 @@ def choose_backend(
 def _cannot(backend: str, x: Tensor, weight_hh: Tensor, precision: str) -> str | None:
     """Return why a backend cannot compute this, or None where it can."""
     if backend == "triton":
-        return "it is not built yet"
+        return _triton_cannot(x, weight_hh)
     if precision != "float32":
         return f"precision {precision!r} needs backend 'triton'"
     if backend == "windowed" and x.device.type != "cpu":
@@ -132,8 +135,31 @@ def _cannot(backend: str, x: Tensor, weight_hh: Tensor, precision: str) -> str |
     return None
 
 
-def _function(backend: str):
+def _triton_cannot(x: Tensor, weight_hh: Tensor) -> str | None:
+    """Return why the fused kernels cannot compute this, or None where they can."""
+    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
+    if x.device.type != "cuda" and not interpreted:
+        return f"it runs on CUDA and the input is on {x.device}"
+    if importlib.util.find_spec("triton") is None:
+        return "the package triton is not installed"
+    channels, kernel_size = len(weight_hh), weight_hh.shape[-1]
+    if x.dtype != torch.float32:
+        return f"it computes in float32 and the input is {x.dtype}"
+    if kernel_size not in (3, 5, 7):
+        return f"it has kernel sizes 3, 5 and 7, not {kernel_size}"
+    if channels > 64:
+        return f"it has up to 64 channels, not {channels}"
+    if not interpreted and torch.cuda.get_device_capability(x.device) < (8, 0):
+        return f"{torch.cuda.get_device_name(x.device)} is older than compute capability 8.0"
+    return None
+
+
+def _function(backend: str) -> Callable[..., tuple[Tensor | None, Tensor]]:
     """Return the function that computes a backend."""
+    if backend == "triton":
+        from wrnn.recurrence.triton import fused  # only here: a CPU can do without triton
+
+        return fused
     return {"loop": loop.step_loop, "windowed": windowed.windowed}[backend]
 
 

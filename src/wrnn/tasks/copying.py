@@ -21,6 +21,7 @@ class CopyTask(SyntheticTask):
 
     Both layouts last S + 10 steps; the symbols are at steps 0 to 9, the targets on the last ten
     steps, and every other target is blank. The delimiter, which asks for the answer, comes
+
     - "code": at step S - 1, as in the released code. At S = 10 it replaces the tenth symbol, and
       since the targets copy the input, the last target is then always the delimiter;
     - "text": at step S, the first answer step, as the paper describes it.
@@ -53,7 +54,7 @@ class CopyTask(SyntheticTask):
 
     @property
     def paper_label(self) -> str:
-        """The paper's name for this lag: "T = " and S - 10."""
+        """The paper's name for this lag, "T = " and S - 10."""
         return f"T = {self.lag - ANSWER_STEPS}"
 
     @property
