@@ -105,7 +105,7 @@ def execute_all(
     with (
         _environment(OMP_NUM_THREADS=threads),
         ProcessPoolExecutor(jobs, context) as pool,
-        tqdm(total=len(sources), desc="chapters", unit="chapter") as progress,
+        tqdm(total=len(sources), desc="chapters", unit="chapter", disable=None) as progress,
     ):
         # Not all at once: after a failure, nothing more must begin.
         while sources or running:
