@@ -52,24 +52,13 @@ class Experiment:
 
 
 def _copy(lag: int, model: ModelConfig, profile: str) -> Run:
-    task = CopyTask(lag)
-    if profile == "paper":
-        # Adam leaves the floor in spikes now and then, so the best weights on validation are kept.
-        return Run(
-            task,
-            model,
-            profile,
-            steps=60_000,
-            loss_scale=1 / 128,
-            evaluate_every=500,
-            keep="best",
-            trace=True,
-        )
-    if profile == "quick":
-        return Run(task, model, profile, steps=1000, log_every=10, evaluate_every=100, trace=True)
-    return Run(
-        task, model, profile, steps=20, batch_size=16, log_every=5, evaluate_every=10, trace=True
-    )
+    budget = {
+        "paper": dict(steps=60_000, loss_scale=1 / 128, evaluate_every=500),
+        "quick": dict(steps=1000, log_every=10, evaluate_every=100),
+        "smoke": dict(steps=20, batch_size=16, log_every=5, evaluate_every=10),
+    }[profile]
+    # Adam leaves the floor in spikes now and then, so the best weights on validation are kept.
+    return Run(CopyTask(lag), model, profile, keep="best", trace=True, **budget)
 
 
 def _fig3(profile: str) -> list[Run]:
