@@ -5,6 +5,7 @@ import pytest
 from wrnn.cli import main
 from wrnn.experiments import EXPERIMENTS
 from wrnn.records import Store
+from wrnn.runs import PROFILES
 
 
 @pytest.fixture
@@ -37,6 +38,12 @@ def test_run_trains_what_is_missing_and_status_counts_it(call, tmp_path):
     rows = [line.split() for line in status.stdout.splitlines()]
     assert ["fig3", "smoke", "2/2"] in [row[:3] for row in rows]
     assert ["fig3", "paper", "0/9"] in [row[:3] for row in rows]
+    listed = {(row[0], row[1], row[2].split("/")[1]) for row in rows[1:]}
+    assert listed == {
+        (name, profile, str(len(EXPERIMENTS[name].runs(profile))))
+        for name in EXPERIMENTS
+        for profile in PROFILES
+    }
 
 
 def test_time_limit_steps_and_match(call, tmp_path):

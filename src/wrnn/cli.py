@@ -110,17 +110,26 @@ def train_all(runs: list[Run], store: Store, *, device: str, deadline: float = m
 
 @app.command()
 def status() -> None:
-    """Show how many records of how many each experiment has, and where they were made."""
-    stores = {"smoke": local_store(), "quick": local_store(), "paper": committed_store()}
-    reference = committed_store()
-    print(f"{'experiment':<12}{'profile':<9}{'records':>9}  where")
+    """Show how many runs of each experiment are recorded, at which budget, and where."""
+    from wrnn.results import gather
+
+    print(f"{'experiment':<12}{'profile':<9}{'recorded':>9}{'smaller':>9}{'seeds':>7}  where")
     for experiment in EXPERIMENTS.values():
         for profile in PROFILES:
-            runs = experiment.runs(profile)
-            found = [stores[profile].get(run) or reference.get(run) for run in runs]
-            devices = sorted({record.device for record in found if record})
-            count = f"{sum(record is not None for record in found)}/{len(runs)}"
-            print(f"{experiment.name:<12}{profile:<9}{count:>9}  {', '.join(devices)}")
+            stores = (
+                [committed_store()] if profile == "paper" else [local_store(), committed_store()]
+            )
+            # A run of this machine goes before the published one.
+            choices = zip(*(gather(experiment, profile, store) for store in stores), strict=True)
+            results = [next((r for r in choice if r.records), choice[0]) for choice in choices]
+            whole = [r for r in results if r.records and r.status == profile]
+            smaller = [r for r in results if r.records and r.status != profile]
+            records = [record for result in whole + smaller for record in result.records]
+            print(
+                f"{experiment.name:<12}{profile:<9}{f'{len(whole)}/{len(results)}':>9}"
+                f"{len(smaller):>9}{len(records):>7}  "
+                + ", ".join(sorted({record.device for record in records}))
+            )
 
 
 @app.command()
