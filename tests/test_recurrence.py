@@ -294,6 +294,8 @@ def test_auto_says_what_it_takes_and_why():
     assert name == "windowed" and "not triton" in reason
     name, reason = choose_backend(tensors["x"].to("meta"), tensors["weight_hh"].to("meta"))
     assert name == "loop" and "not windowed: it runs on the CPU" in reason
+    name, reason = choose_backend(torch.zeros(3, 15, 2), torch.zeros(9, 9, 3))
+    assert name == "loop" and "not windowed: a batch under 16" in reason
     torch.testing.assert_close(
         run(tensors, backend="auto"), run(tensors, backend="windowed"), rtol=0, atol=0
     )

@@ -102,7 +102,8 @@ def local_recurrence(
     tensors = (x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, None)
     _check_names(nonlinearity, "loop", "float32")
     _check_sizes(*tensors, None, local=True)
-    compute = partial(loop.step_loop, nonlinearity=nonlinearity, connection=loop.local_connection)
+    step = partial(loop.one_step, connection=loop.local_connection)
+    compute = partial(loop.step_loop, nonlinearity=nonlinearity, step=step)
     output, h_n = _checkpointed(compute, checkpoint_every)(*tensors, last_only=last_only)
     return h_n.unsqueeze(0) if last_only else output
 
@@ -118,6 +119,8 @@ def choose_backend(
         ("windowed", "the fastest on a CPU"),
     ):
         reason = _cannot(backend, x, weight_hh, precision)
+        if reason is None and backend == "windowed" and x.shape[1] < 16 and len(weight_hh) > 8:
+            reason = "a batch under 16 with more than 8 channels is faster step by step"
         if reason is None:
             return backend, "; ".join((praise, *refused))
         refused.append(f"not {backend}: {reason}")

@@ -41,6 +41,21 @@ def local_connection(h: Tensor, weight_hh: Tensor, bias_hh: Tensor | None) -> Te
     return connected if bias_hh is None else connected + bias_hh
 
 
+def one_step(
+    x_t: Tensor,
+    h: Tensor,
+    weight_ih: Tensor,
+    bias_ih: Tensor | None,
+    weight_hh: Tensor,
+    bias_hh: Tensor | None,
+    nonlinearity: str,
+    connection: Callable[[Tensor, Tensor, Tensor | None], Tensor] = circular_convolution,
+) -> Tensor:
+    """Map an input (B, input_size) and a state (B, C, n) to the next state (B, C, n)."""
+    drive = F.linear(x_t, weight_ih, bias_ih).view_as(h)  # (B, C, n)
+    return ACTIVATIONS[nonlinearity](connection(h, weight_hh, bias_hh) + drive)
+
+
 def step_loop(
     x: Tensor,
     h_0: Tensor,
@@ -51,20 +66,17 @@ def step_loop(
     weight_out: Tensor | None,
     nonlinearity: str,
     last_only: bool = False,
-    connection: Callable[[Tensor, Tensor, Tensor | None], Tensor] = circular_convolution,
+    step: Callable[..., Tensor] = one_step,
 ) -> tuple[Tensor | None, Tensor]:
     """Run the recurrence over time; see `wrnn.recurrence.wave_recurrence` for the arguments.
 
     Returns the states after each step, (T, B, hidden), or their products with `weight_out`,
     (T, B, out), or None with `last_only`; and the last state, (B, hidden).
     """
-    activation = ACTIVATIONS[nonlinearity]
-    num_channels = weight_hh.shape[0]
-    h = h_0.unflatten(-1, (num_channels, -1))  # (B, C, n)
+    h = h_0.unflatten(-1, (weight_hh.shape[0], -1))  # (B, C, n)
     states = []
     for x_t in x:
-        drive = F.linear(x_t, weight_ih, bias_ih).unflatten(-1, (num_channels, -1))  # (B, C, n)
-        h = activation(connection(h, weight_hh, bias_hh) + drive)
+        h = step(x_t, h, weight_ih, bias_ih, weight_hh, bias_hh, nonlinearity)
         if not last_only:
             states.append(
                 h.flatten(-2) if weight_out is None else F.linear(h.flatten(-2), weight_out)
