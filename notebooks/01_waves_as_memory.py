@@ -86,6 +86,26 @@ page.figure(
 # ```{include} generated/fig-wave-field.md
 # ```
 #
+# Here are the same steps as a film, with every ring drawn as a ring.
+
+# %% tags=["hide-input"]
+page.animation(
+    "film-wave-field",
+    spikes,
+    [(name, states) for name, (_, states) in zip(["waves", "static bumps"], fields, strict=True)],
+    alt="Two sets of three rings of dots, step by step. On the left every spike starts a coloured "
+    "dot at the top of its ring, which then moves round by one site per step. On the right the dot "
+    "at the top of each ring lights up with the first spike, grows stronger with the next, and "
+    "never moves.",
+    caption="One lap, step by step, then held. A circle marks a spike. Every input writes to the "
+    "top of its own ring; on the left activity moves on, so that its place tells its age, and on "
+    "the right it stays.",
+)
+
+# %% [markdown]
+# ```{include} generated/film-wave-field.md
+# ```
+#
 # The reason is one line of algebra. Unrolling {eq}`eq-field` gives
 #
 # ```{math}

@@ -24,6 +24,7 @@ from wrnn.training import resolve_device, train
 from wrnn.verdicts import MARKS, Claim, Finding, judge
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.figure import Figure
 
 
@@ -276,6 +277,24 @@ class Chapter:
             f"generated/{name}.md",
             f"```{{figure}} figures/{name}.png\n{options}\n\n{text}\n```\n",
         )
+
+    def animation(
+        self,
+        name: str,
+        spikes: "np.ndarray",
+        fields: Sequence[tuple[str, "np.ndarray"]],
+        *,
+        alt: str,
+        caption: str,
+    ) -> None:
+        """Write ``generated/NAME.md``: fields of activity on rings as a film in the page.
+
+        Arguments as for :func:`wrnn.animation.rings`; the film is text and needs no other file.
+        """
+        from wrnn import animation
+
+        film = animation.rings(name, spikes, fields, alt=alt, caption=caption)
+        self._write(f"generated/{name}.md", f"```{{raw}} html\n{film}```\n")
 
     def nothing(self, name: str, what: str, experiment: str, profile: str = "") -> None:
         """Write a numbered notice in the place of a figure or table that has no record.
