@@ -73,7 +73,7 @@ def rings(
     parts = [
         f'<figure class="{name}" id="{name}">',
         f"<style>{style}</style>",
-        f'<input type="checkbox" id="{name}-stop"><label for="{name}-stop"> stop the film</label>',
+        f'<input type="checkbox" id="{name}-stop"/><label for="{name}-stop"> stop the film</label>',
         f'<svg viewBox="0 0 {width} {PANEL + 30}" role="img" aria-label="{escape(alt)}" '
         'style="display: block; width: 100%" font-family="sans-serif" text-anchor="middle">',
         f'<rect width="{width}" height="{PANEL + 30}" rx="4" fill="#fff"/>',
