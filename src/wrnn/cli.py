@@ -53,6 +53,7 @@ def run(
     match: Annotated[str, typer.Option(help="only runs whose description has this pattern")] = "",
     steps: Annotated[int, typer.Option(help="train fewer steps than planned: another run")] = 0,
     evaluate_every: Annotated[int, typer.Option(help="steps between validations")] = 0,
+    grid: Annotated[str, typer.Option(help="paper: all settings that the paper tried")] = "",
 ) -> None:
     """Train what has no record yet; stop and repeat the command at any time."""
     resolve_device(device)
@@ -62,7 +63,7 @@ def run(
         pattern = re.compile(match)
     except re.error as error:
         raise WrnnError(f"--match {match!r} is not a regular expression: {error}") from error
-    runs = plan(find_experiments(experiments), profile, seeds)
+    runs = plan(find_experiments(experiments), profile, seeds, grid)
     runs = [planned for planned in runs if pattern.search(planned.description)]
     if not runs:
         raise WrnnError(f"no run of {', '.join(experiments)} matches {match!r}")

@@ -37,7 +37,7 @@ class ModelConfig:
     recurrent: str = "shift"
     input: str = "ones"
     recurrent_bias: str = "default"
-    velocity: float = 1.0
+    velocity: float | tuple[float, ...] = 1.0  # of the shift, one or one per channel
 
     @property
     def label(self) -> str:
@@ -54,6 +54,9 @@ class ModelConfig:
                 if missing
             ]
             zero_bias = " (zero bias)" if self.recurrent_bias == "zero" else ""
+            if isinstance(self.velocity, tuple):
+                slowest, fastest = min(self.velocity), max(self.velocity)
+                zero_bias += f" (speeds {slowest:g} to {fastest:g})"
             return " − ".join([f"wRNN{zero_bias}", *without])
         if self.kind == "local":
             return "local wRNN"
@@ -137,6 +140,8 @@ class Run:
         values = dataclasses.asdict(self)
         values["task"] = {"name": self.task.name, **dataclasses.asdict(self.task)}
         values["drop_steps"] = list(self.drop_steps)
+        if isinstance(self.model.velocity, tuple):
+            values["model"]["velocity"] = list(self.model.velocity)
         return values
 
     @classmethod
@@ -144,7 +149,10 @@ class Run:
         """Build a run from :meth:`to_dict`'s output."""
         values = dict(values)
         values["task"] = tasks.task_from_dict(values["task"])
-        values["model"] = ModelConfig(**values["model"])
+        model = dict(values["model"])
+        if isinstance(model["velocity"], list):
+            model["velocity"] = tuple(model["velocity"])
+        values["model"] = ModelConfig(**model)
         values["drop_steps"] = tuple(values["drop_steps"])
         return cls(**values)
 
