@@ -77,6 +77,7 @@ SIZES = [  # steps, batch, inputs, channels, n, kernel
     (3, 5, 4, 5, 11, 3),
     (7, 2, 2, 3, 3, 3),
     (9, 4, 1, 2, 13, 5),
+    (4, 3, 2, 19, 6, 3),  # computed with a channel more
 ]
 
 

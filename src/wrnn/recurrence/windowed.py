@@ -10,6 +10,7 @@ product straight into the memory that the state will take.
 import weakref
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -33,10 +34,30 @@ def windowed(
     Where a gradient is needed all states are kept, otherwise two. It can be differentiated once.
     """
     tensors = (x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out)
+    channels = len(weight_hh)
+    if channels > 16 and channels % 4 == 3:  # one silent channel more is faster: 28 for 27
+        output, h_n = windowed(*_one_channel_more(*tensors), nonlinearity, last_only)
+        if output is not None and weight_out is None:
+            output = output[..., : len(weight_ih)]
+        return output, h_n[:, : len(weight_ih)]
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
         return _Windowed.apply(*tensors, nonlinearity, last_only)
     two_states = _empty(x, 2, len(weight_ih), weight_hh)
     return _forward(two_states, *tensors, nonlinearity, last_only)
+
+
+def _one_channel_more(x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out):
+    """Add a channel that is zero and stays zero."""
+    n = len(weight_ih) // len(weight_hh)
+    return (
+        x,
+        F.pad(h_0, (0, n)),
+        F.pad(weight_ih, (0, 0, 0, n)),
+        None if bias_ih is None else F.pad(bias_ih, (0, n)),
+        F.pad(weight_hh, (0, 0, 0, 1, 0, 1)),
+        None if bias_hh is None else F.pad(bias_hh, (0, 1)),
+        None if weight_out is None else F.pad(weight_out, (0, n)),
+    )
 
 
 class _States:
