@@ -96,6 +96,16 @@ def test_speed_of_a_synthetic_wave(velocity, steps, sites):
     assert abs(speed.velocity - velocity) <= 0.02
 
 
+@pytest.mark.parametrize("velocity", [0.5, 1.0, -1.5])
+def test_the_raster_gives_the_same_speed(velocity):
+    hidden = travelling(velocity, 64, 32) + 3 * np.random.default_rng(7).random(32)  # and a still
+    assert abs(analysis.raster_speed(hidden) - velocity) <= 0.125
+    both = np.stack([hidden, hidden], axis=1)
+    assert analysis.raster_speed(both) == analysis.raster_speed(hidden)
+    with pytest.raises(WrnnError, match="8 steps are too few"):
+        analysis.raster_speed(hidden[:8])
+
+
 def test_speed_of_several_channels_is_that_of_their_mean_power():
     hidden = np.stack([travelling(1.0, 64, 32, seed=seed) for seed in range(3)], axis=1)
     generator = np.random.default_rng(0)
