@@ -82,6 +82,12 @@ def test_curves_are_thinned_to_500_points_with_both_ends(store):
     assert (steps[0], steps[-1]) == (1, 701)
 
 
+def test_validation_does_not_wait_for_a_logging_step(store):
+    record = train(replace(COPY, steps=14, log_every=5, evaluate_every=7), store)
+    assert [step for step, _ in record.curves["token_accuracy"]] == [7, 14]
+    assert [step for step, _ in record.curves["loss"]] == [5, 7, 10, 14]
+
+
 def test_best_on_validation_is_kept_and_the_test_split_is_read_once(store, monkeypatch):
     splits = []
     original = SequentialDigits.evaluation_batches
@@ -96,9 +102,9 @@ def test_best_on_validation_is_kept_and_the_test_split_is_read_once(store, monke
     scores = {}
     while not trainer.finished:
         loss = trainer.train_step()
-        if trainer.step % run.log_every == 0:
+        if trainer.at_log:
             trainer.log(loss)
-            if trainer.step % run.evaluate_every == 0:
+            if trainer.at_evaluation:
                 scores[trainer.step] = (
                     trainer.curves.points["accuracy"][-1][1],
                     evaluate(trainer.model, run, "validation", trainer.device),
@@ -160,7 +166,7 @@ def test_every_step_of_a_run_is_a_good_place_to_stop(tmp_path):
         def advance(trainer, steps):
             while trainer.step < steps:
                 loss = trainer.train_step()
-                if trainer.step % run.log_every == 0 or trainer.step == run.steps:
+                if trainer.at_log:
                     trainer.log(loss)
 
         advance(first, stop)

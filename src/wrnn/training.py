@@ -128,7 +128,7 @@ class Trainer:
         if not math.isfinite(value):
             self.diverged = True
             return
-        if self.step % run.evaluate_every and self.step != run.steps:
+        if not self.at_evaluation:
             return
         metrics = evaluate(self.model, run, "validation", self.device)
         self.curves.add(self.step, metrics)
@@ -142,6 +142,16 @@ class Trainer:
         if run.keep == "best" and (self.best is None or score > self.best[0]):
             weights = {key: tensor.clone() for key, tensor in self.model.state_dict().items()}
             self.best = (score, weights)
+
+    @property
+    def at_evaluation(self) -> bool:
+        """Whether the validation split is read at this step."""
+        return self.step % self.run.evaluate_every == 0 or self.step == self.run.steps
+
+    @property
+    def at_log(self) -> bool:
+        """Whether the loss is noted at this step."""
+        return self.step % self.run.log_every == 0 or self.at_evaluation
 
     @property
     def finished(self) -> bool:
@@ -250,7 +260,7 @@ def train(
     earlier_seconds, last_logged = trainer.seconds, trainer.step
     while not trainer.finished:
         loss = trainer.train_step()
-        if trainer.step % run.log_every == 0 or trainer.step == run.steps:
+        if trainer.at_log:
             trainer.log(loss)
             progress(trainer.step - last_logged)
             last_logged = trainer.step

@@ -81,7 +81,7 @@ def mnist_cpu(profile: str) -> list[Run]:
             batch_size=64,
             clip=1.0,
             log_every=20,
-            evaluate_every=250,
+            evaluate_every=100,
             keep="best",
             trace=True,
         )
