@@ -3,6 +3,7 @@
 Errors are one line on stderr. Exit status 2 is bad input, 1 a failed run or chapter.
 """
 
+import json
 import math
 import re
 import sys
@@ -16,12 +17,16 @@ from tqdm import tqdm
 
 from wrnn.errors import WrnnError
 from wrnn.experiments import EXPERIMENTS, find_experiments, plan
-from wrnn.records import Store, committed_store, local_store, project_root
+from wrnn.records import Store, committed_store, local_store, project_root, write_atomically
 from wrnn.runs import PROFILES, Run
 from wrnn.training import TimeLimitReached, resolve_device, train
 
 app = typer.Typer(
-    add_completion=False, no_args_is_help=True, rich_markup_mode=None, help=__doc__.split("\n")[0]
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help=__doc__.split("\n")[0],
 )
 records_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Work on records.")
 app.add_typer(records_app, name="records")
@@ -178,6 +183,22 @@ def book(
     print("Building the site")
     page = pipeline.build(source_root, html)
     print(f"The book is ready. Open {page.as_uri()} in a browser.")
+
+
+@app.command()
+def bench(
+    profile: Annotated[str, typer.Option(help="quick, or paper for the paper's sizes")] = "quick",
+    device: Device = "auto",
+    repeats: Annotated[int, typer.Option(help="timings of every way to compute")] = 5,
+    json_file: Annotated[Path | None, typer.Option("--json", help="also write it here")] = None,
+) -> None:
+    """Time every way to compute the recurrence, side by side in this process."""
+    from wrnn.bench import format_table, run_bench
+
+    result = run_bench(resolve_device(device).type, profile=profile, repeats=repeats)
+    print(format_table(result))
+    if json_file is not None:
+        write_atomically(json_file, (json.dumps(result, indent=1) + "\n").encode())
 
 
 @records_app.command()

@@ -235,6 +235,9 @@ def train(
 ) -> Record:
     """Train a run, or go on with it, and put its record into the store.
 
+    On a CPU this takes one thread of PyTorch unless ``OMP_NUM_THREADS`` is set: models of this size
+    hardly gain from more, and the record does not depend on how many cores there are.
+
     Args:
         run: what to train; where the store has its record already, that is returned.
         store: folder of records and checkpoints.
@@ -251,7 +254,10 @@ def train(
     if done is not None:
         progress(run.steps)
         return done
-    trainer = Trainer(run, resolve_device(device))
+    chosen = resolve_device(device)
+    if chosen.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)
+    trainer = Trainer(run, chosen)
     checkpoint = store.path(run, ".checkpoint")
     if checkpoint.exists():
         trainer.load(_read_checkpoint(checkpoint, run))
