@@ -128,6 +128,8 @@ def legend_label(result) -> str:
         return result.label
     if result.status == "reduced":
         done, planned = result.records[0].run.steps, result.run.steps
+        if result.smaller:
+            return f"{result.label} (smaller than the paper's, {done:,} steps)"
         return f"{result.label} ({done:,} of {planned:,} steps)"
     if result.status == "missing":
         return f"{result.label}: not yet recorded"
@@ -302,6 +304,45 @@ def lines(
         axis.plot([], [], color="#333333", linestyle=":", linewidth=1.4, label=" / ".join(theory))
     axis.set(xlabel=xlabel, ylabel=ylabel)
     axis.legend()
+    return figure
+
+
+@_styled
+def points(
+    panels: Sequence[tuple[str, str, Mapping[str, Sequence[tuple[float, float]]]]],
+    *,
+    xlabel: str,
+    connected: bool = False,
+    log_x: bool = False,
+    diagonal: bool = False,
+) -> Figure:
+    """Draw named groups of (x, y) points; panels are (title, name of the y axis, groups).
+
+    A group named as a model has that model's look, whatever follows its label after a comma.
+    `connected` joins the points of a group by its line; `diagonal` adds the line y = x.
+    """
+    figure, axes = _panels(len(panels), 3.2)
+    for axis, (title, ylabel, groups) in zip(axes[:, 0], panels, strict=True):
+        if diagonal:
+            ends = [x for pairs in groups.values() for x, _ in pairs]
+            span = [min(ends, default=0), max(ends, default=1)]
+            axis.plot(span, span, color="#333333", linestyle=":", linewidth=1.4, label="y = x")
+        for index, (name, pairs) in enumerate(groups.items()):
+            look = ModelStyle(COLORBLIND[index % 10], DASHES[index % 5], MARKERS[index % 6])
+            style = model_style(name.split(",")[0])
+            style = look if style is OTHER_MODEL else style
+            axis.plot(
+                *zip(*pairs, strict=True),
+                color=style.colour,
+                linestyle=style.line if connected else "none",
+                marker=style.marker,
+                label=name,
+            )
+        if log_x:
+            axis.set_xscale("log")
+        axis.margins(0.08)
+        axis.set(title=title, ylabel=ylabel, xlabel=xlabel)
+        axis.legend()
     return figure
 
 
