@@ -53,7 +53,7 @@ def table4(profile: str) -> list[Run]:
     lags = COPY_LAGS if profile == "paper" else (20,)
     runs = [_copy(lag, model, profile) for lag in lags for model in models]
     if profile == "quick":  # smaller than fig3's, since there are nine of them
-        small = dict(steps=600, batch_size=64, evaluate_every=50, trace=False)
+        small = dict(steps=300, batch_size=64, evaluate_every=50, trace=False)
         runs = [replace(run, **small) for run in runs]
     return runs
 
