@@ -21,6 +21,7 @@ def result(label, status="paper", title="copy", seeds=1, values=(1e-2, 1e-4, 0.0
     return SimpleNamespace(
         label=label,
         status=status,
+        smaller="",
         records=records,
         run=SimpleNamespace(task=task, steps=60_000),
         curve=lambda name: curve,
@@ -96,6 +97,11 @@ def draw_all():
         "lines": figures.lines(
             [1, 2], {"wave": [0, 1]}, xlabel="laps", ylabel="error", theory={"law": [0, 1]}
         ),
+        "points": figures.points(
+            [("a", "speed", {"wRNN, trained": [(1, 2), (3, 4)], "b": [(2, 2)]})],
+            xlabel="step",
+            log_x=True,
+        ),
     }
 
 
@@ -129,6 +135,18 @@ def test_copy_outputs_show_probabilities_of_the_last_steps():
     left, right = (axis.images[0].get_array() for axis in figure.axes[:2])
     assert left.shape == right.shape == (4, 12)
     assert np.allclose(left, right)
+
+
+def test_points_have_the_look_of_their_model_and_a_diagonal():
+    groups = {"wRNN, trained": [(1, 2), (3, 4)], "other": [(2, 2)]}
+    (axis,) = figures.points([("", "y", groups)], xlabel="x", diagonal=True).axes
+    diagonal, model, _ = axis.lines
+    assert diagonal.get_xydata().tolist() == [[1, 1], [3, 3]]
+    assert model.get_xydata().tolist() == [[1, 2], [3, 4]] and model.get_linestyle() == "None"
+    assert model.get_marker() == figures.MODEL_STYLES["wRNN"].marker
+    assert texts(axis) == ["y = x", "wRNN, trained", "other"]
+    (axis,) = figures.points([("", "y", groups)], xlabel="x", connected=True).axes
+    assert axis.lines[0].get_linestyle() == "-"
 
 
 def test_nothing_to_draw_is_one_clear_error():
