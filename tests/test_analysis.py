@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+import torch
 
+import wrnn
 from wrnn import WrnnError, analysis
 
 SITES = 24
@@ -104,6 +106,27 @@ def test_the_raster_gives_the_same_speed(velocity):
     assert analysis.raster_speed(both) == analysis.raster_speed(hidden)
     with pytest.raises(WrnnError, match="8 steps are too few"):
         analysis.raster_speed(hidden[:8])
+
+
+def test_channels_of_several_speeds_are_told_apart():
+    """Channels of a wRNN as initialised; the slow ones wear their crests down."""
+    speeds = [1.0, 0.75, 0.5, 0.25]
+    layer = wrnn.WaveRNN(1, 64, len(speeds))
+    layer.reset_parameters(velocity=speeds, recurrent_bias="zero")
+    spikes = torch.rand(128, 1, 1, generator=torch.Generator().manual_seed(0)) < 0.1
+    hidden = layer(spikes.float())[0].detach().view(128, len(speeds), 64).numpy()
+    measured = analysis.channel_speeds(hidden)
+    assert [wave.velocity for wave in measured] == pytest.approx(speeds, abs=0.06)
+    assert all(wave.is_wave for wave in measured)
+    for channel, speed in enumerate(speeds):
+        assert abs(analysis.raster_speed(hidden[:, channel]) - speed) <= 0.125
+
+
+def test_a_still_pattern_has_no_moving_part():
+    still = np.ones((64, 1)) * np.random.default_rng(0).random(32)
+    assert np.abs(analysis.moving_part(still)).max() < 1e-12
+    wave = travelling(0.5, 64, 32)
+    assert analysis.channel_speeds(wave + 50 * still)[0].velocity == pytest.approx(0.5, abs=0.02)
 
 
 def test_speed_of_several_channels_is_that_of_their_mean_power():

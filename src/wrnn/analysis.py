@@ -323,21 +323,40 @@ def wave_speed(
     return WaveSpeed(float(candidates[best]), float(line_power[best]), candidates, line_power)
 
 
+def moving_part(hidden: np.ndarray) -> np.ndarray:
+    """Take every site's mean over time off `hidden` (T, ...), and with it all that stands still.
+
+    A still pattern has a line of its own in the spectrum, at slope 0, and where a wave is slow and
+    its crests are worn down, that line is the stronger one.
+    """
+    hidden = np.asarray(hidden, dtype=np.float64)
+    return hidden - hidden.mean(axis=0)
+
+
+def channel_speeds(hidden: np.ndarray) -> list[WaveSpeed]:
+    """Measure the speed of the moving part of every channel of `hidden` (T, channels, sites)."""
+    moving = moving_part(_channels(hidden))
+    return [
+        wave_speed(space_time_power(moving[:, [channel]], normaliser=None))
+        for channel in range(moving.shape[1])
+    ]
+
+
 def raster_speed(hidden: np.ndarray) -> float:
     """Measure the wave speed in the raster itself: the shift between states some steps apart.
 
-    `hidden` is (T, sites) or (T, channels, sites). Every site's mean over time is taken off, states
-    `lag` steps apart are correlated over all shifts along the ring, and the shift that matches best
-    is divided by the lag: sites per step, positive towards lower sites, as for `wave_speed`. The
-    lag is 8 steps, or fewer on a small ring, so that speeds of up to 2 sites per step are told
-    apart. A second way to the speed that shares nothing with `wave_speed` but its input.
+    `hidden` is (T, sites) or (T, channels, sites). States of its moving part that are `lag` steps
+    apart are correlated over all shifts along the ring, and the shift that matches best is divided
+    by the lag: sites per step, positive towards lower sites, as for `wave_speed`. The lag is 8
+    steps, or fewer on a small ring, so that speeds of up to 2 sites per step are told apart. A
+    second way to the speed that shares nothing with `wave_speed` but its input.
     """
     hidden = _channels(hidden)
     steps, _, sites = hidden.shape
     lag = max(1, min(8, sites // 4))
     if steps <= lag:
         raise WrnnError(f"{steps} steps are too few to see a shift over {lag} steps")
-    waves = np.fft.fft(hidden - hidden.mean(axis=0), axis=2)
+    waves = np.fft.fft(moving_part(hidden), axis=2)
     match = np.fft.ifft((waves[:-lag] * np.conj(waves[lag:])).sum(axis=(0, 1))).real  # (sites,)
     shift = int(match.argmax())
     return float((shift + sites // 2) % sites - sites // 2) / lag

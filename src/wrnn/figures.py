@@ -205,6 +205,43 @@ def loss_curves(
 
 
 @_styled
+def against_parameters(results: Sequence, metric: str, *, ylabel: str) -> Figure:
+    """Draw a metric against the parameter count (Figure 7), one line per kind of model and panel.
+
+    A panel is one task; bars are 95 % confidence intervals over seeds. Results without records are
+    left out.
+    """
+    recorded = [result for result in results if result.metric(metric)]
+    titles = list(dict.fromkeys(result.run.task.title for result in recorded))
+    figure, axes = _panels(len(titles), 3.4)
+    for axis, title in zip(axes[:, 0], titles, strict=True):
+        lines: dict[str, list] = {}
+        for result in (r for r in recorded if r.run.task.title == title):
+            estimate = result.metric(metric)
+            scale = legend_label(result).removeprefix(result.label)
+            name = re.sub(r" \(n=\d+\)", "", result.label) + scale
+            point = (result.parameters, estimate.mean, estimate.half_width or 0.0)
+            lines.setdefault(name, []).append(point)
+        for name, points in lines.items():
+            style = model_style(re.sub(r" \(.*\)$", "", name))
+            sizes, means, widths = zip(*sorted(points), strict=True)
+            axis.errorbar(
+                sizes,
+                means,
+                yerr=widths if any(widths) else None,
+                color=style.colour,
+                linestyle=style.line,
+                marker=style.marker,
+                capsize=3,
+                label=name,
+            )
+        axis.set_xscale("log")
+        axis.set(title=title, xlabel="parameters, without biases", ylabel=ylabel)
+        axis.legend()
+    return figure
+
+
+@_styled
 def copy_outputs(traces: Sequence[tuple[str, Mapping[str, np.ndarray]]], last: int = 20) -> Figure:
     """Draw copy-task outputs as images (Figure 4): the target, then what the model answers.
 
