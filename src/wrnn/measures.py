@@ -1,5 +1,6 @@
 """What decides a claim: each measure turns results into one number, or raises NotRecorded."""
 
+import math
 from collections.abc import Callable, Sequence
 from math import log10
 
@@ -123,6 +124,37 @@ def accuracy_gap(first: dict, second: dict) -> Callable[[Shelf], Estimate]:
         return estimate([high[seed] - low[seed] for seed in sorted(high.keys() & low.keys())])
 
     return measure
+
+
+def parameters_needed(points: Sequence[tuple[int, float]], level: float) -> float:
+    """Parameters from which a model of growing size reaches an accuracy.
+
+    `points` are (parameters, accuracy); between two sizes the logarithm of the parameters is
+    interpolated. The smallest size where that reaches the level already; infinite where none does.
+    """
+    points = sorted(points)
+    for (size, low), (larger, high) in zip(points[:1] + points, points, strict=False):
+        if high >= level:
+            share = (level - low) / (high - low) if low < level else 1.0
+            return size ** (1 - share) * larger**share
+    return math.inf
+
+
+def parameter_efficiency(shelf: Shelf) -> Estimate:
+    """Parameters of the iRNN over those of the wRNN at the best accuracy that both reach (Fig. 7).
+
+    Biases are left out, as the paper mostly counts.
+    """
+    points, counts = {}, []
+    for kind in ("wrnn", "irnn"):
+        points[kind] = []
+        for result in shelf.find("fig7", kind=kind):
+            accuracy = shelf.metric(result, "accuracy")
+            counts.append(accuracy.count)
+            points[kind].append((result.parameters, accuracy.mean))
+    level = min(max(accuracy for _, accuracy in found) for found in points.values())
+    ratio = parameters_needed(points["irnn"], level) / parameters_needed(points["wrnn"], level)
+    return Estimate(ratio, None, min(counts))
 
 
 def epochs_ahead(shelf: Shelf) -> Estimate:

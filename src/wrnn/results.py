@@ -11,8 +11,9 @@ A chapter sees results only through this module, so that no record can be shown 
 from dataclasses import dataclass, replace
 
 from wrnn.experiments import Experiment
+from wrnn.models import count_parameters
 from wrnn.records import Record, Store
-from wrnn.runs import Run
+from wrnn.runs import Run, build_model
 
 MOST_SEEDS = 5
 
@@ -53,6 +54,11 @@ class Result:
         devices = " and ".join(sorted({record.device for record in self.records}))
         count = len(self.records)
         return f"{scale}, {devices}, {count} seed{'s' * (count > 1)}"
+
+    @property
+    def parameters(self) -> int:
+        """Trainable weights of the model, biases left out as the paper mostly counts."""
+        return count_parameters(build_model(self.run.model, self.run.task))["without_biases"]
 
     def metric(self, name: str) -> Estimate | None:
         """Estimate a metric over the seeds that have it; None where none does."""
