@@ -78,9 +78,9 @@ EXPERIMENTS = {
         ),
         Experiment("noise", "Fixed against fresh noise", "06_noisy_images", images.noise),
         Experiment("table4", "Copy task: ablation", "07_ablations", synthetic.table4),
-        Experiment("fig10", "Several wave speeds in one network", "08_variants", images.fig10),
-        Experiment("fig18", "Waves through training", "08_variants", images.fig18),
-        Experiment("local", "Locally connected variant", "08_variants", synthetic.local),
+        Experiment("fig10", "Several wave speeds in one network", "08_beyond", images.fig10),
+        Experiment("fig18", "Waves through training", "08_beyond", images.fig18),
+        Experiment("local", "Locally connected variant", "08_beyond", synthetic.local),
     )
 }
 ALIASES = {"fig5": "table1", "fig6": "table2", "fig8": "table3"}
