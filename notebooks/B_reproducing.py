@@ -40,14 +40,24 @@ page = chapter.Chapter(profile=profile, device=device, seeds=seeds, train=False)
 #
 # ## Figures and tables
 #
-# {numref}`tab-commands` gives the command for each figure and table. A run that has a record is
-# never trained again, and one that was stopped goes on where it was, so every command can be
-# interrupted and repeated. `--seeds 5` trains five seeds, seed 0 of everything first;
-# `--time-limit SECONDS` stops cleanly; `--profile quick --device cpu` runs the small version.
+# {numref}`tab-commands` gives the command for each figure and table of the paper; names in one row
+# are the same runs. A run that has a record is never trained again, and one that was stopped goes
+# on where it was, so every command can be interrupted and repeated. `--seeds 5` trains five seeds,
+# seed 0 of everything first; `--time-limit SECONDS` stops cleanly; `--profile quick --device cpu`
+# runs the small version; `--grid paper` adds all settings that the paper tried.
 
 # %% tags=["hide-cell"]
 names = {name: [name, *(a for a, of in ALIASES.items() if of == name)] for name in EXPERIMENTS}
-rows = []
+rows = [
+    {
+        "figure or table": "fig1",
+        "what": "What a wave remembers",
+        "chapter": "`01_waves_as_memory`",
+        "configurations": tables.NOTHING,
+        "recorded": "computed in the chapter",
+        "command": "`papermill book/01_waves_as_memory.ipynb out.ipynb`",
+    }
+]
 for experiment in EXPERIMENTS.values():
     recorded = page.recorded(experiment.name)
     whole = sum(result.status == "paper" for result in recorded)
@@ -56,6 +66,7 @@ for experiment in EXPERIMENTS.values():
         {
             "figure or table": ", ".join(names[experiment.name]),
             "what": experiment.title,
+            "chapter": f"`{experiment.chapter}`",
             "configurations": len(recorded),
             "recorded": f"{whole} in full, {reduced} reduced",
             "command": f"`{chapter.command(experiment.name)}`",
@@ -64,13 +75,16 @@ for experiment in EXPERIMENTS.values():
 page.table(
     "tab-commands",
     rows,
-    "The command behind every figure and table, and how many of its configurations are recorded at "
-    "the paper's sizes.",
+    "The command behind every figure and table, the chapter that draws it, and how many of its "
+    "configurations are recorded at the paper's sizes.",
 )
 
 # %% [markdown]
 # ```{include} generated/tab-commands.md
 # ```
+#
+# When the records are there, the chapter draws its figures and tables from them, training nothing:
+# `papermill book/CHAPTER.ipynb out.ipynb -p profile paper -p train False`.
 #
 # ## Chapters with plain papermill
 #
@@ -146,34 +160,120 @@ else:
 #
 # ## Time
 #
-# {numref}`tab-time` adds up the training time of the published records by experiment and machine.
-# Time on a shared machine is a rough guide; steps per second are given to compare with.
+# {numref}`tab-time` gives, for seed 0 of every experiment, the time that its records took and an
+# estimate for all of its runs. Evaluation is part of both.
+#
+# - *Measured* adds up the published records, with the training steps that they cover. Runs that
+#   belong to two experiments count in both.
+# - *Estimated* takes the time per step from records of the same network on the same task, at this
+#   length or another (time is proportional to length). On a CPU, a network without any record is
+#   estimated from its multiplications in the recurrent layer, at the median rate of all CPU
+#   records. This is rough, as those machines were shared; on a GPU it would be misleading, since
+#   small networks wait for each other's steps there, so nothing is estimated without a record.
+
 
 # %% tags=["hide-cell"]
-groups = {}
-for name in EXPERIMENTS:
-    for result in [*page.recorded(name), *page.this_run(name)]:
-        for record in result.records:
-            if record in records:
-                groups.setdefault((name, scale(record), record.device), {})[record.id] = record
-rows = []
-for (name, kind, machine), found in groups.items():
-    seconds = sum(record.seconds for record in found.values())
-    steps = sum(record.run.steps for record in found.values())
-    rows.append(
-        {
-            "experiment": name,
-            "scale": kind,
-            "machine": machine,
-            "runs": len(found),
-            "minutes": tables.number(seconds / 60),
-            "steps per second": tables.number(steps / seconds),
-        }
+def machine(record):
+    return "CPU" if record.device.startswith("CPU") else "GPU"
+
+
+def multiplications(run):
+    """Multiplications of all recurrent steps of a run, forward pass."""
+    model, task = run.model, run.task
+    if model.kind in ("wrnn", "local"):
+        state, width = model.size * model.num_channels, model.kernel_size * model.num_channels
+    else:
+        state, width = model.size * {"lstm": 4, "gru": 3}.get(model.kind, 1), model.size
+    return run.steps * run.batch_size * task.length * state * (width + task.input_size)
+
+
+def total(run):
+    """Time steps that a run trains on: sequences times their length."""
+    return run.steps * run.batch_size * run.task.length
+
+
+rates = sorted(multiplications(r.run) / r.seconds for r in records if machine(r) == "CPU")
+
+
+def expected(run, kind):
+    """Seconds that a run takes on a kind of machine, or None where nothing is known of it."""
+    alike = [
+        record
+        for record in records
+        if machine(record) == kind
+        and record.run.model == run.model
+        and type(record.run.task) is type(run.task)
+    ]
+    same = [r for r in alike if r.run.task == run.task]
+    alike = same or [r for r in alike if r.run.task.length == run.task.length] or alike
+    if alike:
+        return total(run) * sum(r.seconds for r in alike) / sum(total(r.run) for r in alike)
+    return multiplications(run) / rates[len(rates) // 2] if kind == "CPU" and rates else None
+
+
+def duration(seconds):
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{tables.number(seconds / size, 2)} {unit}"
+    return f"{tables.number(seconds, 2)} s"
+
+
+def measured(results, kind):
+    found = [r for result in results for r in result.records if machine(r) == kind]
+    if not found:
+        return "not yet measured"
+    seconds, steps = sum(r.seconds for r in found), sum(r.run.steps for r in found)
+    return f"{duration(seconds)} ({steps:,} steps)"
+
+
+def estimated(runs, kind):
+    known = [seconds for run in runs if (seconds := expected(run, kind)) is not None]
+    if not known:
+        return "not yet measured"
+    part = "" if len(known) == len(runs) else f" for {len(known)} of the runs"
+    return duration(sum(known)) + part
+
+
+reader = chapter.Chapter(profile="paper", device="cpu", train=False)
+rows, everything = [], {"quick": {}, "paper": {}}
+for experiment in EXPERIMENTS.values():
+    for kind in ("quick", "paper"):
+        runs = experiment.runs(kind)
+        everything[kind].update({run.id: run for run in runs})
+        of = reader.this_run if kind == "quick" else reader.recorded
+        results = of(experiment.name)
+        rows.append(
+            {
+                "experiment": experiment.name,
+                "profile": kind,
+                "runs": len(runs),
+                "CPU, measured": measured(results, "CPU"),
+                "CPU, estimated": estimated(runs, "CPU"),
+                "GPU, measured": measured(results, "GPU"),
+                "GPU, estimated": estimated(runs, "GPU"),
+            }
+        )
+page.table(
+    "tab-time",
+    rows,
+    "Training time of every experiment: of its published records, and estimated for one seed of "
+    "all of its runs, on one CPU thread or one GPU.",
+)
+
+# %% tags=["hide-input"]
+for kind, runs in everything.items():
+    page.say(
+        f"All {len(runs)} runs of the {kind} profile, each once, one seed: about "
+        f"**{estimated(list(runs.values()), 'CPU')}** on one CPU thread; on a GPU: "
+        f"**{estimated(list(runs.values()), 'GPU')}**."
     )
-if rows:
-    page.table("tab-time", rows, "Training time of the published records.")
-else:
-    page.nothing("tab-time", "Training time of the published records", "all", "paper")
+if rates:
+    page.say(
+        f"The {len(rates)} CPU records made {tables.number(rates[0] / 1e9, 2)} to "
+        f"{tables.number(rates[-1] / 1e9, 2)} billion multiplications per second of the forward "
+        "pass, the backward pass included in the time; this is the uncertainty of an estimate from "
+        "multiplications."
+    )
 
 # %% [markdown]
 # ```{include} generated/tab-time.md
@@ -185,7 +285,11 @@ else:
 seen = {}
 for record in records:
     facts = {key: value for key, value in record.data.items() if key not in ("data", "sha256")}
-    described = ", ".join(f"{key} {value}" for key, value in facts.items() if value is not None)
+    described = ", ".join(
+        f"{key} {value[:12] if key.endswith('sha256') else value}"
+        for key, value in facts.items()
+        if value is not None
+    )
     seen[record.run.task.title] = (record.data, described)
 rows = [
     {
