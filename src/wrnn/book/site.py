@@ -1,5 +1,6 @@
 """Build the site from the checked pages with jupyter-book, every warning an error."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -58,8 +59,8 @@ def build(source_root: str | Path, html_dir: str | Path) -> Path:
         The site's ``index.html``.
 
     Raises:
-        ChapterError: jupyter-book reported a warning or an error; its log
-            has been written to stderr.
+        ChapterError: jupyter-book reported a warning or an error; those lines of
+            its log have been written to stderr.
     """
     html = Path(html_dir).resolve()
     html.parent.mkdir(parents=True, exist_ok=True)
@@ -74,8 +75,10 @@ def build(source_root: str | Path, html_dir: str | Path) -> Path:
             text=True,
         )
         if result.returncode:
-            sys.stderr.write(result.stdout)
-            raise ChapterError("jupyter-book did not build the site; its log is above")
+            lines = result.stdout.splitlines()
+            causes = [line for line in lines if re.search(r"\b(WARNING|ERROR|Error)\b", line)]
+            print(*(causes or lines[-20:]), sep="\n", file=sys.stderr)
+            raise ChapterError("jupyter-book did not build the site; its complaints are above")
         if html.exists():
             html.rename(Path(folder) / "previous")
         (staging / "_build" / "html").rename(html)
