@@ -26,14 +26,14 @@ EXPERIMENTS = claims.experiments_needed()
 CLAIMS = {claim.id: claim for claim in claims.CLAIMS}
 
 
-def wave_trace(kind, steps=96, sites=48):
-    """Hidden states (steps, 1, sites): a pattern that moves by one site a step, or noise."""
+def wave_trace(kind, speeds=(1,), steps=96, sites=48):
+    """Hidden states (steps, speeds, sites): a pattern moving at these whole speeds, or noise."""
     generator = np.random.default_rng(1)
     pattern = generator.normal(size=sites)
-    rows = [np.roll(pattern, -t) for t in range(steps)]
-    hidden = np.stack(rows) if kind == "wrnn" else generator.normal(size=(steps, sites))
+    rows = [[np.roll(pattern, -t * speed) for speed in speeds] for t in range(steps)]
+    hidden = np.array(rows) if kind == "wrnn" else generator.normal(size=(steps, 1, sites))
     file = io.BytesIO()
-    np.savez(file, hidden=hidden[:, None].astype(np.float16))
+    np.savez(file, hidden=hidden.astype(np.float16))
     return file.getvalue()
 
 
@@ -83,7 +83,8 @@ def fill(store, experiments=EXPERIMENTS, **changes):
     """Put a record as published for every run that the claims need; `changes` alter the runs."""
     for experiment in find_experiments(experiments):
         for run in experiment.runs("paper"):
-            trace = wave_trace(run.model.kind) if run.trace else None
+            speeds = (1, 2) if isinstance(run.model.velocity, tuple) else (1,)
+            trace = wave_trace(run.model.kind, speeds) if run.trace else None
             metrics = metrics_as_published(run)
             store.put(record_of(dataclasses.replace(run, **changes), metrics), trace)
 
@@ -140,7 +141,6 @@ def test_records_as_published_reproduce_every_claim(full_store):
     assert differ == {
         "parameter-ratio": PARTLY,  # the code's models give 33.3 where the paper says nearly 40
         "parameter-efficiency": NOT_RUN,
-        "waves-from-random": NOT_RUN,
     }
     assert findings["wave-speed"].value.mean == pytest.approx(1.0, abs=0.02)
     assert findings["adding-speed"].shown == "22 (n = 1)"
@@ -180,6 +180,28 @@ def test_a_verdict_flips_with_its_record(tmp_path, claim, experiment, wanted, me
             changed = dict(result.records[0].metrics) | {metric: value}
             store.put(record_of(result.run, changed), result.records[0].trace_path.read_bytes())
             assert judge(CLAIMS[claim], gathered(store, [experiment])).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("claim", "experiment", "kind"),
+    [("waves-from-random", "fig18", "irnn"), ("several-speeds", "fig10", "wrnn")],
+)
+def test_a_verdict_on_waves_flips_with_the_hidden_state(tmp_path, claim, experiment, kind):
+    store = Store(tmp_path)
+    fill(store, [experiment])
+    assert judge(CLAIMS[claim], gathered(store, [experiment])).verdict == REPRODUCED
+    for result in gathered(store, [experiment])[experiment]:
+        store.put(result.records[0], wave_trace(kind))  # noise, or one speed for all
+    assert judge(CLAIMS[claim], gathered(store, [experiment])).verdict == NOT_REPRODUCED
+
+
+def test_an_untrained_kernel_says_nothing_of_training(tmp_path):
+    store = Store(tmp_path)
+    fill(store, ["fig18"])
+    for result in gathered(store, ["fig18"])["fig18"]:
+        if result.run.steps > 1:
+            store.path(result.run).unlink()
+    assert judge(CLAIMS["waves-from-random"], gathered(store, ["fig18"])).verdict == NOT_RUN
 
 
 def test_seeds_give_a_spread(tmp_path):

@@ -10,6 +10,7 @@ includes.
 import ast
 import os
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -156,11 +157,15 @@ class Chapter:
         lacking = [r for r in self.recorded(experiment) if r.status != "paper"]
         if not lacking:
             return f"Every run of `{experiment}` is recorded at paper scale."
-        models: dict[str, list[str]] = {}
+        models: dict[str, Counter[str]] = {}
         for result in lacking:
             less = " (smaller budget only)" if result.status == "reduced" else ""
-            models.setdefault(result.run.task.title, []).append(result.label + less)
-        names = "; ".join(f"{task}: {', '.join(labels)}" for task, labels in models.items())
+            models.setdefault(result.run.task.title, Counter())[result.label + less] += 1
+        names = "; ".join(
+            f"{task}: "
+            + ", ".join(f"{label} ({n} runs)" if n > 1 else label for label, n in labels.items())
+            for task, labels in models.items()
+        )
         return (
             f"**Not yet recorded** at the paper's budget: {names}. "
             f"Command: `{command(experiment)}`."

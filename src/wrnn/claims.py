@@ -292,9 +292,20 @@ CLAIMS: tuple[Claim, ...] = (
         "shown in",
         "App. C",
         at_least(1.0, 1.0),
-        "wave-rnn",
-        (),
-        None,
+        "beyond",
+        ("fig18",),
+        measures.wave_from_random,
+    ),
+    Claim(
+        "several-speeds",
+        "memory",
+        "One network carries waves of several speeds",
+        "shown in",
+        "App. C",
+        at_least(0.25, 0.1),
+        "beyond",
+        ("fig10",),
+        measures.speeds_apart,
     ),
 )
 

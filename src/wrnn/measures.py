@@ -197,6 +197,27 @@ def wave_in_irnn(shelf: Shelf) -> Estimate:
     return Estimate(float(_wave("irnn", shelf).is_wave), None, 1)
 
 
+def wave_from_random(shelf: Shelf) -> Estimate:
+    """1 where training from a random kernel ends in a wave, else 0 (Figure 18)."""
+    results = shelf.find("fig18", recurrent="default")
+    last = max(results, key=lambda result: result.records[0].run.steps)
+    if last.trace is None or last.records[0].run.steps < MNIST_EPOCH:
+        raise NotRecorded("fig18")  # an untrained network says nothing of training
+    moving = analysis.moving_part(last.trace["hidden"])
+    wave = analysis.wave_speed(analysis.space_time_power(moving, normaliser=None))
+    return Estimate(float(wave.is_wave), None, 1)
+
+
+def speeds_apart(shelf: Shelf) -> Estimate:
+    """Sites per step between the slowest and the fastest channel with a wave (Figure 10)."""
+    several = [r for r in shelf.find("fig10") if isinstance(r.run.model.velocity, tuple)]
+    if not several or several[0].trace is None:
+        raise NotRecorded("fig10")
+    channels = analysis.channel_speeds(several[0].trace["hidden"])
+    waves = [channel.velocity for channel in channels if channel.is_wave]
+    return Estimate(max(waves, default=0.0) - min(waves, default=0.0), None, 1)
+
+
 NO_SHIFT = {"kind": "wrnn", "input": "ones", "recurrent": "default"}
 NO_INPUT = {"kind": "wrnn", "input": "default", "recurrent": "shift"}
 
