@@ -10,7 +10,7 @@
 # **What this chapter does.** Each section states one point, runs both readings side by side in a
 # few lines, and ends with the size of the difference. What the code does was read in its source
 # files; none of it is copied, and what runs here is this package. {numref}`tab-differences` at the
-# end has all points with our default and the switch that changes it.
+# end has all points with our default and the argument or field that changes it.
 
 # %% tags=["parameters", "hide-input"]
 profile: str = "quick"  # smoke, quick or paper
@@ -642,8 +642,7 @@ rows = [
         "cue one step before",
         f"T = 0: cue is the last target in {overwritten['code']} of 1000 sequences, in the text "
         f"{overwritten['text']}",
-        "code",
-        '`CopyTask(layout="text")`',
+        'code; `layout="text"`',
     ),
     (
         "2 Copy measure",
@@ -651,8 +650,7 @@ rows = [
         "cross-entropy / 50",
         f"factor {number(scores['cross_entropy'] / scores['printed_mse'])}; Table 4's wRNN is "
         f"{number(lowest, 2)} to {number(highest, 2)} times the float32 floor",
-        "cross-entropy",
-        "metrics `printed_mse`, `mse`",
+        "cross-entropy; metrics `printed_mse`, `mse`",
     ),
     (
         "2 Copy loss scale",
@@ -660,16 +658,14 @@ rows = [
         "loss / 128",
         f"first gradient norm of the wRNN {number(norms['wrnn', 1], 2)} becomes "
         f"{number(norms['wrnn', 128], 2)}",
-        "code in the paper profile",
-        "`Run.loss_scale`",
+        "code in the paper profile; `Run.loss_scale`",
     ),
     (
         "3 V-init",
         "identity",
         "ones",
         f"{distinct['ones']} and {distinct['identity']} of 8 symbols told apart at the start",
-        "code",
-        '`input="identity"`',
+        'code; `input="identity"`',
     ),
     (
         "4 Recurrent bias",
@@ -678,8 +674,7 @@ rows = [
         f"a pulse is gone in {int((alive['default'] < 784).sum())} of 16 channels after 784 steps "
         f"against {int((alive['zero'] < 784).sum())}; loss before training "
         f"{number(start_loss['default'])} against {number(start_loss['zero'])}{after_training}",
-        "code",
-        '`recurrent_bias="zero"`',
+        'code; `recurrent_bias="zero"`',
     ),
     (
         "5 Direction",
@@ -687,15 +682,13 @@ rows = [
         "the same",
         f"agree; the other direction is the mirror image: {'yes' if mirrored else 'no'}",
         "both",
-        "none",
     ),
     (
         "6 Readout",
         "last step",
         "every step on copy",
         f"T = 80: {number(blank_share)} % of the loss terms are blanks",
-        "code",
-        "`every_step`",
+        "code; `every_step`",
     ),
     (
         "7 iRNN's V",
@@ -703,8 +696,7 @@ rows = [
         "normal, or default for images",
         f"first response {number(response['default'] / response['normal'], 2)} times as large; "
         f"{tried['irnn']} settings searched against {tried['wrnn']}",
-        "code, one setting",
-        "`ModelConfig.input`",
+        "code, one setting; `ModelConfig.input`",
     ),
     (
         "8 Solved",
@@ -712,8 +704,7 @@ rows = [
         "training batch, when logged",
         f"an error of 0.06 passes {number(called_solved[128], 2)} % of looks at a batch, "
         f"{number(called_solved[1000], 2)} % at a set of 1,000",
-        "validation set",
-        "`Run.evaluate_every`",
+        "validation set; `Run.evaluate_every`",
     ),
     (
         "9 Seeds",
@@ -721,8 +712,7 @@ rows = [
         "none",
         f"standard deviation {number(np.std(spread['permutation_seed'], ddof=1), 2)} points over "
         f"permutations, {number(np.std(spread['split_seed'], ddof=1), 2)} over splits",
-        "seed 0",
-        "`permutation_seed`, `noise_seed`, `split_seed`",
+        "seed 0; `permutation_seed`, `noise_seed`, `split_seed`",
     ),
     (
         "10 Noise",
@@ -730,8 +720,7 @@ rows = [
         "one fixed draw",
         f"readout on an untrained network {number(held['fixed'], 2)} % against "
         f"{number(held['fresh'], 2)} % with fresh noise",
-        "code",
-        '`noise="fresh"`',
+        'code; `noise="fresh"`',
     ),
     (
         "11 Spectrum",
@@ -739,8 +728,7 @@ rows = [
         "only time shuffled; index diagonal",
         f"the diagonal is a speed of {number(index_speed, 2)}; a wave of speed 1 has "
         f"{number(diagonal['speed 1'], 2)} times the mean power there",
-        "all shuffled, slope",
-        '`normaliser="time"`',
+        'all shuffled, slope; `normaliser="time"`',
     ),
     (
         "12 Laps",
@@ -748,8 +736,7 @@ rows = [
         "the same",
         f"{number(laps['copy, T = 480'])} laps at T = 480, {number(laps['MNIST'])} on MNIST; 500 "
         f"moments leave {different} states",
-        "the paper's sizes",
-        "`ModelConfig.size`",
+        "the paper's sizes; `ModelConfig.size`",
     ),
     (
         "13 Parameters",
@@ -759,7 +746,6 @@ rows = [
         f"{number(off['s-psmnist-wrnn-n-256-c-16']['with_biases'], 2)} % off; {claimed} times is "
         f"{number(ratio)}",
         "both counted",
-        "none",
     ),
     (
         "14 Within the text",
@@ -767,15 +753,13 @@ rows = [
         f"{irnn_table} % in Table 2",
         f"{number(irnn_table - irnn_text, 2)} points apart",
         "Table 2",
-        "none",
     ),
     (
         "15 Pixel scale",
         "not said",
         "0 to 1",
         f"image has {number(power, 2)} of the power of the noise",
-        "code",
-        "`normalised=True`",
+        "code; `normalised=True`",
     ),
     (
         "16 Batches",
@@ -784,10 +768,9 @@ rows = [
         f"{number(seen, 2)} % of images seen per epoch here; {drawn.min().item()} times or more in "
         "120 epochs",
         "with replacement",
-        "none",
     ),
 ]
-header = ("point", "the text", "the code", "measured here", "our default", "switch")
+header = ("point", "the text", "the code", "measured here", "our default; the switch")
 page.table(
     "tab-differences",
     [dict(zip(header, row, strict=True)) for row in rows],

@@ -52,8 +52,7 @@ rows = [
     {
         "figure or table": "fig1",
         "what": "What a wave remembers",
-        "chapter": "`01_waves_as_memory`",
-        "configurations": tables.NOTHING,
+        "chapter": "1",
         "recorded": "computed in the chapter",
         "command": "`papermill book/01_waves_as_memory.ipynb out.ipynb`",
     }
@@ -66,9 +65,8 @@ for experiment in EXPERIMENTS.values():
         {
             "figure or table": ", ".join(names[experiment.name]),
             "what": experiment.title,
-            "chapter": f"`{experiment.chapter}`",
-            "configurations": len(recorded),
-            "recorded": f"{whole} in full, {reduced} reduced",
+            "chapter": experiment.chapter.split("_")[0].lstrip("0"),
+            "recorded": f"{whole} of {len(recorded)} in full, {reduced} reduced",
             "command": f"`{chapter.command(experiment.name)}`",
         }
     )
@@ -83,8 +81,8 @@ page.table(
 # ```{include} generated/tab-commands.md
 # ```
 #
-# When the records are there, the chapter draws its figures and tables from them, training nothing:
-# `papermill book/CHAPTER.ipynb out.ipynb -p profile paper -p train False`.
+# When the records are there, the chapter draws its figures and tables from them, training nothing,
+# as in `papermill book/03_copy.ipynb out.ipynb -p profile paper -p train False`.
 #
 # ## Chapters with plain papermill
 #
@@ -263,8 +261,8 @@ page.table(
 # %% tags=["hide-input"]
 for kind, runs in everything.items():
     page.say(
-        f"All {len(runs)} runs of the {kind} profile, each once, one seed: about "
-        f"**{estimated(list(runs.values()), 'CPU')}** on one CPU thread; on a GPU: "
+        f"All {len(runs)} runs of the {kind} profile, each once, one seed, estimated: on one CPU "
+        f"thread **{estimated(list(runs.values()), 'CPU')}**, on one GPU "
         f"**{estimated(list(runs.values()), 'GPU')}**."
     )
 if rates:
