@@ -67,11 +67,10 @@ page.say(
 # number of parameters, not the same number of state units: {numref}`tab-adding-parameters`.
 
 # %% tags=["hide-cell"]
+models = {"irnn-n-100": identity(100), "wrnn-n-100-c-27": wave(100, 27)}
 rows = []
-for number_id, model in (
-    ("parameters/adding-wrnn-n-100-c-27", wave(100, 27)),
-    ("parameters/adding-irnn-n-100", identity(100)),
-):
+for number in paper.select("parameters/adding-"):
+    model = models[number.id.removeprefix("parameters/adding-")]
     counts = count_parameters(build_model(model, AddingTask(length=100)))
     rows.append(
         {
@@ -79,7 +78,7 @@ for number_id, model in (
             "state units": model.size * model.num_channels,
             "parameters": counts["without_biases"],
             "with biases": counts["with_biases"],
-            "paper": tables.number(paper.value(number_id)),
+            "paper": tables.number(number.value),
         }
     )
 page.table(
@@ -128,11 +127,11 @@ else:
 # evaluations. Where some seeds solve the task and others do not, the cell counts both.
 
 # %% tags=["hide-cell"]
+numbers = {number.id: number for number in paper.select("table1/")}
 rows = []
 for result in page.recorded("table1"):
     key = f"table1/{result.run.model.kind}/T={result.run.task.length}"
-    error = paper.published(f"{key}/test_mse")
-    solved = paper.published(f"{key}/solved_iter")
+    error, solved = (numbers[f"{key}/{column}"] for column in ("test_mse", "solved_iter"))
     rows.append(
         {
             "T": result.run.task.length,

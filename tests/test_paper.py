@@ -1,5 +1,6 @@
 """The published numbers: complete, unique, sourced, and refused when they are broken."""
 
+import ast
 import json
 import re
 from collections import Counter
@@ -100,3 +101,28 @@ def test_a_missing_or_torn_file_is_refused(tmp_path):
     (tmp_path / "torn.json").write_text('{"paper": ', encoding="utf-8")
     with pytest.raises(WrnnError):
         paper.load(tmp_path / "torn.json")
+
+
+def selected_prefixes(chapter):
+    """Literal prefixes that a chapter hands to paper.select; any other argument is refused."""
+    prefixes = []
+    for node in ast.walk(ast.parse(chapter.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "paper.select":
+            (argument,) = node.args
+            assert isinstance(argument, ast.Constant), f"{chapter.name}: {ast.unparse(node)}"
+            prefixes.append(argument.value)
+    return prefixes
+
+
+def test_every_number_of_the_tables_has_one_place(book):
+    """Numbered chapters take whole tables by prefix, and quote single numbers by their id."""
+    chapters = sorted((Path(__file__).parents[1] / "notebooks").glob("0*.py"))
+    shown = Counter(
+        number.id
+        for chapter in chapters
+        for prefix in selected_prefixes(chapter)
+        for number in paper.select(prefix)
+    )
+    assert {number.id: shown[number.id] for number in book.records} == {
+        number.id: 1 for number in book.records
+    }

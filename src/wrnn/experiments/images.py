@@ -108,7 +108,7 @@ def fig7(profile: str) -> list[Run]:
     """
     size, channels, hidden = {
         "paper": (256, (1, 2, 4, 8, 16, 32), (48, 70, 100, 144, 208, 256, 300)),
-        "quick": (32, (1, 2, 4, 8), (14, 33, 64)),
+        "quick": (32, (1, 2, 8), (14, 33, 64)),
         "smoke": (8, (1, 2), (4, 8)),
     }[profile]
     models = [wave(size, count) for count in channels]

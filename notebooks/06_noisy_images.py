@@ -1,0 +1,304 @@
+# %% [markdown]
+# (sec-noisy)=
+# # Noisy images
+#
+# **What the paper claims.** A colour image is shown row by row and followed by nearly a thousand
+# steps of noise; only then must it be named. The wRNN learns faster than the iRNN and ends above
+# it, above the cited LSTM and GRU, and among, though not on top of, networks built for long
+# sequences (Figure 8 and Table 3) {cite}`keller2024waves`.
+#
+# **What this chapter does.** It shows Table 3 with all its cited rows beside our records, and
+# measures what the text does not say and the code does: the noise is one and the same for every
+# image. Small runs use digits in place of CIFAR10 {cite}`krizhevsky2009learning` and say so.
+
+# %% tags=["parameters", "hide-input"]
+profile: str = "quick"  # smoke, quick or paper
+device: str = "auto"  # auto, cpu or cuda
+seeds: int = 1  # how many seeds of every run
+train: bool = True  # train what has no record yet; False reads records only
+
+# %% tags=["hide-input"]
+from wrnn import chapter, count_parameters, figures, paper, tables
+from wrnn.experiments import CIFAR_EPOCH
+from wrnn.runs import build_model, identity, wave
+from wrnn.tasks import NoisySequentialCIFAR10, NoisySequentialDigits
+
+page = chapter.Chapter(profile=profile, device=device, seeds=seeds, train=train)
+
+# %% [markdown]
+# ## The task
+#
+# Noisy sequential CIFAR10 (nsCIFAR10) shows an image of 32 by 32 pixels in 32 steps, the 96 values
+# of one row at a time, all red ones before the green and the blue. Noise fills the sequence up to
+# step $T = 1000$:
+#
+# ```{math}
+# :label: eq-noisy
+# \mathbf{x}_t = \begin{cases} \text{row } t & t \le R,\\ \boldsymbol{\xi}_t & t > R, \end{cases}
+# \qquad \boldsymbol{\xi}_t \sim \mathcal{N}(\mathbf{0}, \mathbf{I}) .
+# ```
+#
+# The answer is read from the last hidden state, so that all there is to know of the image must be
+# carried past 968 inputs that say nothing. The digits {cite}`alpaydin1998optical` of the quick
+# profile have $R = 8$ rows of 8 values and $T = 100$.
+#
+# ## One noise for all, or fresh noise
+#
+# {eq}`eq-noisy` leaves open what the random $\boldsymbol{\xi}$ depends on. In the released code,
+# and in the code that it took the task from {cite}`rusch2021cornn`, it is drawn **once**: every
+# image, in training and in test, is followed by the very same values. Here are the first two noise
+# inputs after two digits, under both readings:
+
+# %%
+for noise in ("fixed", "fresh"):
+    task = NoisySequentialDigits(noise=noise)
+    x, _ = next(iter(task.evaluation_batches("test", 2)))  # (100, 2, 8)
+    for image in range(2):
+        values = x[task.rows, image, :5].tolist()
+        print(f"{noise}, image {image + 1}:", *(f"{value:5.2f}" for value in values), "...")
+
+# %% [markdown]
+# The difference is one of kind. With one noise for all, the steps after the image are a fixed
+# sequence of maps, the same for every image, and the last state is a deterministic function of the
+# state after the image. Nothing varies that would have to be ignored: the noise acts as a bias that
+# changes from step to step, and a network can learn these values by heart and be tuned to them.
+# With fresh noise every image meets other values, and what they do to the state has to be kept away
+# from what the state remembers. The paper's Table 3 is about the first of these tasks throughout,
+# so the fixed noise is our default.
+#
+# ## The networks
+#
+# {numref}`tab-noisy-parameters` shows where a wRNN's parameters go once inputs are wide: nearly all
+# are in $\mathbf{V}$, because every site of every channel has a weight for each of the 96 inputs.
+
+# %% tags=["hide-cell"]
+WAVE, IDENTITY = wave(256, 16), identity(529, input="default")
+task = NoisySequentialCIFAR10()
+models = {name: build_model(config, task) for name, config in (("w", WAVE), ("i", IDENTITY))}
+encoder = models["w"].rnn.weight_ih.numel(), models["w"].rnn.bias_ih.numel()
+counts = {
+    "irnn-n-529": count_parameters(models["i"]),
+    "wrnn-n-256-c-16": count_parameters(models["w"]),
+    "wrnn-encoder-v": {"without_biases": encoder[0], "with_biases": sum(encoder)},
+}
+names = {
+    "irnn-n-529": (IDENTITY.label, IDENTITY.size),
+    "wrnn-n-256-c-16": (WAVE.label, WAVE.size * WAVE.num_channels),
+    "wrnn-encoder-v": ("of it the input weights $V$", tables.NOTHING),
+}
+rows = []
+for number in paper.select("parameters/nscifar10-"):
+    key = number.id.removeprefix("parameters/nscifar10-")
+    rows.append(
+        {
+            "model": names[key][0],
+            "state units": names[key][1],
+            "parameters": counts[key]["without_biases"],
+            "with biases": counts[key]["with_biases"],
+            "paper": tables.number(number.value),
+        }
+    )
+page.table(
+    "tab-noisy-parameters",
+    rows,
+    "Sizes of the networks for nsCIFAR10, counted from the models, beside the paper's rounded "
+    "numbers.",
+)
+
+# %% [markdown]
+# ```{include} generated/tab-noisy-parameters.md
+# ```
+
+# %% tags=["hide-input"]
+share = encoder[0] / counts["wrnn-n-256-c-16"]["without_biases"]
+claimed = paper.published("claim/limitations/wrnn/encoder-share")
+page.say(
+    f"The input weights are **{tables.number(100 * share)} %** of the wRNN's parameters (in the "
+    f"paper {claimed.relation} {tables.number(100 * claimed.value)} %); the kernel that makes the "
+    f"waves has {models['w'].rnn.weight_hh.numel():,}."
+)
+
+# %% [markdown]
+# ## Learning curves
+#
+# {numref}`fig-noisy-curves` corresponds to the paper's Figure 8. Runs on CIFAR10 use Adam with a
+# learning rate of 0.0001, divided by ten after 100 of 120 epochs, batches of 256 and gradients
+# clipped at 1, and keep the weights of the best validation accuracy. LSTM
+# {cite}`hochreiter1997lstm` and GRU, at the cited size, are trained in the same way.
+
+# %% tags=["hide-input"]
+shown = page.shown("table3")
+if shown:
+    page.figure(
+        "fig-noisy-curves",
+        figures.loss_curves(
+            shown,
+            "accuracy",
+            ylabel="validation accuracy (%)",
+            references={"chance": 10.0},
+            log_y=False,
+        ),
+        alt="Validation accuracy against training step, one panel per data set: the wRNN, the iRNN "
+        "and gated networks, with a line at chance.",
+        caption="Validation accuracy during training with one noise for all images (the paper's "
+        "Figure 8). A panel on digits stands for the quick or smoke profile and not for CIFAR10.",
+        results=shown,
+    )
+else:
+    page.nothing("fig-noisy-curves", "Validation accuracy during training", "table3")
+
+# %% [markdown]
+# ```{include} generated/fig-noisy-curves.md
+# ```
+#
+# ## Table 3, with our records
+#
+# Rows without a citation were measured in the paper; the works behind the others are inferred from
+# its footnotes. The column *recorded* is test accuracy on the 10,000 test images of the real
+# CIFAR10, at the weights of the best validation accuracy.
+
+# %% tags=["hide-cell"]
+recorded = {result.run.model.kind: result for result in page.recorded("table3")}
+KINDS = {"wrnn-16c": "wrnn", "irnn": "irnn", "lstm": "lstm", "gru": "gru"}
+numbers = {}  # model -> column -> number, in printed order
+for number in paper.select("table3/"):
+    _, model, column = number.id.split("/")
+    numbers.setdefault(model, {})[column] = number
+rows = []
+for model, row in numbers.items():
+    cited = row["accuracy"].source
+    source = "" if cited == "keller2024waves" else f" {{cite}}`{cited}`"
+    trained = model in KINDS
+    rows.append(
+        {
+            "model": row["accuracy"].model + source,
+            "n": tables.number(row["units"].value),
+            "parameters": tables.number(row["parameters"].value),
+            "paper (%)": chapter.printed(row["accuracy"]),
+            "recorded (%)": page.value(recorded[KINDS[model]], "accuracy")
+            if trained
+            else tables.NOTHING,
+        }
+    )
+page.table(
+    "tab-noisy-results",
+    rows,
+    "Test accuracy on nsCIFAR10: the paper's Table 3, complete, beside our records (mean and 95 % "
+    "confidence interval over n seeds).",
+)
+
+# %% [markdown]
+# ```{include} generated/tab-noisy-results.md
+# ```
+
+# %% tags=["hide-input"]
+page.say(page.missing("table3"))
+
+# %% [markdown]
+# A later paper trained the wRNN again, from code of its own {cite}`kubo2026dwrnn`; that is the best
+# independent target for the row of the wRNN.
+
+# %% tags=["hide-input"]
+for number in paper.select("later/"):
+    if number.id.endswith("nscifar10"):
+        page.say(
+            f"{number.model}: **{tables.estimate(number.value, number.deviation)} %**, "
+            "mean and standard deviation over five seeds."
+        )
+
+# %% [markdown]
+# ## The digits, and what the kind of noise decides
+#
+# {numref}`tab-noisy-this-run` is not CIFAR10 and is evidence for nothing in Table 3. It has small
+# runs of the same models on digits, and the wRNN and the iRNN a second time with fresh noise, from
+# the same initial weights and with the same number of steps.
+
+# %% tags=["hide-cell"]
+small = list({r.run.id: r for name in ("table3", "noise") for r in page.this_run(name)}.values())
+if small:
+    page.table(
+        "tab-noisy-this-run",
+        [
+            {
+                "data": "digits (8 x 8)",
+                "noise": "fresh for every image"
+                if result.run.task.noise == "fresh"
+                else "one for all images",
+                "model": result.label,
+                "parameters": result.parameters,
+                "test accuracy (%)": page.value(result, "accuracy"),
+            }
+            for result in small
+        ],
+        f"Test accuracy on noisy sequential digits, {small[0].run.profile} profile: "
+        f"{small[0].run.task.rows} rows of an image, then {small[0].run.task.noise_steps} steps of "
+        "noise.",
+    )
+else:
+    page.nothing("tab-noisy-this-run", "Test accuracy on noisy digits", "noise", page.small_profile)
+
+# %% [markdown]
+# ```{include} generated/tab-noisy-this-run.md
+# ```
+
+# %% tags=["hide-input"]
+for results in (page.recorded("noise"), page.this_run("noise")):
+    for kind in ("wrnn", "irnn"):
+        pair = {r.run.task.noise: r for r in results if r.run.model.kind == kind and r.records}
+        if len(pair) == 2:
+            first = pair["fixed"]
+            before, after = (
+                tables.estimate(estimate.mean, estimate.half_width)
+                for estimate in (pair[kind].metric("accuracy") for kind in ("fixed", "fresh"))
+            )
+            page.say(
+                f"On {first.run.task.title} ({first.description}) the {first.label} reaches "
+                f"{before} % with one noise for all and **{after} %** with fresh noise; chance is "
+                "10 %."
+            )
+page.say(page.missing("noise"))
+
+# %% [markdown]
+# Whatever the numbers are at the paper's scale, they are numbers of two tasks, and only those of
+# one can be compared with Table 3.
+#
+# ## Verdicts
+
+# %% tags=["hide-cell"]
+page.table(
+    "tab-noisy-claims",
+    page.verdict_rows(page.findings("noisy")),
+    "The paper's claims on noisy sequential CIFAR10, with verdicts computed from the records.",
+)
+
+# %% [markdown]
+# ```{include} generated/tab-noisy-claims.md
+# ```
+#
+# ## What differs, and why
+#
+# - **The noise** is fixed as in the released code, but drawn from a stated seed and named by its
+#   checksum in every record. The paper's was drawn anew, unseeded, at every start.
+# - **The budget.** The paper gives the iRNN 250 epochs and searches three learning rates; our
+#   default is 120 epochs and the setting above for both, and the grid is there to be run.
+# - **Splits.** 3,000 of the 50,000 training images, drawn from a stated seed, choose the weights.
+#   Test images choose nothing.
+# - **Memory length against width.** The input takes 32 steps and a ring has 256 sites, so the image
+#   fits on an eighth of the ring; in the steps that follow it goes round nearly four times. Holding
+#   it needs waves that keep running and do not wear down, not a longer ring.
+
+# %% tags=["hide-input"]
+page.say(
+    f"One epoch is {CIFAR_EPOCH} steps, and each step passes a batch through {task.length:,} steps "
+    "of the recurrence: this is the longest experiment of the book, and it is meant for a GPU."
+)
+
+# %% [markdown]
+# ## Running it again
+#
+# ```sh
+# wrnn run table3 noise --profile paper --device cuda   # CIFAR10 goes to $WRNN_DATA, default data/
+# wrnn run table3 --profile paper --grid paper          # also the settings that the paper tried
+# wrnn run table3 noise --profile quick                 # the digits
+# papermill book/06_noisy_images.ipynb out.ipynb -p profile quick -p device cpu
+# ```
