@@ -18,6 +18,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from .analysis import Spectrum
 from .errors import WrnnError
@@ -77,6 +78,7 @@ MODEL_STYLES = {
 OTHER_MODEL = ModelStyle("#333333", ":", "x")
 DASHES = ("-", "--", "-.", (0, (3, 1, 1, 1)), (0, (1, 1)))  # for curves that are not of models
 MARKERS = "os^DvP"
+MOST_INSIDE = 5  # curves of a panel whose legend still finds room inside
 
 
 def model_style(label: str) -> ModelStyle:
@@ -158,7 +160,8 @@ def loss_curves(
         log_y: with a logarithmic axis, values of zero are drawn at the lowest reference.
     """
     tasks = {result.run.task.title: result.run.task for result in results}
-    figure, axes = _panels(len(tasks), 3.2)
+    crowded = len(results) > MOST_INSIDE * len(tasks)
+    figure, axes = _panels(len(tasks), 4.8 if crowded else 3.2)
     for axis, (title, task) in zip(axes[:, 0], tasks.items(), strict=True):
         lines = dict((references(task) if callable(references) else references) or {})
         floor = min((value for value in lines.values() if value > 0), default=np.nan)
@@ -200,7 +203,22 @@ def loss_curves(
             )
         axis.margins(y=0.12)
         axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
-        axis.legend()
+        if crowded:  # below the panel, with what the labels end in alike as its title
+            here = [r for r in results if r.run.task.title == title]
+            endings = {legend_label(r).removeprefix(r.label) for r in here}
+            common = endings.pop() if len(endings) == 1 else ""
+            handles, labels = axis.get_legend_handles_labels()
+            axis.legend(
+                handles,
+                [label.removesuffix(common) for label in labels],
+                title=common.strip(" ()") or None,
+                loc="upper center",
+                bbox_to_anchor=(0.45, -0.2),
+                ncols=2,
+                fontsize=9,
+            )
+        else:
+            axis.legend()
     return figure
 
 
@@ -236,6 +254,9 @@ def against_parameters(results: Sequence, metric: str, *, ylabel: str) -> Figure
                 label=name,
             )
         axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        axis.xaxis.set_minor_formatter(NullFormatter())
         axis.set(title=title, xlabel="parameters, without biases", ylabel=ylabel)
         axis.legend()
     return figure
@@ -379,7 +400,8 @@ def points(
             axis.set_xscale("log")
         axis.margins(0.08)
         axis.set(title=title, ylabel=ylabel, xlabel=xlabel)
-        axis.legend()
+        if axis is axes[0, 0] or list(groups) != list(panels[0][2]):
+            axis.legend()
     return figure
 
 
