@@ -61,6 +61,16 @@ def test_the_record_says_how_it_was_made_and_is_found_again(store):
     assert not list(store.folder.glob("*.checkpoint"))
 
 
+def test_a_trace_keeps_a_channel_of_every_starting_speed(store):
+    model = replace(COPY.model, num_channels=4, velocity=(0.25, 1.0, 0.25, 0.5))
+    run = replace(COPY, model=model, trace=True)
+    train(run, store)
+    trace = store.get(run).trace()
+    assert trace["hidden"].shape == (20, 3, 12)
+    kept = trace["channels"].tolist()
+    assert kept in ([0, 1, 3], [1, 2, 3])
+
+
 def test_learning_rate_drops_and_gradients_are_clipped():
     trainer = Trainer(COPY, torch.device("cpu"))
     norms = []

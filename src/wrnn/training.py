@@ -200,8 +200,9 @@ def trace(model: SequenceModel, run: Run, device: torch.device) -> bytes:
     """Return, as an .npz file, what the model does with the first test sample.
 
     Arrays: input (T, input_size), hidden (T, channels, sites) in float16 (of a wRNN the two
-    channels whose activity varies most, of other models all units as one channel), output (T,
-    output_size) or (output_size,), target.
+    channels whose activity varies most, or of every starting speed that one channel; of other
+    models all units as one channel), channels (their numbers), output (T, output_size) or
+    (output_size,), target.
     """
     x, y = next(iter(run.task.evaluation_batches("test", 1, device=device)))
     x = x[:, :1]  # (T, 1, input)
@@ -209,13 +210,16 @@ def trace(model: SequenceModel, run: Run, device: torch.device) -> bytes:
     output = model.readout(hidden if model.every_step else hidden[-1])
     channels = getattr(model.rnn, "num_channels", 1)
     hidden = hidden[:, 0].reshape(len(x), channels, -1)  # (T, channels, sites)
-    busiest = (
-        hidden.var(dim=0).sum(dim=-1).topk(min(channels, TRACE_CHANNELS)).indices.sort().values
-    )
+    order = hidden.var(dim=0).sum(dim=-1).argsort(descending=True, stable=True).tolist()
+    if isinstance(run.model.velocity, tuple):
+        speeds = {run.model.velocity[channel]: channel for channel in reversed(order)}
+        busiest = sorted(speeds.values())
+    else:
+        busiest = sorted(order[:TRACE_CHANNELS])
     arrays = {
         "input": x[:, 0].cpu().numpy().astype(np.float16),
         "hidden": hidden[:, busiest].cpu().numpy().astype(np.float16),
-        "channels": busiest.cpu().numpy(),
+        "channels": np.array(busiest),
         "output": output.squeeze(-2).cpu().numpy(),
         "target": (y[:, 0] if y.dim() == 2 else y[0]).cpu().numpy(),
     }
