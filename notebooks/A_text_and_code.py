@@ -101,12 +101,13 @@ print("cross_entropy / printed_mse =", number(scores["cross_entropy"] / scores["
 # such symbol among all of the test batch is the smallest value above zero that can be printed.
 
 # %%
-print("logit margin, cross-entropy of one symbol in units of 2^-23:")
-for margin in (12, 14, 16, 17, 18):
-    logits = torch.zeros(1, 10)
-    logits[0, 3] = margin
-    units = F.cross_entropy(logits, torch.tensor([3])).item() * 2**23
-    print(f"  {margin}: {units:.0f}")
+margin = torch.linspace(14, 25, 1101)  # of the right logit over the nine others
+logits = F.one_hot(torch.tensor(3), 10) * margin[:, None]  # (1101, 10)
+right = torch.full((1101,), 3)
+units = F.cross_entropy(logits, right, reduction="none") * 2**23
+print("whole multiples of 2^-23:", bool(((units - units.round()).abs() < 1e-3).all()))
+print(f"smallest above zero: {units[units > 0].min().item():.0f}")
+print("all zero from a margin of 19 on:", bool((units[margin >= 19] == 0).all()))
 
 in_floors = {}
 for T in (0, 10, 30, 80):
