@@ -67,6 +67,8 @@ def test_time_limit_steps_and_match(call, tmp_path):
         (["run", "fig3", "--time-limit", "-1"], "negative"),
         (["run", "fig3", "--match", "("], "regular expression"),
         (["run", "fig3", "--match", "transformer"], "no run"),
+        (["run", "fig3", "--grid", "paper"], "--profile paper"),
+        (["run", "fig3", "--profile", "paper", "--grid", "mine"], "only 'paper'"),
         (["run", "fig3", "--sedes", "2"], "--sedes"),
         (["records", "merge", "nowhere"], "not a folder"),
         (["train"], "train"),

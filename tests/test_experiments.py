@@ -1,8 +1,15 @@
+import dataclasses
+import json
+
 import pytest
 
 from wrnn import WrnnError
-from wrnn.experiments import EXPERIMENTS, find_experiments, plan
-from wrnn.runs import PROFILES, Run
+from wrnn.experiments import EXPERIMENTS, find_experiments, grid, plan
+from wrnn.models import count_parameters
+from wrnn.records import Store
+from wrnn.runs import PROFILES, Run, build_model, wave
+from wrnn.tasks import CopyTask
+from wrnn.training import train
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -25,10 +32,96 @@ def test_the_paper_profile_has_the_papers_sizes():
     lengths = {run.task.length for run in EXPERIMENTS["table1"].runs("paper")}
     assert lengths == {100, 200, 400, 700, 1000}
     table2 = EXPERIMENTS["table2"].runs("paper")
-    assert {r.model.label for r in table2} == {"wRNN", "wRNN + MLP", "iRNN (n=256)"}
+    assert {r.model.label for r in table2} == {
+        *("wRNN", "wRNN + MLP", "iRNN (n=256)", "LSTM (n=256)", "GRU (n=256)")
+    }
+    assert {r.model.label for r in EXPERIMENTS["table3"].runs("paper")} == {
+        *("wRNN", "iRNN (n=529)", "LSTM (n=128)", "GRU (n=128)")
+    }
     assert {r.task.permuted for r in table2} == {False, True}
     assert {r.steps for r in table2} == {120 * 446}
     assert len(EXPERIMENTS["table4"].runs("paper")) == 4 * 9
+
+
+def test_figure_7_has_six_sizes_of_each_and_shares_table_2s():
+    runs = EXPERIMENTS["fig7"].runs("paper")
+    sizes = {"wrnn": [], "irnn": []}
+    for run in runs:
+        model = build_model(run.model, run.task)
+        sizes[run.model.kind].append(count_parameters(model)["without_biases"])
+    assert all(len(set(counts)) >= 6 and counts == sorted(counts) for counts in sizes.values())
+    assert max(sizes["wrnn"]) == pytest.approx(max(sizes["irnn"]), rel=0.01)
+    shared = {run.id for run in runs} & {run.id for run in EXPERIMENTS["table2"].runs("paper")}
+    assert len(shared) == 2
+    assert all(run.task.permuted for run in runs)
+
+
+def test_figure_10_starts_channels_at_several_speeds():
+    one, several = EXPERIMENTS["fig10"].runs("paper")
+    assert one.model.velocity == 1.0
+    assert set(several.model.velocity) == {0.25, 0.5, 0.75, 1.0}
+    restored = Run.from_dict(json.loads(json.dumps(several.to_dict())))
+    assert restored == several and hash(restored.model) == hash(several.model)
+    kernel = build_model(several.model, several.task).rnn.weight_hh  # (channels, channels, 3)
+    assert kernel.diagonal()[2].tolist() == list(several.model.velocity)
+
+
+def test_figure_18_cuts_one_training_at_growing_lengths():
+    runs = EXPERIMENTS["fig18"].runs("paper")
+    assert {run.model.recurrent for run in runs} == {"shift", "identity", "default"}
+    for recurrent in ("shift", "identity", "default"):
+        of_start = [run for run in runs if run.model.recurrent == recurrent]
+        assert [run.steps for run in of_start] == sorted({run.steps for run in of_start})
+        assert len({dataclasses.replace(run, steps=1).id for run in of_start}) == 1
+        assert all(run.trace and not run.drop_steps for run in of_start)
+
+
+def test_the_variant_and_fresh_noise_have_a_partner():
+    for name, field in (("local", "kind"), ("noise", "noise")):
+        values = {}
+        for run in EXPERIMENTS[name].runs("paper"):
+            owner = run.model if field == "kind" else run.task
+            other = dataclasses.replace(owner, **{field: "x" if field == "kind" else "fixed"})
+            values.setdefault((run.task.title[:20], other), set()).add(getattr(owner, field))
+        assert all(len(found) == 2 for found in values.values())
+
+
+def test_the_papers_grids():
+    copy = [run for run in grid(EXPERIMENTS["fig3"]) if run.task.lag == 40]
+    of_wave = [run for run in copy if run.model == wave(100, 6)]
+    assert {(r.learning_rate, r.clip) for r in of_wave} == {
+        (rate, clip) for rate in (1e-2, 1e-3, 1e-4) for clip in (0.0, 1.0, 10.0)
+    }
+    of_irnn = {r.model for r in copy if r.model.kind == "irnn" and r.model.size == 100}
+    assert {(m.recurrent, m.nonlinearity) for m in of_irnn} == {
+        (start, act) for start in ("identity", "default") for act in ("relu", "tanh")
+    }
+    adding = [r for r in grid(EXPERIMENTS["table1"]) if r.task.length == 100]
+    assert {kind: sum(r.model.kind == kind for r in adding) for kind in ("wrnn", "irnn")} == {
+        "wrnn": 2 * 5,
+        "irnn": 3 * 5,
+    }
+    for name in ("fig3", "table1", "table2", "table3", "table4", "fig7"):
+        runs = grid(EXPERIMENTS[name])
+        assert {run.id for run in EXPERIMENTS[name].runs("paper")} <= {run.id for run in runs}
+        assert len({dataclasses.replace(run, trace=False).id for run in runs}) == len(runs)
+    for name in ("fig18", "mnist_cpu"):
+        assert grid(EXPERIMENTS[name]) == EXPERIMENTS[name].runs("paper")
+
+
+def test_a_plan_with_grid_holds_the_default_runs_too():
+    experiments = find_experiments(["table3"])
+    with_grid = plan(experiments, "paper", seeds=2, settings="paper")
+    assert {r.id for r in plan(experiments, "paper", seeds=2)} < {r.id for r in with_grid}
+    for settings, profile in (("paper", "quick"), ("mine", "paper")):
+        with pytest.raises(WrnnError, match="--profile paper"):
+            plan(experiments, profile, settings=settings)
+
+
+def test_identifiers_of_recorded_runs_do_not_change():
+    """Frozen: a changed identifier would orphan every record that has been published."""
+    run = EXPERIMENTS["fig3"].runs("paper")[0]
+    assert run.task == CopyTask(10) and run.id == "939c0bd40b732c08"
 
 
 def test_seeds_come_breadth_first_and_each_run_once():
@@ -50,3 +143,27 @@ def test_aliases_all_and_unknown_names():
         EXPERIMENTS["fig3"].runs("huge")
     with pytest.raises(WrnnError, match="at least 1"):
         EXPERIMENTS["fig3"].runs("quick", seeds=0)
+
+
+NEEDED = {  # metrics and curves that the figures and tables read, by task
+    "copy": ({"cross_entropy", "printed_mse", "token_accuracy"}, {"loss"}),
+    "adding": ({"mse", "solved_step"}, {"loss"}),
+    "sequential_digits": ({"accuracy"}, {"accuracy"}),
+    "noisy_sequential_digits": ({"accuracy"}, {"accuracy"}),
+}
+
+
+@pytest.fixture(scope="module")
+def smoke_store(tmp_path_factory):
+    return Store(tmp_path_factory.mktemp("records"))
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_the_smoke_profile_runs_and_gives_what_its_figure_needs(name, smoke_store):
+    for run in EXPERIMENTS[name].runs("smoke"):
+        train(run, smoke_store)
+        record = smoke_store.get(run)
+        metrics, curves = NEEDED[run.task.name]
+        assert metrics <= record.metrics.keys()
+        assert curves <= record.curves.keys() or run.steps == 1
+        assert (record.trace_path is not None) == run.trace

@@ -66,6 +66,37 @@ def test_legend_says_what_each_line_stands_for():
     ]
 
 
+def test_a_crowded_legend_goes_below_and_names_a_common_scale_once():
+    results = [result(f"model {i}", "quick") for i in range(figures.MOST_INSIDE + 1)]
+    (axis,) = figures.loss_curves(results).axes
+    assert texts(axis) == [each.label for each in results]
+    assert axis.get_legend().get_title().get_text() == "quick profile"
+    results[0] = result("model 0")  # no scale in common any more
+    (axis,) = figures.loss_curves(results).axes
+    assert texts(axis)[:2] == ["model 0", "model 1 (quick profile)"]
+
+
+def test_points_against_parameters_are_sorted_and_joined_by_kind():
+    results = []
+    for label, size, accuracy in (
+        ("wRNN", 30, 90.0),
+        ("iRNN (n=9)", 20, 50.0),
+        ("wRNN", 10, 70.0),
+        ("iRNN (n=2)", 5, 40.0),
+        ("wRNN", 99, None),
+    ):
+        point = result(label)
+        point.parameters = size
+        value = None if accuracy is None else SimpleNamespace(mean=accuracy, half_width=None)
+        point.metric = {"accuracy": value}.get
+        results.append(point)
+    (axis,) = figures.against_parameters(results, "accuracy", ylabel="accuracy (%)").axes
+    drawn = {
+        text: line.get_xydata().tolist() for text, line in zip(texts(axis), axis.lines, strict=True)
+    }
+    assert drawn == {"wRNN": [[10, 70], [30, 90]], "iRNN": [[5, 40], [20, 50]]}
+
+
 def test_loss_curves_have_one_panel_per_task_a_band_over_seeds_and_labelled_axes():
     results = [result("wRNN", seeds=3), result("iRNN (n=100)", title="copy, longer")]
     figure = figures.loss_curves(results, ylabel="cross-entropy (nats)")
