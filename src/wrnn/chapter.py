@@ -294,7 +294,7 @@ class Chapter:
     ) -> None:
         """Write ``generated/NAME.md``: fields of activity on rings as a film in the page.
 
-        Arguments as for :func:`wrnn.animation.rings`; the film is text and needs no other file.
+        Arguments as for ``wrnn.animation.rings``; the film is text and needs no other file.
         """
         from wrnn import animation
 
