@@ -46,16 +46,16 @@ page = chapter.Chapter(profile=profile, device=device, seeds=seeds, train=train)
 #
 # {eq}`eq-noisy` leaves open what the random $\boldsymbol{\xi}$ depends on. In the released code,
 # and in the code that it took the task from {cite}`rusch2021cornn`, it is drawn **once**: every
-# image, in training and in test, is followed by the very same values. Here are the first two noise
-# inputs after two digits, under both readings:
+# image, in training and in test, is followed by the very same values. Here is the beginning of the
+# first noise input after two digits, under both readings:
 
 # %%
 for noise in ("fixed", "fresh"):
     task = NoisySequentialDigits(noise=noise)
     x, _ = next(iter(task.evaluation_batches("test", 2)))  # (100, 2, 8)
     for image in range(2):
-        values = x[task.rows, image, :5].tolist()
-        print(f"{noise}, image {image + 1}:", *(f"{value:5.2f}" for value in values), "...")
+        values = [f"{value:5.2f}" for value in x[task.rows, image, :5]]
+        print(f"{noise}, image {image + 1}:", *values, "...")
 
 # %% [markdown]
 # The difference is one of kind. With one noise for all, the steps after the image are a fixed
@@ -220,7 +220,6 @@ if small:
         "tab-noisy-this-run",
         [
             {
-                "data": "digits (8 x 8)",
                 "noise": "fresh for every image"
                 if result.run.task.noise == "fresh"
                 else "one for all images",
