@@ -49,23 +49,22 @@ page = chapter.Chapter(profile=profile, device=device, seeds=seeds, train=train)
 
 # %%
 def measure(hidden):
-    """Speed of each channel of (T, channels, sites): spectrum as it is, means off, raster."""
-    return [
-        (
-            analysis.wave_speed(analysis.space_time_power(hidden[:, [c]], normaliser=None)),
-            moving,
-            analysis.raster_speed(hidden[:, c]),
-        )
-        for c, moving in enumerate(analysis.channel_speeds(hidden))
-    ]
+    """Of each channel: spectrum as it is, spectrum with means off, raster."""
+    found = []
+    for c, moving in enumerate(analysis.channel_speeds(hidden)):
+        power = analysis.space_time_power(hidden[:, [c]], normaliser=None)
+        raster = analysis.raster_speed(hidden[:, c])
+        found.append((analysis.wave_speed(power), moving, raster))
+    return found
 
 
 speeds, sites, T = (0.25, 0.5, 0.75, 1.0), 64, 256
 layer = wrnn.WaveRNN(1, sites, len(speeds))
 layer.reset_parameters(velocity=speeds, recurrent_bias="zero")
-spikes = torch.rand(T, 1, 1, generator=torch.Generator().manual_seed(0)) < 0.1
+generator = torch.Generator().manual_seed(0)
+spikes = (torch.rand(T, 1, 1, generator=generator) < 0.1).float()
 with torch.no_grad():
-    started = layer(spikes.float())[0].view(T, len(speeds), sites).numpy()
+    started = layer(spikes)[0].view(T, len(speeds), sites).numpy()
 at_start = measure(started)
 
 # %% tags=["hide-cell"]
@@ -186,7 +185,6 @@ for result in page.shown("fig18"):
             wave = analysis.wave_speed(analysis.space_time_power(moving, normaliser=None))
             through[record.id] = (STARTS[record.run.model.recurrent], result, record, wave)
 
-# %% tags=["hide-input"]
 panels = {"speed (sites per step)": {}, "contrast": {}, "accuracy (%)": {}}
 for start, _, record, wave in through.values():
     size = "paper's sizes" if record.run.profile == "paper" else f"{record.run.profile} profile"
@@ -245,18 +243,22 @@ else:
 # %% tags=["hide-input"]
 page.say(page.missing("fig18"))
 for start in STARTS.values():
-    longest = {}  # the last state of every profile
-    for name, result, record, wave in through.values():
-        if (
-            name == start
-            and record.run.steps >= longest.get(record.run.profile, (0, None, None))[0]
-        ):
-            longest[record.run.profile] = (record.run.steps, result, wave)
-    for steps, result, wave in longest.values():
-        seen = "a wave" if wave.is_wave else "no wave"
+    for size in ("paper", page.small_profile):
+        states = [
+            (record.run.steps, result, wave)
+            for name, result, record, wave in through.values()
+            if (name, record.run.profile) == (start, size)
+        ]
+        if not states:
+            continue
+        first, last = (choose(states, key=lambda state: state[0]) for choose in (min, max))
+        before = f"; at step {first[0]:,} it was {tables.number(first[2].contrast, 2)}"
         page.say(
-            f"From the {start}, after {steps:,} steps ({result.description}): **{seen}** (contrast "
-            f"{tables.number(wave.contrast, 2)}, slope {tables.number(wave.velocity)})."
+            f"From the {start}, after {last[0]:,} steps ({last[1].description}): "
+            f"**{'a wave' if last[2].is_wave else 'no wave'}** at slope "
+            f"{tables.number(last[2].velocity)}, contrast {tables.number(last[2].contrast, 2)}"
+            + (before if len(states) > 1 else "")
+            + "."
         )
 
 # %% [markdown]
@@ -360,13 +362,15 @@ for result in shown:
 
 # %%
 n, own_lag = 50, 20
+symbols = torch.eye(8)
 layer = wrnn.WaveRNN(10, n, 8, bias=False)
-with torch.no_grad():
-    layer.weight_ih.zero_().view(8, n, 10)[:, 0] = torch.eye(8, 10).roll(1, dims=1)  # symbol k
 model = wrnn.SequenceModel(layer, 10, every_step=True)
 with torch.no_grad():
-    model.readout.weight.zero_()[1:9].view(8, 8, n)[range(8), range(8), -own_lag % n] = 1.0
-    model.readout.bias.zero_()[0] = 0.5  # blank, unless a symbol is at the site
+    encoder = layer.weight_ih.zero_().view(8, n, 10)  # (channel, site, input)
+    encoder[:, 0, 1:9] = symbols  # symbol k enters channel k
+    readout = model.readout.weight.zero_().view(10, 8, n)  # (output, channel, site)
+    readout[1:9, :, -own_lag % n] = symbols
+    model.readout.bias.zero_()[0] = 0.5  # blank, unless a symbol is there
 
 lags = list(range(11, 3 * n + 1))
 right = []
@@ -376,9 +380,10 @@ for lag in lags:
     with torch.no_grad():
         right.append(task.metrics(model(x), y)["token_accuracy"])
 
-perfect = [lag for lag, share in zip(lags, right, strict=True) if share == 100.0]
+perfect = [lag for lag, share in zip(lags, right, strict=True) if share == 100]
 print("lags copied without an error:", *perfect)
-print("its own lag and one more lap each:", perfect == list(range(own_lag, 3 * n + 1, n)))
+whole_laps = list(range(own_lag, 3 * n + 1, n))
+print("its own lag and one more lap each:", perfect == whole_laps)
 
 # %% tags=["hide-input"]
 page.figure(
@@ -414,9 +419,9 @@ page.say(
 
 # %% [markdown]
 # The network keeps everything that a longer or shorter pause would ask for; it is the readout that
-# looks in one place. Moving that place by one site moves the lag by one step. So it makes little
-# sense to ask whether a wRNN trained at one lag generalises to another: the lag is not in the
-# waves, it is in the readout. The exceptions are whole laps, where two moments of the past are on
+# looks in one place. Moving that place by one site moves the lag by one step. For such a network it
+# makes little sense to ask whether it generalises to another lag: the lag is not in the waves, it
+# is in the readout. The exceptions are whole laps, where two moments of the past are on
 # top of each other ({ref}`sec-waves-as-memory`): the copy there is right because the rest of the
 # sequence is blank.
 #
@@ -466,7 +471,6 @@ for result, record in traced.values():
         groups = families.setdefault((title, ylabel), {})
         groups.setdefault(f"{result.label}{size}", []).append((strength(record), value))
 
-# %% tags=["hide-input"]
 if families:
     page.figure(
         "fig-strength",
@@ -509,7 +513,7 @@ for (title, ylabel), groups in families.items():
 # start and the budget, and the wave with them. A wRNN that starts as a shift has strong waves after
 # a single step of training, and knows nothing. Waves are a place to keep things; whether they are
 # used is another matter. The cleaner experiment is to take the waves away and leave the rest, as
-# the ablations of the paper's Table 4 do.
+# the ablations of the paper's Table 4 do ({ref}`sec-ablations`).
 #
 # **What differs.** The paper does not ask this. For a fair answer one would want many seeds of one
 # configuration, and hidden states of all channels.

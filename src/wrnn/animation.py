@@ -20,6 +20,7 @@ STYLE = """
 .NAME .frame.last { animation-name: NAME-hold; }
 @keyframes NAME-show { 0% { visibility: visible; } TICK% { visibility: hidden; } }
 @keyframes NAME-hold { 0% { visibility: visible; } HELD% { visibility: hidden; } }
+.NAME input { margin-inline-end: 0.4em; }
 .NAME input:checked ~ svg .frame { animation-play-state: paused; }
 @media print, (prefers-reduced-motion: reduce) {
   .NAME .frame, .NAME input:checked ~ svg .frame { animation: none; }
@@ -73,14 +74,14 @@ def rings(
     parts = [
         f'<figure class="{name}" id="{name}">',
         f"<style>{style}</style>",
-        f'<input type="checkbox" id="{name}-stop"/><label for="{name}-stop"> stop the film</label>',
+        f'<input type="checkbox" id="{name}-stop"/><label for="{name}-stop">stop the film</label>',
         f'<svg viewBox="0 0 {width} {PANEL + 30}" role="img" aria-label="{escape(alt)}" '
         'style="display: block; width: 100%" font-family="sans-serif" text-anchor="middle">',
         f'<rect width="{width}" height="{PANEL + 30}" rx="4" fill="#fff"/>',
     ]
     for index, (title, states) in enumerate(fields):
         left = index * PANEL
-        parts.append(f'<text x="{left + PANEL / 2:g}" y="22" font-size="14">{escape(title)}</text>')
+        parts.append(f'<text x="{left + PANEL / 2:g}" y="22" font-size="19">{escape(title)}</text>')
         for place in range(states.shape[1]):
             x, y, radius = _place(place, states.shape[1] // inputs, inputs)
             parts.append(_dot(left + x, y, radius, "#e6e6e6"))
@@ -91,7 +92,7 @@ def rings(
         for index, (_, states) in enumerate(fields):
             left = index * PANEL
             parts.append(
-                f'<text x="{left + PANEL / 2:g}" y="{PANEL / 2 + 32:g}" font-size="12">'
+                f'<text x="{left + PANEL / 2:g}" y="{PANEL / 2 + 34:g}" font-size="17">'
                 f"step {step + 1}</text>"
             )
             sites = states.shape[1] // inputs
