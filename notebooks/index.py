@@ -77,5 +77,7 @@ page.table(
 # ## Where to go on
 #
 # Chapters {ref}`sec-waves-as-memory` and {ref}`sec-wave-rnn` explain the idea and the model and
-# check each equation as it is made; {ref}`sec-copy`, {ref}`sec-adding` and {ref}`sec-images` hold
-# the experiments; {ref}`sec-reproducing` has every command and the provenance of every record.
+# check each equation as it is made; {ref}`sec-copy`, {ref}`sec-adding`, {ref}`sec-images` and
+# {ref}`sec-noisy` hold the experiments, {ref}`sec-ablations` takes the model apart and
+# {ref}`sec-beyond` goes further; {ref}`sec-text-and-code` compares the paper with its code;
+# {ref}`sec-reproducing` has every command and the provenance of every record.

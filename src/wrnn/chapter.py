@@ -330,7 +330,8 @@ def _letters(index: int) -> str:
 
 def command(experiment: str, profile: str = "paper") -> str:
     """Return the shell command that records an experiment in a profile."""
-    device = " --device cuda" if profile == "paper" else ""
+    (found,) = find_experiments([experiment])
+    device = f" --device {'cpu' if found.smaller else 'cuda'}" if profile == "paper" else ""
     return f"wrnn run {experiment} --profile {profile}{device}"
 
 
