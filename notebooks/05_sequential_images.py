@@ -387,11 +387,11 @@ page.table(
 #
 # The paper trains for 120 epochs, the iRNN on psMNIST for 250. A run of about one epoch on a CPU,
 # as in {ref}`sec-mnist-cpu`, is shown only with its step count. Such a run *can* show that the
-# whole path works on the real images, from download check to test accuracy; which model climbs first, which is what the paper
-# says about the speed of learning; and that the wRNN trains through 784 steps without diverging. It
-# *cannot* show the final accuracy of either, nor who wins in the end: the paper itself reports that
-# the iRNN overtakes on sMNIST after about fifty epochs. Claims about final values therefore stay
-# open until the whole budget is recorded.
+# whole path works on the real images, from download check to test accuracy; which model climbs
+# first, which is what the paper says about the speed of learning; and that the wRNN trains through
+# 784 steps without diverging. It *cannot* show the final accuracy of either, nor who wins in the
+# end: the paper itself reports that the iRNN overtakes on sMNIST after about fifty epochs. Claims
+# about final values therefore stay open until the whole budget is recorded.
 #
 # ## What differs, and why
 #
