@@ -67,6 +67,9 @@ def record_of(run, metrics):
         late = run.model.kind == "irnn"
         step = run.evaluate_every
         curves["accuracy"] = [[e * step, 97.0 + late * (e - 50) / 50] for e in range(1, 121)]
+    if run.task.name == "copy":
+        learnt = 2000 if run.model.input == "ones" else 3000
+        curves["cross_entropy"] = [[step, 1.0 * (step < learnt)] for step in range(0, 5000, 500)]
     return Record(
         run=run,
         metrics=metrics,
@@ -182,6 +185,19 @@ def test_a_verdict_flips_with_its_record(tmp_path, claim, experiment, wanted, me
             changed = dict(result.records[0].metrics) | {metric: value}
             store.put(record_of(result.run, changed), result.records[0].trace_path.read_bytes())
             assert judge(CLAIMS[claim], gathered(store, [experiment])).verdict == verdict
+
+
+def test_the_verdict_on_v_init_flips_with_the_curves(tmp_path):
+    store = Store(tmp_path)
+    fill(store, ["table4"])
+    claim = CLAIMS["v-init-speed"]
+    finding = judge(claim, gathered(store, ["table4"]))
+    assert (finding.verdict, finding.value.mean) == (REPRODUCED, 1.5)
+    for result in gathered(store, ["table4"])["table4"]:
+        record = result.records[0]
+        late = {"cross_entropy": [[4500, 0.0]]} if result.run.model.input == "ones" else {}
+        store.put(dataclasses.replace(record, curves=record.curves | late))
+    assert judge(claim, gathered(store, ["table4"])).verdict == NOT_REPRODUCED
 
 
 @pytest.mark.parametrize(

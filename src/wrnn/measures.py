@@ -228,6 +228,29 @@ def shift_against_input(shelf: Shelf) -> Estimate:
     return orders(shelf.one("table4", lag=40, **NO_INPUT), [without_shift])
 
 
+def steps_to_learn(result: Result) -> float:
+    """Steps until the validation loss of a copy run is a tenth of the memoryless one; else NaN."""
+    steps, mean, _, _ = result.curve("cross_entropy")
+    level = result.run.task.memoryless_baseline() / 10
+    return next((s for s, loss in zip(steps, mean, strict=True) if loss <= level), math.nan)
+
+
+def input_init_speed(shelf: Shelf) -> Estimate:
+    """Iterations to learn T = 30 without V-init over those with it (Table 4's models).
+
+    Where the wRNN does not learn without it, the iterations it was trained for count.
+    """
+    whole = shelf.one("table4", kind="wrnn", lag=40, input="ones", recurrent="shift")
+    without = shelf.one("table4", lag=40, **NO_INPUT)
+    with_it, without_it = steps_to_learn(whole), steps_to_learn(without)
+    if math.isnan(with_it):
+        raise NotRecorded("table4")
+    if math.isnan(without_it):
+        without_it = without.records[0].run.steps
+    count = min(len(whole.records), len(without.records))
+    return Estimate(without_it / with_it, None, count)
+
+
 def shift_in_irnn(shelf: Shelf) -> Estimate:
     """Powers of ten that the shift matrix as a start takes off the iRNN's loss at T = 30."""
     plain = shelf.one("table4", lag=40, kind="irnn", recurrent="identity")
