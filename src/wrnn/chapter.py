@@ -328,11 +328,11 @@ def _letters(index: int) -> str:
     return ("" if first == 0 else _letters(first - 1)) + chr(ord("a") + last)
 
 
-def command(experiment: str, profile: str = "paper") -> str:
-    """Return the shell command that records an experiment in a profile."""
-    (found,) = find_experiments([experiment])
-    device = f" --device {'cpu' if found.smaller else 'cuda'}" if profile == "paper" else ""
-    return f"wrnn run {experiment} --profile {profile}{device}"
+def command(names: str, profile: str = "paper") -> str:
+    """Return the shell command that records experiments, one name or several, in a profile."""
+    within_cpu = all(experiment.smaller for experiment in find_experiments(names.split()))
+    device = f" --device {'cpu' if within_cpu else 'cuda'}" if profile == "paper" else ""
+    return f"wrnn run {names} --profile {profile}{device}"
 
 
 def origin(results: Sequence[Result]) -> str:
