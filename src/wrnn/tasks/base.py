@@ -1,6 +1,7 @@
 """What every task offers, and the checks they share."""
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any, ClassVar
@@ -11,7 +12,7 @@ from torch import Tensor
 from wrnn.errors import WrnnError
 
 
-class Task:
+class Task(ABC):
     """A source of labelled sequences, a loss and the metrics that are reported.
 
     A task is a frozen dataclass of JSON scalars and holds no data, so that it can be part of a
@@ -27,10 +28,11 @@ class Task:
     length: int  # T, steps of a sequence
 
     @property
+    @abstractmethod
     def title(self) -> str:
         """The task in words, as figures and tables print it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def batch(
         self,
         batch_size: int,
@@ -45,25 +47,24 @@ class Task:
         step, else (B,). `split` is "train" or "validation"; the test split is only ever read whole,
         through `evaluation_batches`.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def evaluation_batches(
         self, split: str, batch_size: int | None = None, device: torch.device | str = "cpu"
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """The whole of a split in a fixed order, `batch_size` sequences at a time."""
-        raise NotImplementedError
 
+    @abstractmethod
     def loss(self, output: Tensor, y: Tensor) -> Tensor:
         """The training loss, a scalar, from the model's output and the target y."""
-        raise NotImplementedError
 
+    @abstractmethod
     def metrics(self, output: Tensor, y: Tensor) -> dict[str, float]:
         """What is reported about one batch; each value is a mean over its sequences."""
-        raise NotImplementedError
 
+    @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
         """What identifies the data: data set, checksum, split sizes and seeds."""
-        raise NotImplementedError
 
     def to_dict(self) -> dict[str, Any]:
         """The task as JSON scalars; `wrnn.tasks.task_from_dict` is the inverse."""
@@ -83,9 +84,9 @@ class SyntheticTask(Task):
         check_integer("test_batches", self.test_batches, 1)
         check_integer("test_seed", self.test_seed, 0)
 
+    @abstractmethod
     def _draw(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """x and y on the generator's device."""
-        raise NotImplementedError
 
     def batch(
         self,

@@ -4,6 +4,7 @@ MNIST is the paper's data. The digits (8 x 8, bundled with scikit-learn) need no
 stand where a small task is enough, and always under their own name.
 """
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -43,9 +44,9 @@ class ImageTask(Task):
         """Raise WrnnError for a seed that is not an integer of at least 0."""
         check_integer("split_seed", self.split_seed, 0)
 
+    @abstractmethod
     def data(self) -> data.ImageData:
         """The images; loaded on first use and kept in memory. Raises WrnnError without them."""
-        raise NotImplementedError
 
     def split_indices(self, split: str, device: torch.device | str = "cpu") -> Tensor:
         """Which images (indices into `data()`) belong to a split, int64."""
@@ -55,9 +56,9 @@ class ImageTask(Task):
         sizes = self.validation_size, self.test_size
         return _split(total, official, *sizes, self.split_seed, str(device))[split]
 
+    @abstractmethod
     def _sequence(self, pixels: Tensor, noise: Tensor | None) -> Tensor:
         """Pixels in [0, 1], (B, ...), as x (T, B, input_size)."""
-        raise NotImplementedError
 
     def _noise(self, batch_size: int, generator: torch.Generator) -> Tensor | None:
         """The noise of a batch of `batch_size` random images, if the task has any."""
