@@ -332,9 +332,10 @@ page.table(
 #   clipping values, and for the iRNN also the initialisation and the nonlinearity, and printed the
 #   best. Our default is the one setting stated above. A better iRNN may therefore exist; this works
 #   in favour of the wRNN and is to be kept in mind until the grid is run.
-# - **Which weights are tested.** Now and then Adam leaves the floor in a short spike. At the
-#   paper's sizes we therefore keep the weights with the lowest loss on a validation set, and read
-#   the test set once with these; the small profiles test the last weights.
+# - **Which weights are tested.** Now and then Adam leaves the floor in a short spike. We
+#   therefore keep the weights with the lowest loss on a validation set, for every model and in
+#   every profile, and read the test set once with these. A run that ends inside a spike would show
+#   a far smaller gap with its last weights: the curves above show both.
 # - **The test set.** 500 sequences drawn once from a stated seed, the same for every model and
 #   seed. The released code draws new ones each time.
 # - **The ring.** With 100 sites and one site per step, a lag of 100 is one full lap and $T = 480$
