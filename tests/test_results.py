@@ -54,3 +54,38 @@ def test_curves_and_metrics_are_taken_over_seeds(tmp_path):
     assert result.curve("accuracy") == ([], [], [], [])
     assert result.metric("cross_entropy").count == 1
     assert result.metric("mse") is None
+
+
+def test_settled_runs_stand_in_for_the_seeds_whose_budget_is_not_recorded(tmp_path):
+    store = Store(tmp_path)
+    run = FIG3.runs("paper")[0]
+    settled = [replace(run, seed=seed, trace=False, stop="settled") for seed in range(3)]
+    store.put(make(replace(run, steps=20_000)))
+    store.put(make(settled[0], steps=17_000, stopped="settled"))
+    store.put(make(settled[1], steps=23_000, stopped="settled"))
+    result = gather(FIG3, "paper", store)[0]
+    assert result.status == "reduced"
+    assert [record.run.seed for record in result.records] == [0, 1]
+    assert result.description == (
+        "paper sizes, settled at its floor after 17,000 to 23,000 of 60,000 steps, "
+        "CPU: test, 2 seeds"
+    )
+    store.put(make(settled[2]))  # never at its floor: it took the whole budget
+    result = gather(FIG3, "paper", store)[0]
+    assert result.status == "reduced"
+    assert "2 of 3 seeds settled at its floor after 17,000 to" in result.description
+    for seed in range(2):
+        store.put(make(replace(run, seed=seed, trace=seed == 0)))
+    result = gather(FIG3, "paper", store)[0]
+    assert result.status == "paper"
+    assert result.description == "paper scale, CPU: test, 3 seeds"
+    assert [record.run.stop for record in result.records] == ["budget", "budget", "settled"]
+
+
+def test_a_settled_adding_run_is_described_as_solved(tmp_path):
+    store = Store(tmp_path)
+    run = EXPERIMENTS["table1"].runs("paper")[0]
+    store.put(make(replace(run, stop="settled"), steps=5000, stopped="settled"))
+    result = gather(EXPERIMENTS["table1"], "paper", store)[0]
+    assert (result.status, result.label) == ("reduced", "wRNN")
+    assert result.description.startswith("paper sizes, solved, stopped after 5,000 of 60,000 steps")

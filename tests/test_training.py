@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -28,6 +29,19 @@ COPY = Run(
 )
 DIGITS = replace(
     COPY, task=SequentialDigits(), steps=12, keep="best", model=identity(8, input="default")
+)
+
+
+SETTLING = Run(
+    AddingTask(4, test_batch_size=200),
+    wave(8, 4),
+    "smoke",
+    steps=400,
+    batch_size=64,
+    learning_rate=5e-3,
+    clip=1.0,
+    log_every=20,
+    evaluate_every=20,
 )
 
 
@@ -110,7 +124,7 @@ def test_best_on_validation_is_kept_and_the_test_split_is_read_once(store, monke
     run = replace(DIGITS, steps=40, learning_rate=0.05)
     trainer = Trainer(run, torch.device("cpu"))
     scores = {}
-    while not trainer.finished:
+    while trainer.stopped is None:
         loss = trainer.train_step()
         if trainer.at_log:
             trainer.log(loss)
@@ -195,21 +209,80 @@ def test_a_diverging_run_stops_and_says_so(store):
 
 
 def test_a_solved_step_is_the_first_validation_at_or_below_the_threshold(store):
-    run = Run(
-        AddingTask(4, test_batch_size=200),
-        wave(8, 4),
-        "smoke",
-        steps=400,
-        batch_size=64,
-        learning_rate=5e-3,
-        clip=1.0,
-        log_every=20,
-        evaluate_every=20,
-    )
-    record = train(run, store)
+    record = train(SETTLING, store)
     below = [step for step, mse in record.curves["mse"] if mse <= 0.05]
     assert below
     assert record.metrics["solved_step"] == below[0]
+
+
+def settle(monkeypatch, **rule):
+    monkeypatch.setattr(AddingTask, "settled", replace(AddingTask.settled, **rule))
+
+
+@pytest.mark.parametrize("rule", [dict(least=300), dict(hold=60), dict(least=100, hold=40)])
+def test_a_settled_run_ends_after_its_floor_was_held(rule, store, monkeypatch):
+    settle(monkeypatch, **{"least": 0, **rule})
+    record = train(replace(SETTLING, stop="settled"), store)
+    whole = train(SETTLING, store)
+    hold, least = rule.get("hold", 0), rule.get("least", 0)
+    below = {step: mse <= 0.05 for step, mse in whole.curves["mse"]}
+    expected = min(
+        step
+        for step in below
+        if step >= least
+        and step - hold > 0
+        and all(below[s] for s in below if step - hold <= s <= step)
+    )
+    assert (record.steps, record.stopped) == (expected, "settled")
+    assert (whole.steps, whole.stopped) == (400, "budget")
+    assert record.curves["mse"] == [point for point in whole.curves["mse"] if point[0] <= expected]
+    assert store.get(record.run) == record
+
+
+def test_a_run_that_does_not_settle_equals_the_run_with_the_whole_budget(store):
+    settled = train(replace(COPY, stop="settled"), store).outcome()
+    whole = train(COPY, store).outcome()
+    assert settled.pop("run")["stop"] == "settled"
+    assert "stop" not in whole.pop("run")
+    assert settled == whole
+
+
+def test_a_settling_run_is_resumed_bit_for_bit(tmp_path, monkeypatch):
+    settle(monkeypatch, least=0, hold=60)
+    run = replace(SETTLING, stop="settled")
+    whole = train(run, Store(tmp_path)).outcome()
+    for stop in (whole["steps"] - 45, whole["steps"] - 1, whole["steps"]):
+        first, second = Trainer(run, torch.device("cpu")), Trainer(run, torch.device("cpu"))
+        for trainer, last in ((first, stop), (second, run.steps)):
+            while trainer.step < last and trainer.stopped is None:
+                loss = trainer.train_step()
+                if trainer.at_log:
+                    trainer.log(loss)
+            if trainer is first:
+                second.load(first.state())
+        assert second.record()[0].outcome() == whole, stop
+
+
+def test_the_paper_tasks_say_when_they_are_settled():
+    copy, adding = CopyTask(10).settled, AddingTask(100).settled
+    assert (copy.metric, copy.floor, copy.hold) == ("cross_entropy", 1e-7, 2000)
+    assert (adding.metric, adding.floor) == AddingTask.solved
+    assert (adding.hold, adding.least) == (0, 5000)
+
+
+def test_the_stop_rule_is_checked_and_leaves_older_ids_alone():
+    with pytest.raises(WrnnError, match="stop 'settled' is for copy and adding only"):
+        replace(DIGITS, stop="settled")
+    with pytest.raises(WrnnError, match="unknown stop rule 'never': use budget or settled"):
+        replace(COPY, stop="never")
+    settled = replace(COPY, stop="settled")
+    assert "stop" not in COPY.to_dict()
+    assert Run.from_dict(settled.to_dict()) == settled
+    assert settled.id != COPY.id
+    for record in Store(Path(__file__).parents[1] / "records").all():  # checks each id
+        assert record.stopped in ("budget", "settled", "diverged")
+        if record.stopped == "budget":
+            assert record.steps == record.run.steps
 
 
 def test_bad_device_and_damaged_checkpoint_are_one_line(store):

@@ -57,6 +57,9 @@ def run(
     records: Records = None,
     match: Annotated[str, typer.Option(help="only runs whose description has this pattern")] = "",
     steps: Annotated[int, typer.Option(help="train fewer steps than planned: another run")] = 0,
+    stop: Annotated[
+        str, typer.Option(help="budget, or settled: not past a task's floor")
+    ] = "budget",
     evaluate_every: Annotated[int, typer.Option(help="steps between validations")] = 0,
     grid: Annotated[str, typer.Option(help="paper: all settings that the paper tried")] = "",
 ) -> None:
@@ -74,6 +77,7 @@ def run(
         raise WrnnError(f"no run of {', '.join(experiments)} matches {match!r}")
     if steps:
         runs = [replace(r, steps=min(steps, r.steps)) for r in runs]
+    runs = [replace(r, stop=stop) for r in runs]
     if evaluate_every:
         runs = [replace(r, evaluate_every=evaluate_every) for r in runs]
     deadline = time.monotonic() + time_limit if time_limit else math.inf

@@ -37,7 +37,16 @@ class Record:
     commit: str
     data: dict  # the task's fingerprint
     diverged: bool
+    steps: int | None = None  # really taken; None stands for the whole budget
+    stopped: str | None = None  # why: "budget", "settled" (Run.stop) or "diverged"
     trace_path: Path | None = dataclasses.field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        """Derive what files from before ``steps`` and ``stopped`` lack."""
+        if self.stopped is None:
+            object.__setattr__(self, "stopped", "diverged" if self.diverged else "budget")
+        if self.steps is None:
+            object.__setattr__(self, "steps", self.run.steps)
 
     @property
     def id(self) -> str:
@@ -53,6 +62,8 @@ class Record:
             "parameters": self.parameters,
             "data": self.data,
             "diverged": self.diverged,
+            "steps": self.steps,
+            "stopped": self.stopped,
         }
 
     def trace(self) -> dict[str, np.ndarray] | None:

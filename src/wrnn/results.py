@@ -3,7 +3,8 @@
 A chapter sees results only through this module, so that no record can be shown without its status:
 
 - ``paper``: the paper's own sizes, steps and data;
-- ``reduced``: the paper's task and data with fewer steps than the paper's, or smaller models;
+- ``reduced``: the paper's task and data with fewer steps than the paper's (cut short, or stopped
+  once the task was settled), or smaller models;
 - ``quick`` and ``smoke``: a smaller task or model that shows the effect, not the number;
 - ``missing``: not yet recorded.
 """
@@ -46,14 +47,24 @@ class Result:
         """Where the numbers come from, in a few words, such as "quick profile, CPU, 1 seed"."""
         if self.status == "missing":
             return "not yet recorded"
-        done = self.records[0].run
         scale = {
             "paper": "paper scale",
-            "reduced": self.smaller or f"paper sizes, {done.steps:,} of {self.run.steps:,} steps",
+            "reduced": self.smaller or f"paper sizes, {self._budget}",
         }.get(self.status, f"{self.status} profile")
         devices = " and ".join(sorted({record.device for record in self.records}))
         count = len(self.records)
         return f"{scale}, {devices}, {count} seed{'s' * (count > 1)}"
+
+    @property
+    def _budget(self) -> str:
+        """The steps taken of those planned, and whether the task was settled by then."""
+        settled = [record for record in self.records if record.stopped == "settled"]
+        steps = sorted({record.steps for record in settled or self.records})
+        taken = " to ".join(f"{step:,}" for step in dict.fromkeys((steps[0], steps[-1])))
+        words = f"{self.run.task.settled.words} " if settled else ""
+        if 0 < len(settled) < len(self.records):
+            words = f"{len(settled)} of {len(self.records)} seeds {words}"
+        return f"{words}{taken} of {self.run.steps:,} steps"
 
     @property
     def parameters(self) -> int:
@@ -102,24 +113,32 @@ def gather(experiment: Experiment, profile: str, store: Store) -> list[Result]:
     results = []
     for run in experiment.runs(profile):
         planned = [run] + [replace(run, seed=s, trace=False) for s in range(1, MOST_SEEDS)]
-        exact = tuple(recorded[p.id] for p in planned if p.id in recorded)
-        if exact:
-            smaller = experiment.smaller if profile == "paper" else ""
-            results.append(Result(run, exact, "reduced" if smaller else profile, smaller))
-            continue
-        reduced = _reduced(run, recorded.values()) if profile == "paper" else ()
-        results.append(Result(run, reduced, "reduced" if reduced else "missing"))
+        found = {p.seed: recorded[p.id] for p in planned if p.id in recorded}
+        if profile == "paper":
+            # A settled run stands in for a seed whose whole budget is not recorded, and records of
+            # the longest smaller budget where no seed has either.
+            stand_ins = _stand_ins(run, recorded.values())
+            longest = max((record.run.steps for record in stand_ins), default=0)
+            if longest == run.steps or not found:
+                for record in stand_ins:
+                    if record.run.steps == longest:
+                        found.setdefault(record.run.seed, record)
+        records = tuple(found[seed] for seed in sorted(found))
+        smaller = experiment.smaller if profile == "paper" else ""
+        cut = any(r.stopped == "settled" or r.run.steps < run.steps for r in records)
+        status = "reduced" if smaller or cut else profile
+        results.append(Result(run, records, status if records else "missing", smaller))
     return results
 
 
-def _reduced(run: Run, records) -> tuple[Record, ...]:
-    """Return the records that differ from the run by a smaller budget only: the longest ones."""
+def _stand_ins(run: Run, records) -> list[Record]:
+    """Return the records that differ from the run by a smaller budget or the stop rule only."""
 
     def comparable(other: Run) -> Run:
-        cadence = {name: getattr(run, name) for name in ("log_every", "evaluate_every")}
-        return replace(other, steps=run.steps, seed=run.seed, trace=run.trace, **cadence)
+        same = ("steps", "stop", "seed", "trace", "log_every", "evaluate_every")
+        return replace(other, **{name: getattr(run, name) for name in same})
 
-    shorter = [r for r in records if r.run.steps < run.steps and comparable(r.run) == run]
-    longest = max((record.run.steps for record in shorter), default=0)
-    chosen = [record for record in shorter if record.run.steps == longest]
-    return tuple(sorted(chosen, key=lambda record: record.run.seed))
+    def shorter(other: Run) -> bool:
+        return other.steps < run.steps or (other.steps == run.steps and other.stop == "settled")
+
+    return [r for r in records if shorter(r.run) and comparable(r.run) == run]

@@ -17,6 +17,7 @@ from wrnn.errors import WrnnError
 from wrnn.models import IdentityRNN, LocalWaveRNN, SequenceModel, WaveRNN
 
 PROFILES = ("smoke", "quick", "paper")
+STOPS = ("budget", "settled")
 
 
 @dataclass(frozen=True)
@@ -134,10 +135,20 @@ class Run:
     keep: str = "last"  # which weights are tested: "last", or "best" on the validation split
     trace: bool = False  # keep the hidden state and output of one test sample beside the record
     seed: int = 0
+    stop: str = "budget"  # after all steps, or "settled": earlier where the task's floor is reached
+
+    def __post_init__(self) -> None:
+        """Raise WrnnError for an unknown stop rule or a task that has no floor to settle at."""
+        if self.stop not in STOPS:
+            raise WrnnError(f"unknown stop rule {self.stop!r}: use {' or '.join(STOPS)}")
+        if self.stop == "settled" and self.task.settled is None:
+            raise WrnnError(f"stop 'settled' is for copy and adding only, not {self.task.title}")
 
     def to_dict(self) -> dict:
         """Return the run as JSON types; ``Run.from_dict`` reverses it."""
         values = dataclasses.asdict(self)
+        if self.stop == "budget":  # so that runs older than the field keep their id
+            del values["stop"]
         values["task"] = {"name": self.task.name, **dataclasses.asdict(self.task)}
         values["drop_steps"] = list(self.drop_steps)
         if isinstance(self.model.velocity, tuple):

@@ -74,6 +74,8 @@ class Trainer:
         self.seconds = 0.0
         self.diverged = False
         self.solved_step: int | None = None
+        self.settled_since: int | None = None  # first of the validations in a row at the floor
+        self.settled = False
         self.best: tuple[float, dict[str, Tensor]] | None = None
         self.curves = Curves()
 
@@ -88,6 +90,8 @@ class Trainer:
             "seconds": self.seconds,
             "diverged": self.diverged,
             "solved_step": self.solved_step,
+            "settled_since": self.settled_since,
+            "settled": self.settled,
             "best": self.best,
             "curves": self.curves.points,
         }
@@ -101,6 +105,8 @@ class Trainer:
         self.seconds = state["seconds"]
         self.diverged = state["diverged"]
         self.solved_step = state["solved_step"]
+        self.settled_since = state.get("settled_since")  # not in checkpoints of old
+        self.settled = state.get("settled", False)
         self.best = state["best"]
         self.curves = Curves(state["curves"])
 
@@ -132,16 +138,28 @@ class Trainer:
             return
         metrics = evaluate(self.model, run, "validation", self.device)
         self.curves.add(self.step, metrics)
-        solved = getattr(
-            run.task, "solved", None
-        )  # (metric, threshold) of tasks that can be solved
+        # (metric, threshold) of tasks that can be solved
+        solved = getattr(run.task, "solved", None)
         if solved and self.solved_step is None and metrics[solved[0]] <= solved[1]:
             self.solved_step = self.step
+        if run.stop == "settled":
+            self.note_floor(metrics)
         name, direction = run.task.selection
         score = metrics[name] if direction == "max" else -metrics[name]
         if run.keep == "best" and (self.best is None or score > self.best[0]):
             weights = {key: tensor.clone() for key, tensor in self.model.state_dict().items()}
             self.best = (score, weights)
+
+    def note_floor(self, metrics: dict[str, float]) -> None:
+        """Note from validation metrics whether the task is settled."""
+        rule = self.run.task.settled
+        if not metrics[rule.metric] <= rule.floor:
+            self.settled_since = None
+            return
+        if self.settled_since is None:
+            self.settled_since = self.step
+        held = self.step - self.settled_since
+        self.settled = held >= rule.hold and self.step >= rule.least
 
     @property
     def at_evaluation(self) -> bool:
@@ -154,9 +172,13 @@ class Trainer:
         return self.step % self.run.log_every == 0 or self.at_evaluation
 
     @property
-    def finished(self) -> bool:
-        """Whether no step is left to take."""
-        return self.diverged or self.step >= self.run.steps
+    def stopped(self) -> str | None:
+        """Why no step is left to take ("diverged", "budget" or "settled"), or None."""
+        if self.diverged:
+            return "diverged"
+        if self.step >= self.run.steps:
+            return "budget"
+        return "settled" if self.settled else None
 
     def record(self) -> tuple[Record, bytes | None]:
         """Read the test split, once, and return the record and the arrays to keep beside it."""
@@ -178,6 +200,8 @@ class Trainer:
             commit=git_commit(),
             data=run.task.fingerprint(),
             diverged=self.diverged,
+            steps=self.step,
+            stopped=self.stopped,
         )
         return record, (trace(self.model, run, self.device) if run.trace else None)
 
@@ -268,7 +292,7 @@ def train(
         progress(trainer.step)
     started = last_saved = time.monotonic()
     earlier_seconds, last_logged = trainer.seconds, trainer.step
-    while not trainer.finished:
+    while trainer.stopped is None:
         loss = trainer.train_step()
         if trainer.at_log:
             trainer.log(loss)
@@ -281,8 +305,9 @@ def train(
             torch.save(trainer.state(), file)
             write_atomically(checkpoint, file.getvalue())
             last_saved = now
-            if now >= deadline and not trainer.finished:
+            if now >= deadline and trainer.stopped is None:
                 raise TimeLimitReached(f"{run.description} stopped at step {trainer.step}")
+    progress(run.steps - last_logged)  # what is left of a budget that was not needed
     record, arrays = trainer.record()
     store.put(record, arrays)
     return record

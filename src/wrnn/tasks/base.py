@@ -3,13 +3,28 @@
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from wrnn.errors import WrnnError
+
+
+@dataclass(frozen=True)
+class Settled:
+    """When nothing more is to be learned: a validation metric stays at or below a floor.
+
+    The metric must have been there at every validation for ``hold`` steps in a row, and at least
+    ``least`` steps must have been taken. ``words`` say so before a number of steps.
+    """
+
+    metric: str
+    floor: float
+    words: str
+    hold: int = 0
+    least: int = 0
 
 
 class Task(ABC):
@@ -25,6 +40,7 @@ class Task(ABC):
     every_step: ClassVar[bool]  # whether the model answers at every step or at the last one only
     selection: ClassVar[tuple[str, str]]  # metric that chooses between checkpoints, "min" or "max"
     splits: ClassVar[tuple[str, ...]] = ("train", "validation", "test")
+    settled: ClassVar[Settled | None] = None  # None: such a task is always trained to the end
     length: int  # T, steps of a sequence
 
     @property
