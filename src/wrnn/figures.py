@@ -129,7 +129,7 @@ def legend_label(result) -> str:
     if result.status == "paper":
         return result.label
     if result.status == "reduced":
-        done, planned = result.records[0].run.steps, result.run.steps
+        done, planned = result.records[0].steps, result.run.steps
         if result.smaller:
             return f"{result.label} (smaller than the paper's, {done:,} steps)"
         return f"{result.label} ({done:,} of {planned:,} steps)"

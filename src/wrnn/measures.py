@@ -200,8 +200,8 @@ def wave_in_irnn(shelf: Shelf) -> Estimate:
 def wave_from_random(shelf: Shelf) -> Estimate:
     """1 where training from a random kernel ends in a wave, else 0 (Figure 18)."""
     results = shelf.find("fig18", recurrent="default")
-    last = max(results, key=lambda result: result.records[0].run.steps)
-    if last.trace is None or last.records[0].run.steps < MNIST_EPOCH:
+    last = max(results, key=lambda result: result.records[0].steps)
+    if last.trace is None or last.records[0].steps < MNIST_EPOCH:
         raise NotRecorded("fig18")  # an untrained network says nothing of training
     moving = analysis.moving_part(last.trace["hidden"])
     wave = analysis.wave_speed(analysis.space_time_power(moving, normaliser=None))
@@ -246,7 +246,7 @@ def input_init_speed(shelf: Shelf) -> Estimate:
     if math.isnan(with_it):
         raise NotRecorded("table4")
     if math.isnan(without_it):
-        without_it = without.records[0].run.steps
+        without_it = without.records[0].steps
     count = min(len(whole.records), len(without.records))
     return Estimate(without_it / with_it, None, count)
 
