@@ -13,7 +13,7 @@ from wrnn import WrnnError, analysis, animation, figures
 def result(label, status="paper", title="copy", seeds=1, values=(1e-2, 1e-4, 0.0)):
     """What figures read of a wrnn.results.Result."""
     task = SimpleNamespace(title=title)
-    records = [SimpleNamespace(run=SimpleNamespace(steps=20_000))] * seeds
+    records = [SimpleNamespace(steps=20_000)] * seeds
     steps = [10 * (i + 1) for i in range(len(values))]
     curve = (steps, list(values), [v / 2 for v in values], [2 * v for v in values])
     if status == "missing":
