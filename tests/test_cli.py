@@ -70,7 +70,8 @@ def test_time_limit_steps_and_match(call, tmp_path):
         (["run", "fig3", "--grid", "paper"], "--profile paper"),
         (["run", "fig3", "--profile", "paper", "--grid", "mine"], "only 'paper'"),
         (["run", "fig3", "--sedes", "2"], "--sedes"),
-        (["records", "merge", "nowhere"], "not a folder"),
+        (["records", "merge", "nowhere"], "there is no nowhere"),
+        (["records", "export", "out.tar", "--records", "nowhere"], "holds no records"),
         (["train"], "train"),
     ],
 )
@@ -98,6 +99,22 @@ def test_missing_data_is_one_line_and_leaves_nothing(call, tmp_path, monkeypatch
     assert result.returncode == 2
     assert "MNIST" in result.stderr
     assert not list(tmp_path.glob("records/*.json"))
+
+
+def test_records_travel_in_one_tar(call, tmp_path):
+    made = call("run", "fig3", "--profile", "smoke", "--device", "cpu", "--records", "there")
+    assert made.returncode == 0, made.stderr
+    exported = call("records", "export", "out.tar", "--records", "there")
+    assert "2 records and 0 checkpoints" in exported.stdout and "MB" in exported.stdout
+    again = call("records", "export", "out.tar", "--records", "there")
+    assert (again.returncode, "--overwrite" in again.stderr) == (2, True)
+    overwritten = call("records", "export", "out.tar", "--records", "there", "--overwrite")
+    assert overwritten.returncode == 0, overwritten.stderr
+    merged = call("records", "merge", "out.tar", "--records", "here")
+    assert "2 records and 0 checkpoints" in merged.stdout
+    assert "2 were there already" in call("records", "merge", "out.tar", "--records", "here").stdout
+    files = {path.name: path.read_bytes() for path in (tmp_path / "there").iterdir()}
+    assert {path.name: path.read_bytes() for path in (tmp_path / "here").iterdir()} == files
 
 
 def test_a_corrupt_record_is_one_line(call, tmp_path):

@@ -74,33 +74,6 @@ def test_a_damaged_record_is_one_line_that_names_the_file(damage, tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_merge_copies_what_is_new_and_keeps_what_is_here(tmp_path):
-    here, there = Store(tmp_path / "here"), Store(tmp_path / "there")
-    other = replace(RUN, seed=1)
-    here.put(make(seconds=1.0))
-    there.put(make(seconds=2.0))
-    there.put(make(other), trace=b"arrays")
-    assert here.merge(there.folder) == (1, 1)
-    assert here.get(RUN).seconds == 1.0
-    assert here.path(other, ".npz").read_bytes() == b"arrays"
-    assert here.merge(there.folder) == (0, 2)
-
-
-def test_merge_changes_nothing_where_one_record_is_damaged(tmp_path):
-    here, there = Store(tmp_path / "here"), Store(tmp_path / "there")
-    there.put(make())
-    there.put(make(replace(RUN, seed=1)))
-    there.path(RUN).write_text("{")
-    with pytest.raises(WrnnError, match="not a valid record"):
-        here.merge(there.folder)
-    assert not here.folder.exists()
-    with pytest.raises(WrnnError, match="not a folder"):
-        here.merge(tmp_path / "nowhere")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(WrnnError, match="no records"):
-        here.merge(tmp_path / "empty")
-
-
 def test_an_interrupted_write_leaves_the_old_file_and_no_scratch(tmp_path, monkeypatch):
     path = tmp_path / "file"
     write_atomically(path, b"old")

@@ -1,4 +1,4 @@
-"""The command line: ``wrnn run | status | book | bench | records merge``.
+"""The command line: ``wrnn run | status | book | bench | records export | merge``.
 
 Errors are one line on stderr. Exit status 2 is bad input, 1 a failed run or chapter.
 """
@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 from tqdm import tqdm
 
+from wrnn import archive
 from wrnn.errors import WrnnError
 from wrnn.experiments import EXPERIMENTS, find_experiments, plan
 from wrnn.records import Store, committed_store, local_store, project_root, write_atomically
@@ -38,6 +39,7 @@ Records = Annotated[
     Path | None,
     typer.Option(help="folder of records; default records/ for paper, _build/records otherwise"),
 ]
+RecordsFolder = Annotated[Path | None, typer.Option("--records", help="folder of records here")]
 
 
 def store_for(profile: str, records: Path | None = None) -> Store:
@@ -206,14 +208,35 @@ def bench(
 
 
 @records_app.command()
-def merge(
-    folder: Annotated[Path, typer.Argument(help="folder of records made elsewhere")],
-    records: Annotated[Path | None, typer.Option(help="folder to merge into")] = None,
+def export(
+    file: Annotated[Path, typer.Argument(help="tar file to write")],
+    records: RecordsFolder = None,
+    checkpoints: Annotated[bool, typer.Option(help="with those of unfinished runs")] = True,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the file")] = False,
 ) -> None:
-    """Copy the records that are new from another folder; a record already here stays."""
+    """Write all records, and the checkpoints of unfinished runs, into one tar file."""
     store = Store(records) if records else committed_store()
-    copied, kept = store.merge(folder)
-    print(f"{copied} records copied to {store.folder}, {kept} were there already")
+    counts = archive.export(store, file, checkpoints=checkpoints, overwrite=overwrite)
+    print(
+        f"{counts['records']} records and {counts['checkpoints']} checkpoints of unfinished runs "
+        f"in {file}: {counts['bytes'] / 1e6:.1f} MB"
+    )
+
+
+@records_app.command()
+def merge(
+    source: Annotated[Path, typer.Argument(help="folder of records, or a tar that export wrote")],
+    records: RecordsFolder = None,
+) -> None:
+    """Copy what is new from another folder or an exported tar; what is here already stays."""
+    store = Store(records) if records else committed_store()
+    counts = archive.merge(store, source)
+    print(
+        f"{counts['records']} records and {counts['checkpoints']} checkpoints of unfinished runs "
+        f"copied to {store.folder}; {counts['kept']} were there already"
+    )
+    if counts["busy"]:
+        print(f"{counts['busy']} left out, as their runs are in training here: merge again later")
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
 """Records: one small JSON file per finished run, and the folder that holds them.
 
-A record's file is named by its run's id, so records made on several machines merge by copying, and
-a chapter finds what exists. Next to ``ID.json`` there may be ``ID.npz`` (arrays kept by
-``Run.trace``) and, while a run is unfinished, ``ID.checkpoint`` and ``ID.lock``.
+A record's file is named by its run's id, so records made on several machines merge by copying
+(:mod:`wrnn.archive`), and a chapter finds what exists. Next to ``ID.json`` there may be ``ID.npz``
+(arrays kept by ``Run.trace``) and, while a run is unfinished, ``ID.checkpoint`` and ``ID.lock``.
 """
 
 import contextlib
@@ -158,31 +158,19 @@ class Store:
             except BlockingIOError:
                 yield False
                 return
-            if not path.exists() or os.stat(path).st_ino != os.fstat(lock.fileno()).st_ino:
+            try:
+                ours = os.path.samestat(os.stat(path), os.fstat(lock.fileno()))
+            except FileNotFoundError:
+                ours = False
+            if not ours:
                 yield False  # the holder finished and removed the file while this one opened it
                 return
             try:
+                for scratch in self.folder.glob(f".{run.id}.*"):
+                    scratch.unlink(missing_ok=True)  # a killed process was writing it
                 yield True
             finally:
                 path.unlink(missing_ok=True)
-
-    def merge(self, other: Path | str) -> tuple[int, int]:
-        """Copy the records that this store lacks from another folder: (copied, already here).
-
-        Every record of the other folder is read before the first is copied, so a damaged one stops
-        the merge with nothing changed. A run that both folders have keeps this store's record.
-        """
-        other = Path(other)
-        if not other.is_dir():
-            raise WrnnError(f"{other} is not a folder of records")
-        records = Store(other).all()
-        if not records:
-            raise WrnnError(f"{other} holds no records (ID.json files)")
-        new = [record for record in records if not self.path(record.run).exists()]
-        for record in new:
-            trace = record.trace_path.read_bytes() if record.trace_path else None
-            self.put(record, trace)
-        return len(new), len(records) - len(new)
 
 
 def project_root() -> Path:

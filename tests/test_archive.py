@@ -1,0 +1,297 @@
+import io
+import random
+import tarfile
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from wrnn import WrnnError, archive
+from wrnn.records import Record, Store
+from wrnn.runs import Run, wave
+from wrnn.tasks import CopyTask
+
+RUN = Run(CopyTask(10), wave(12, 2), "smoke", steps=30)
+TRACED, UNFINISHED, BOTH = (replace(RUN, seed=seed) for seed in (1, 2, 3))
+
+
+def make(run: Run, seconds: float = 1.0) -> Record:
+    return Record(
+        run=run,
+        metrics={"mse": 0.5},
+        curves={"loss": [[1, 2.0]]},
+        parameters={"with_biases": 1, "without_biases": 1},
+        seconds=seconds,
+        device="CPU: test",
+        threads=1,
+        versions={},
+        commit="abc",
+        data={},
+        diverged=False,
+    )
+
+
+def arrays() -> bytes:
+    file = io.BytesIO()
+    np.savez(file, hidden=np.arange(4))
+    return file.getvalue()
+
+
+def put_checkpoint(store: Store, run: Run, step: int) -> None:
+    store.folder.mkdir(exist_ok=True)
+    torch.save({"run": run.to_dict(), "step": step}, store.path(run, ".checkpoint"))
+
+
+def contents(store: Store) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in store.folder.glob("*")}
+
+
+def members(file) -> list[str]:
+    with tarfile.open(file) as opened:
+        return opened.getnames()
+
+
+def write_tar(file, members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
+    """Write a tar with any members under a valid seal, as an attacker would."""
+    body = io.BytesIO()
+    with tarfile.open(fileobj=body, mode="w", format=tarfile.USTAR_FORMAT) as opened:
+        for member, content in members:
+            member.size = len(content)
+            opened.addfile(member, io.BytesIO(content))
+    file.write_bytes(archive._seal(body.getvalue()) + body.getvalue())
+
+
+@pytest.fixture
+def there(tmp_path) -> Store:
+    """A store elsewhere: two records, one with arrays, and an unfinished run."""
+    store = Store(tmp_path / "there")
+    store.put(make(RUN))
+    store.put(make(TRACED), arrays())
+    store.put(make(BOTH))
+    put_checkpoint(store, BOTH, 20)  # left by a process that was killed after the record
+    put_checkpoint(store, UNFINISHED, 20)
+    return store
+
+
+@pytest.fixture
+def here(tmp_path) -> Store:
+    return Store(tmp_path / "here")
+
+
+@pytest.fixture
+def tar(there, tmp_path):
+    file = tmp_path / "records.tar"
+    archive.export(there, file)
+    return file
+
+
+def test_what_is_exported_arrives_byte_for_byte(there, here, tar, tmp_path):
+    counts = archive.merge(here, tar)
+    assert counts == {"records": 3, "checkpoints": 1}
+    without_leftover = contents(there)
+    del without_leftover[f"{BOTH.id}.checkpoint"]
+    assert contents(here) == without_leftover
+    counts = archive.export(here, tmp_path / "again.tar")
+    assert (tmp_path / "again.tar").read_bytes() == tar.read_bytes()
+    assert counts == {"records": 3, "checkpoints": 1, "bytes": tar.stat().st_size}
+
+
+def test_an_archive_is_a_plain_tar_that_holds_no_more_than_it_says(there, tar, tmp_path):
+    assert members(tar) == [
+        "wrnn-records.sha256",
+        *sorted(
+            [
+                *(f"{run.id}.json" for run in (RUN, TRACED, BOTH)),
+                f"{TRACED.id}.npz",
+                f"{UNFINISHED.id}.checkpoint",
+            ]
+        ),
+    ]
+    counts = archive.export(there, tmp_path / "small.tar", checkpoints=False)
+    assert counts["checkpoints"] == 0
+    assert f"{UNFINISHED.id}.checkpoint" not in members(tmp_path / "small.tar")
+
+
+def test_an_existing_file_is_overwritten_only_when_told(there, tar):
+    before = tar.read_bytes()
+    there.put(make(replace(RUN, seed=9)))
+    with pytest.raises(WrnnError, match="--overwrite"):
+        archive.export(there, tar)
+    assert tar.read_bytes() == before
+    archive.export(there, tar, overwrite=True)
+    assert len(members(tar)) == 7
+
+
+def test_an_interrupted_export_leaves_nothing(there, tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("wrnn.records.os.replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        archive.export(there, tmp_path / "out" / "records.tar")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("from_tar", [True, False])
+def test_merging_twice_changes_nothing(from_tar, there, here, tar):
+    source = tar if from_tar else there.folder
+    archive.merge(here, source)
+    before = {path: path.stat().st_mtime_ns for path in here.folder.iterdir()}
+    assert archive.merge(here, source) == {"kept": 4}
+    assert {path: path.stat().st_mtime_ns for path in here.folder.iterdir()} == before
+
+
+def test_a_record_that_is_here_stays(here, tar):
+    here.put(make(RUN, seconds=7.0))
+    assert archive.merge(here, tar) == {"records": 2, "checkpoints": 1, "kept": 1}
+    assert here.get(RUN).seconds == 7.0
+
+
+@pytest.mark.parametrize(("step", "taken"), [(10, True), (20, False), (29, False)])
+def test_a_checkpoint_is_taken_only_where_it_is_further(step, taken, here, tar):
+    put_checkpoint(here, UNFINISHED, step)
+    before = contents(here)[f"{UNFINISHED.id}.checkpoint"]
+    assert archive.merge(here, tar)["checkpoints"] == taken
+    assert (contents(here)[f"{UNFINISHED.id}.checkpoint"] != before) is taken
+
+
+def test_a_checkpoint_never_stands_beside_its_record(here, tar):
+    put_checkpoint(here, RUN, 29)
+    here.put(make(UNFINISHED))
+    archive.merge(here, tar)
+    assert not list(here.folder.glob("*.checkpoint"))
+
+
+def test_a_run_in_training_here_is_left_alone(here, tar):
+    with here.claim(RUN), here.claim(UNFINISHED):
+        assert archive.merge(here, tar) == {"records": 2, "busy": 2}
+    assert here.get(RUN) is None
+    assert archive.merge(here, tar) == {"records": 1, "checkpoints": 1, "kept": 2}
+    assert not list(here.folder.glob("*.lock"))
+
+
+def refused(here: Store, source, message: str) -> None:
+    before = contents(here)
+    with pytest.raises(WrnnError, match=message) as caught:
+        archive.merge(here, source)
+    assert "\n" not in str(caught.value)
+    assert source.name in str(caught.value)
+    assert contents(here) == before
+
+
+def test_a_truncated_archive_is_refused_at_every_length(here, tar, tmp_path):
+    here.put(make(RUN, seconds=7.0))
+    content = tar.read_bytes()
+    cut = tmp_path / "cut.tar"
+    lengths = {0, 1, 18, 19, 20, 511, 512, 513, 1024, 1025, len(content) - 1}
+    lengths |= set(range(0, len(content), 509))
+    for length in sorted(lengths):
+        cut.write_bytes(content[:length])
+        refused(here, cut, "cut short or damaged")
+    cut.write_bytes(content + b"\0")
+    refused(here, cut, "cut short or damaged")
+
+
+def test_every_flipped_bit_is_noticed(here, tar, tmp_path):
+    here.put(make(RUN, seconds=7.0))
+    content = tar.read_bytes()
+    draw = random.Random(0)
+    flipped = tmp_path / "flipped.tar"
+    places = [*range(1024), *(draw.randrange(1024, len(content)) for _ in range(500))]
+    for place in places:
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << draw.randrange(8)
+        flipped.write_bytes(damaged)
+        refused(here, flipped, "cut short or damaged|not an archive")
+
+
+def test_what_is_no_archive_is_refused(here, there, tmp_path):
+    foreign = tmp_path / "foreign.tar"
+    with tarfile.open(foreign, "w") as opened:
+        opened.add(there.path(RUN), f"{RUN.id}.json")
+    refused(here, foreign, "not an archive")
+    foreign.write_bytes(b"text" * 1000)
+    refused(here, foreign, "not an archive")
+    refused(here, tmp_path / "nowhere", "there is no")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    refused(here, empty, "no records")
+    with pytest.raises(WrnnError, match="no records"):
+        archive.export(Store(empty), tmp_path / "records.tar")
+    assert not here.folder.exists()
+
+
+def link(kind: bytes) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(f"{RUN.id}.json")
+    member.type, member.linkname = kind, "/etc/passwd"
+    return member
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        *(
+            tarfile.TarInfo(name)
+            for name in (
+                f"../{RUN.id}.json",
+                f"/tmp/{RUN.id}.json",
+                f"folder/{RUN.id}.json",
+                f"./{RUN.id}.json",
+                f"{RUN.id}.json\n",
+                f"{RUN.id}.lock",
+                f"{RUN.id}.py",
+                "wrnn-records.sha256",
+            )
+        ),
+        *(link(kind) for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE)),
+    ],
+    ids=lambda member: f"{member.name!r}, type {member.type.decode()}",
+)
+def test_no_member_leaves_the_folder_or_is_no_file_of_a_run(member, here, there, tmp_path):
+    content = there.path(RUN).read_bytes()
+    good = tarfile.TarInfo(f"{TRACED.id}.json")
+    file = tmp_path / "crafted.tar"
+    is_file = member.type == tarfile.REGTYPE
+    write_tar(
+        file,
+        [(good, there.path(TRACED).read_bytes()), (member, content if is_file else b"")],
+    )
+    refused(here, file, "which no archive of records")
+    assert not (tmp_path / f"{RUN.id}.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("suffix", "content", "message"),
+    [
+        (".json", b"{", "not a valid record"),
+        (".npz", b"arrays", "npz is damaged"),
+        (".npz", arrays()[:-5], "npz is damaged"),
+        (".checkpoint", b"checkpoint", "not a usable checkpoint"),
+    ],
+)
+@pytest.mark.parametrize("from_tar", [True, False])
+def test_one_bad_file_stops_the_merge_before_it_begins(
+    suffix, content, message, from_tar, here, there, tmp_path
+):
+    run = UNFINISHED if suffix == ".checkpoint" else TRACED
+    there.path(run, suffix).write_bytes(content)
+    with pytest.raises(WrnnError, match=message):
+        archive.export(there, tmp_path / "records.tar")
+    assert not (tmp_path / "records.tar").exists()
+    source = there.folder
+    if from_tar:
+        source = tmp_path / "crafted.tar"
+        files = [(tarfile.TarInfo(name), data) for name, data in contents(there).items()]
+        write_tar(source, files)
+    refused(here, source, message)
+    assert not here.folder.exists()
+
+
+def test_a_checkpoint_or_record_under_another_name_is_refused(here, there):
+    put_checkpoint(there, RUN, 3)
+    there.path(RUN, ".checkpoint").rename(there.path(UNFINISHED, ".checkpoint"))
+    refused(here, there.folder, "another run")
+    there.path(UNFINISHED, ".checkpoint").unlink()
+    there.path(RUN).rename(there.path(UNFINISHED))
+    refused(here, there.folder, "has the id")
