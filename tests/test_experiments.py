@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from itertools import groupby
 
 import pytest
 
@@ -134,9 +135,29 @@ def test_seeds_come_breadth_first_and_each_run_once():
     assert shared, "the same training serves Figure 3 and Table 4"
 
 
+def test_what_is_cheap_and_tells_most_is_trained_first():
+    def stage(run):
+        if run.model.kind in ("lstm", "gru"):
+            return "gated"
+        return "psmnist" if getattr(run.task, "permuted", False) else run.task.name
+
+    runs = plan(find_experiments(["all"]), "paper", seeds=2)
+    assert [run.seed for run in runs] == sorted(run.seed for run in runs)
+    for seed in (0, 1):
+        stages = [name for name, _ in groupby(stage(run) for run in runs if run.seed == seed)]
+        assert stages[:5] == [
+            *("copy", "adding", "psmnist", "sequential_mnist", "noisy_sequential_cifar10")
+        ]
+        assert stages[5:7] == ["psmnist", "sequential_mnist"]  # Figure 7; Figures 10 and 18
+        assert stages.index("gated") == len(stages) - 1
+    table4 = EXPERIMENTS["table4"].runs("paper")
+    assert runs[: len(table4)] == table4
+
+
 def test_aliases_all_and_unknown_names():
     assert find_experiments(["fig5"]) == find_experiments(["table1"])
-    assert find_experiments(["all"]) == list(EXPERIMENTS.values())
+    everything = find_experiments(["all"])
+    assert sorted(e.name for e in everything) == sorted(EXPERIMENTS)
     with pytest.raises(WrnnError, match="fig3"):
         find_experiments(["fig99"])
     with pytest.raises(WrnnError, match="smoke, quick, paper"):

@@ -83,15 +83,20 @@ EXPERIMENTS = {
         Experiment("local", "Locally connected variant", "08_beyond", synthetic.local),
     )
 }
+# The order in which "all" is trained: what is cheap and tells most first.
+_FIRST = ("table4", "fig3", "table1", "table2", "table3", "fig7", "fig2", "fig10", "fig18")
 ALIASES = {"fig5": "table1", "fig6": "table2", "fig8": "table3"}
 
 
 def find_experiments(names: Iterable[str]) -> list[Experiment]:
-    """Return the experiments of these names; "all" is every one, and aliases are allowed."""
+    """Return the experiments of these names; aliases are allowed.
+
+    "all" is every one, in the order in which they are best trained.
+    """
     found = []
     for name in names:
         if name == "all":
-            found += EXPERIMENTS.values()
+            found += (EXPERIMENTS[of] for of in dict.fromkeys((*_FIRST, *EXPERIMENTS)))
         elif ALIASES.get(name, name) in EXPERIMENTS:
             found.append(EXPERIMENTS[ALIASES.get(name, name)])
         else:
@@ -112,15 +117,26 @@ def grid(experiment: Experiment) -> list[Run]:
 def plan(
     experiments: Iterable[Experiment], profile: str, seeds: int = 1, settings: str = ""
 ) -> list[Run]:
-    """Return every run of the experiments once, seed 0 of everything first.
+    """Return every run of the experiments once, in the order to train them.
+
+    Seed 0 of everything comes first. Within a seed, the runs follow the order of the experiments,
+    permuted pixels before those in order, and LSTM and GRU, which are only compared with, come
+    last.
 
     ``settings="paper"`` adds the paper's grids, for seed 0 of the paper profile.
     """
     if settings and (settings, profile) != ("paper", "paper"):
         raise WrnnError(f"grid {settings!r}: only 'paper', with --profile paper, is there")
     experiments = list(experiments)
-    planned = [run for experiment in experiments for run in experiment.runs(profile, seeds)]
+    planned = [
+        run
+        for experiment in experiments
+        for run in sorted(
+            experiment.runs(profile, seeds),
+            key=lambda run: not getattr(run.task, "permuted", False),
+        )
+    ]
     if settings:
         planned += [run for experiment in experiments for run in grid(experiment)]
     runs = {run.id: run for run in planned}
-    return sorted(runs.values(), key=lambda run: run.seed)
+    return sorted(runs.values(), key=lambda run: (run.seed, run.model.kind in ("lstm", "gru")))
