@@ -2,6 +2,7 @@
 
 import json
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,60 +11,126 @@ from wrnn import bench
 from wrnn.errors import WrnnError
 
 TINY = (
-    bench.Case("copy", 6, 4, 8, 2, 3, 3, True),
+    bench.Case("copy", 6, 4, 8, 2, 3, 3, True, gpu_target=0.5, cpu_target=2.0),
     bench.Case("adding", 6, 4, 8, 2, 2, 1),
     bench.Case("iRNN", 6, 4, 8, 0, 3, 3, True),
 )
+SIZES = {"steps": (2, 4, 8), "batch_size": (1, 2, 4), "channel_size": (4, 8, 16)}
+BEST = bench._best(TINY[0], "cpu")
 
 
 @pytest.fixture
 def result(monkeypatch):
-    """Run the benchmark on tiny sizes."""
+    """Run the benchmark on tiny sizes; memory, which takes processes of its own, is given."""
     monkeypatch.setattr(bench, "QUICK_CASES", TINY)
-    sizes = {"steps": (2, 4, 8), "batch_size": (1, 2, 4), "channel_size": (4, 8, 16)}
-    monkeypatch.setattr(bench, "GROWTH", {name: (values, ()) for name, values in sizes.items()})
+    monkeypatch.setattr(bench, "GROWTH", {name: (values, ()) for name, values in SIZES.items()})
+    monkeypatch.setattr(bench, "_memory", lambda case, device, way: 4.0 / case.steps)
     said = []
     result = bench.run_bench("cpu", repeats=2, report=said.append)
-    assert len(said) == len(TINY) + len(sizes)
+    assert len(said) == len(TINY) + len(SIZES)
     return result
 
 
 def test_result_is_json_with_ratios_and_no_absolute_time_on_a_cpu(result):
     assert json.loads(json.dumps(result)) == result
     assert result["kind"] == "cpu" and result["threads"] == torch.get_num_threads()
+    assert result["device"].startswith("CPU: ") and result["versions"]["torch"]
     assert [case["name"] for case in result["cases"]] == [case.name for case in TINY]
     assert [list(case["ratios"]) for case in result["cases"]] == [
-        ["windowed"],
-        ["windowed"],
+        [BEST, f"{BEST}, checkpointed"],
+        [BEST, f"{BEST}, checkpointed"],
         ["torch.nn.RNN"],
     ]
+    assert [case["best"] for case in result["cases"]] == [BEST, BEST, "torch.nn.RNN"]
+    assert list(result["cases"][0]["memory"]) == ["loop", BEST, f"{BEST}, checkpointed"]
+    assert result["cases"][0]["cpu_target"] == 2.0
     assert all("milliseconds" not in case for case in result["cases"])
     assert list(result["growth"]) == ["steps", "batch_size", "channel_size"]
     assert all(fit["relative_time"][0] == 1.0 for fit in result["growth"].values())
+    assert result["growth"]["steps"]["way"] == f"{BEST}, checkpointed"
+    assert result["growth"]["steps"]["memory"] == [2.0, 1.0, 0.5]
+    assert "memory" not in result["growth"]["batch_size"]
 
 
 def test_table_has_a_line_per_case_and_per_growing_size(result):
     lines = bench.format_table(result).splitlines()
-    assert len(lines) == 2 + len(TINY) + 3
-    ratio = result["cases"][0]["ratios"]["windowed"]
-    assert lines[2].split() == ["copy", "6", "4", f"{ratio:.2f}", "-"]
+    assert len(lines) == 2 + len(TINY) + 1 + 3
+    first, second = result["cases"][0]["ratios"].values()
+    assert lines[2].split() == ["copy", "6", "4", f"{first:.2f}", f"{second:.2f}", "-", "0.67"]
+    assert "no floor" in lines[5] and "as its power" in lines[6]
 
 
-def test_table_of_a_gpu_has_times_and_floors(result):
+def as_on_a_gpu(result):
+    """The result as a GPU would give it."""
     for case in result["cases"]:
-        case["milliseconds"] = {"loop": 100.0, "triton": 4.0}
-    result["cases"][0] |= {"floor_milliseconds": 2.0, "share_of_floor": 0.5}
-    lines = bench.format_table(result | {"kind": "cuda"}).splitlines()
-    assert lines[1].split()[-5:] == ["floor", "(ms)", "share", "of", "floor"]
-    assert lines[2].split()[-3:] == ["4", "2", "50%"] and lines[3].split()[-2:] == ["-", "-"]
+        case["milliseconds"] = {"loop": 100.0, case["best"]: 4.0}
+    floors = {"arithmetic": 2.0, "memory bandwidth": 1.0}
+    result["cases"][0] |= {"floors": floors, "share_of_floor": 0.5}
+    return result | {"kind": "cuda"}
+
+
+def test_table_of_a_gpu_has_times_floors_and_limits(result):
+    lines = bench.format_table(as_on_a_gpu(result)).splitlines()
+    assert lines[1].split()[-6:] == ["floor", "(ms)", "share", "of", "floor", "limit"]
+    assert lines[2].split()[-4:] == ["4", "2", "50%", "arithmetic"]
+    assert lines[3].split()[-3:] == ["-", "-", "-"]
+    assert "no floor" not in "".join(lines)
+
+
+def test_results_of_a_folder_are_read_and_checked(result, tmp_path):
+    assert bench.read_results(tmp_path / "none") == []
+    for name, kept in (("b", result), ("a", as_on_a_gpu(json.loads(json.dumps(result))))):
+        (tmp_path / f"{name}.json").write_text(json.dumps(kept))
+    read = bench.read_results(tmp_path)
+    assert [r["kind"] for r in read] == ["cuda", "cpu"] and read[1] == result
+
+
+def changed(result, *keys, value=None):
+    """Set what lies at the keys, or delete it."""
+    *path, last = keys
+    for key in path:
+        result = result[key]
+    if value is None:
+        del result[last]
+    else:
+        result[last] = value
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "message"),
+    [
+        (("kind",), "tpu", "kind is 'tpu': expected cpu or cuda"),
+        (("device",), 7, "device and versions must be text"),
+        (("cases", 0, "ratios"), None, "'ratios'"),
+        (("cases", 0, "ratios", BEST), "fast", "must be real number"),
+        (("cases", 0, "ratios", BEST), float("nan"), "nan where a positive number belongs"),
+        (("cases", 1, "steps"), -3, "-3 where a positive number belongs"),
+        (("growth", "steps", "relative_line"), [1.0], "shorter"),
+        (("growth", "batch_size"), None, "'batch_size'"),
+    ],
+)
+def test_a_file_that_is_no_result_is_one_clear_line(result, tmp_path, keys, value, message):
+    changed(result, *keys, value=value)
+    path = tmp_path / "cpu.json"
+    path.write_text(json.dumps(result))
+    with pytest.raises(WrnnError, match=message) as error:
+        bench.read_results(tmp_path)
+    assert str(error.value).startswith(f"{path} is not a benchmark result: ")
+    assert "\n" not in str(error.value)
+
+
+def test_a_cut_file_is_one_clear_line(result, tmp_path):
+    (tmp_path / "cpu.json").write_text(json.dumps(result)[:99])
+    with pytest.raises(WrnnError, match=r"cpu\.json is not a benchmark result: "):
+        bench.read_results(tmp_path)
 
 
 @pytest.mark.parametrize("case", TINY)
 def test_every_way_computes_the_same_gradients(case):
-    torch.manual_seed(0)  # the input is drawn once for all ways
-    loop, other = [step() for step in bench._ways(case, "cpu").values()]
-    for a, b in zip(loop, other, strict=True):
-        torch.testing.assert_close(a, b)
+    expected, *others = [step() for step in bench._ways(case, "cpu").values()]
+    for other in others:
+        for a, b in zip(expected, other, strict=True):
+            torch.testing.assert_close(a, b)
 
 
 def test_medians_take_turns_and_drop_the_first():
@@ -81,23 +148,37 @@ def test_medians_take_turns_and_drop_the_first():
     assert 0.02 <= medians["slow"] < 0.2 and medians["fast"] < medians["slow"]
 
 
-def test_growth_of_a_linear_cost_is_a_line(monkeypatch):
-    times = {"2": 1.5, "4": 2.5, "8": 4.5}
-    monkeypatch.setattr(bench, "_medians", lambda ways, *_: {way: times[way] for way in ways})
-    fit = bench._growth("steps", (2, 4, 8), "cpu", 1)
-    assert fit["r_squared"] == pytest.approx(1.0)
-    assert fit["relative_line"] == pytest.approx(fit["relative_time"])
-    times["8"] = 20.0
-    assert bench._growth("steps", (2, 4, 8), "cpu", 1)["r_squared"] < 0.95
+def test_linear_cost_is_a_line_of_exponent_one():
+    fit = bench.fit_line((100, 1000, 10_000), (1.0, 10.0, 100.0))
+    assert fit["exponent"] == pytest.approx(1.0)
+    assert fit["relative_line"] == pytest.approx([1.0, 10.0, 100.0])
+    assert bench.fit_line((2, 4, 8), (1.5, 2.5, 4.5))["relative_line"] == pytest.approx(
+        [1.0, 2.5 / 1.5, 3.0]  # a fixed cost of 0.5
+    )
+    quadratic = bench.fit_line((1, 10, 100), (1.0, 100.0, 10_000.0))
+    assert quadratic["exponent"] == pytest.approx(2.0)
+    assert quadratic["relative_line"][-1] < 0.5 * quadratic["relative_time"][-1]
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux tells")
+def test_checkpoints_take_less_memory():
+    case = bench.Case("long", 1024, 32, 64, 4, 2, 1)  # 32 MiB of states
+    plain, checkpointed = (
+        bench._memory(case, "cpu", way) for way in (BEST, f"{BEST}, checkpointed")
+    )
+    assert 1.0 <= plain < 1.5
+    assert checkpointed < 0.5 * plain
 
 
 def test_floor_is_the_largest_of_three():
-    mnist = bench.Case("sMNIST", 784, 128, 256, 16, 1, 10)
-    assert mnist.floor("NVIDIA H200") == pytest.approx(1.80, rel=0.01)  # limited by products
-    short = bench.Case("copy", 120, 1, 100, 6, 10, 10, True)
-    assert short.floor("NVIDIA H200") == pytest.approx(0.036)  # limited by dependent steps
-    assert mnist.floor("NVIDIA T4") is None
-    assert bench.Case("iRNN", 120, 1, 100, 0, 10, 10).floor("NVIDIA H200") is None
+    mnist = bench.Case("sMNIST", 784, 128, 256, 16, 1, 10).floors("NVIDIA H200")
+    assert max(mnist, key=mnist.get) == "arithmetic"
+    assert mnist["arithmetic"] == pytest.approx(1.80, rel=0.01)
+    short = bench.Case("copy", 120, 1, 100, 6, 10, 10, True).floors("NVIDIA H200")
+    assert max(short, key=short.get) == "the chain of steps"
+    assert short["the chain of steps"] == pytest.approx(0.036)
+    assert bench.Case("sMNIST", 784, 128, 256, 16, 1, 10).floors("NVIDIA T4") == {}
+    assert bench.Case("iRNN", 120, 1, 100, 0, 10, 10).floors("NVIDIA H200") == {}
 
 
 @pytest.mark.parametrize(
@@ -116,8 +197,9 @@ def test_bad_input_is_one_clear_line(arguments, message):
 @pytest.mark.gpu
 def test_on_a_gpu_every_way_is_measured(monkeypatch):
     monkeypatch.setattr(bench, "QUICK_CASES", TINY[:2])
-    monkeypatch.setattr(bench, "GROWTH", {"steps": ((), (2, 4, 8))})
+    monkeypatch.setattr(bench, "GROWTH", {"steps": ((2, 4, 8), ())})
     result = bench.run_bench("cuda", repeats=2)
-    ways = ["CUDA graph", "torch.compile", "triton", "triton, tf32"]
+    ways = ["CUDA graph", "torch.compile", "triton", "triton, tf32", "triton, checkpointed"]
     assert all(list(case["ratios"]) == ways for case in result["cases"])
     assert all(case["milliseconds"]["loop"] > 0 for case in result["cases"])
+    assert all(case["memory"]["triton"] > 1 for case in result["cases"])

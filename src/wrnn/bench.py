@@ -3,15 +3,19 @@
 One measurement is the forward and the backward pass of one training step, readout included. The
 ways take turns in one process and medians are compared, because clocks and neighbours drift. On a
 CPU, which shares its time with other programs, only ratios are reported; on a GPU milliseconds too.
+Results are kept as ``records/bench/NAME.json``, one per device; the performance chapter reads them.
 """
 
+import json
 import math
-import platform
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -19,14 +23,21 @@ from torch import Tensor, nn
 
 from wrnn.errors import WrnnError
 from wrnn.recurrence import choose_backend, loop, wave_recurrence
+from wrnn.training import device_name, versions
 
 # Copy bandwidth (bytes/s), exact multiply-adds (FLOP/s) and the least time of a dependent step (s)
 PEAKS = {"H200": (4.3e12, 67e12, 0.15e-6)}
+LIMITS = ("memory bandwidth", "arithmetic", "the chain of steps")
+LIBRARY = "torch.nn.RNN"
 
 
 @dataclass(frozen=True)
 class Case:
-    """One configuration: sizes as in the paper, `num_channels` 0 for the iRNN."""
+    """One configuration: sizes as in the paper, `num_channels` 0 for the iRNN.
+
+    Targets are what the project aims for: `gpu_target` milliseconds on an H200 in exact float32,
+    `cpu_target` times as fast as the loop.
+    """
 
     name: str
     steps: int
@@ -36,42 +47,51 @@ class Case:
     input_size: int
     output_size: int
     every_step: bool = False
+    gpu_target: float | None = None
+    cpu_target: float | None = None
 
-    def floor(self, device_name: str) -> float | None:
-        """Return the least milliseconds of a step on a GPU whose peaks are known, else None.
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of all states of a sequence in float32, which a backward pass needs."""
+        hidden = max(1, self.num_channels) * self.channel_size
+        return 4 * self.steps * self.batch_size * hidden
 
-        The largest of: states written and read once at full bandwidth; three products (state,
-        gradient of the state, gradient of the kernel) at full speed; 2 T dependent steps.
+    def floors(self, device_name: str) -> dict[str, float]:
+        """Return the least milliseconds of a training step by what limits it; see `LIMITS`.
+
+        States written and read once at full bandwidth; three products (state, gradient of the
+        state, gradient of the kernel) at full speed; 2 T dependent steps. The largest of them is
+        the floor. Empty for the iRNN, on a CPU, and on a GPU whose peaks are not in `PEAKS`.
         """
         peaks = [values for name, values in PEAKS.items() if name in device_name]
         if not peaks or not self.num_channels:
-            return None
+            return {}
         bandwidth, speed, latency = peaks[0]
-        state = self.batch_size * self.num_channels * self.channel_size * self.steps
-        products = 3 * 2 * state * (3 * self.num_channels + self.input_size)
-        floors = (2 * 4 * state / bandwidth, products / speed, 2 * self.steps * latency)
-        return 1e3 * max(floors)
+        products = 3 * 2 * (self.state_bytes / 4) * (3 * self.num_channels + self.input_size)
+        seconds = (2 * self.state_bytes / bandwidth, products / speed, 2 * self.steps * latency)
+        return {limit: 1e3 * value for limit, value in zip(LIMITS, seconds, strict=True)}
 
 
 PAPER_CASES = (
-    Case("copy, lag 100", 120, 128, 100, 6, 10, 10, True),
-    Case("copy, lag 500", 520, 128, 100, 6, 10, 10, True),
-    Case("adding, T = 400", 400, 128, 100, 27, 2, 1),
-    Case("adding, T = 1000", 1000, 128, 100, 27, 2, 1),
-    Case("sMNIST, n = 256, c = 16", 784, 128, 256, 16, 1, 10),
+    Case("copy, 100 steps", 100, 128, 100, 6, 10, 10, True, cpu_target=3.0),
+    Case("copy, 120 steps", 120, 128, 100, 6, 10, 10, True, gpu_target=0.25),
+    Case("copy, 500 steps", 500, 128, 100, 6, 10, 10, True),
+    Case("adding, T = 400", 400, 128, 100, 27, 2, 1, cpu_target=2.5),
+    Case("adding, T = 1000", 1000, 128, 100, 27, 2, 1, gpu_target=6.2),
+    Case("sMNIST, n = 256, c = 16", 784, 128, 256, 16, 1, 10, gpu_target=3.0, cpu_target=2.8),
     Case("sMNIST, n = 169, c = 32", 784, 128, 169, 32, 1, 10),
     Case("sMNIST, n = 324, c = 32", 784, 128, 324, 32, 1, 10),
     Case("nsCIFAR10, n = 256, c = 16", 1000, 256, 256, 16, 96, 10),
-    Case("copy, iRNN n = 100", 120, 128, 100, 0, 10, 10, True),
+    Case("copy, iRNN n = 100", 100, 128, 100, 0, 10, 10, True),
     Case("sMNIST, iRNN n = 256", 784, 128, 256, 0, 1, 10),
 )
 QUICK_CASES = (
-    Case("copy, lag 80", 100, 128, 100, 6, 10, 10, True),
+    Case("copy, 100 steps", 100, 128, 100, 6, 10, 10, True, cpu_target=3.0),
     Case("adding, T = 50", 50, 32, 100, 27, 2, 1),
     Case("sMNIST, 49 of 784 steps", 49, 32, 256, 16, 1, 10),
     Case("copy, iRNN n = 100", 100, 128, 100, 0, 10, 10, True),
 )
-GROWTH = {  # which size grows, and by what; paper lengths are for a GPU
+GROWTH = {  # which size grows, and by what: in the quick profile and in the paper profile
     "steps": ((50, 100, 200, 400), (100, 1000, 10_000, 100_000)),
     "batch_size": ((16, 32, 64, 128), (128, 256, 512, 1024)),
     "channel_size": ((50, 100, 200, 400), (100, 200, 400, 800)),
@@ -89,15 +109,18 @@ def run_bench(
 
     Args:
         device: "cpu" or "cuda".
-        profile: "quick" (reduced sizes, about half a minute on two cores) or "paper".
+        profile: "quick" (reduced sizes, about a minute on two cores) or "paper" (on a CPU a
+            quarter of an hour, and 16 GB of memory for the loop).
         repeats: how many times each way is measured; the median counts.
         report: is called with a line about what is measured next.
 
     Returns:
-        A dict that JSON can hold: the device, versions and settings; for every case its sizes and
-        how many times as fast as the loop each way is (`ratios`), on a GPU also `milliseconds`,
-        the floor and the share of it that the fused kernels reach; and under `growth` how the cost
-        grows with T, B and n, with the share of its variance that a straight line explains.
+        A dict that JSON can hold: the device, threads, versions and settings; for every case its
+        sizes and targets, the name of the best way that there is for it (`best`), how many times as
+        fast as the loop each way is (`ratios`), the peak memory of a step as a multiple of its
+        states where it can be measured (`memory`), and on a GPU also `milliseconds`, the `floors`
+        and the `share_of_floor` that the best way reaches. Under `growth`: how the cost grows with
+        T (each ⌈√T⌉-th state kept), B and n; see `fit_line`.
 
     Raises:
         WrnnError: an unknown profile, fewer than one repeat, or no such device.
@@ -109,33 +132,83 @@ def run_bench(
     if device not in ("cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
         raise WrnnError(f"no device {device!r} here: choose cpu, or cuda where there is one")
     on_gpu = device == "cuda"
-    name = torch.cuda.get_device_name() if on_gpu else platform.machine()
+    name = device_name(torch.device(device))
     cases = []
     for case in PAPER_CASES if profile == "paper" else QUICK_CASES:
         report(f"{case.name}: T = {case.steps}, B = {case.batch_size}")
+        best = _best(case, device)
         medians = _medians(_ways(case, device), repeats, device)
-        entry = asdict(case) | {"ratios": _relative(medians)}
+        measured = [way for way in medians if way == "loop" or way.startswith(best)]
+        memory = {way: _memory(case, device, way) for way in measured}
+        entry = asdict(case) | {"best": best, "ratios": _relative(medians)}
+        entry["memory"] = {way: peak for way, peak in memory.items() if peak is not None}
         if on_gpu:
             entry["milliseconds"] = {way: 1e3 * seconds for way, seconds in medians.items()}
-            floor = case.floor(name)
-            if floor is not None and "triton" in medians:
-                share = floor / entry["milliseconds"]["triton"]
-                entry |= {"floor_milliseconds": floor, "share_of_floor": share}
+            if floors := case.floors(name):
+                share = max(floors.values()) / entry["milliseconds"][best]
+                entry |= {"floors": floors, "share_of_floor": share}
         cases.append(entry)
     growth = {}
-    for size, (quick, paper) in GROWTH.items():
+    for size, values in GROWTH.items():
         report(f"growth with {size}")
-        growth[size] = _growth(size, paper if on_gpu else quick, device, repeats)
+        growth[size] = _growth(size, values[profile == "paper"], device, repeats)
     return {
         "device": name,
         "kind": device,
         "threads": torch.get_num_threads(),
         "profile": profile,
         "repeats": repeats,
-        "versions": {"torch": torch.__version__, "python": platform.python_version()},
+        "versions": versions(),
         "cases": cases,
         "growth": growth,
     }
+
+
+def read_results(folder: Path) -> list[dict]:
+    """Return the results of `run_bench` that a folder keeps, by file name; none without a folder.
+
+    Raises:
+        WrnnError: a file there is damaged or not such a result.
+    """
+    results = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            result = json.loads(path.read_text(encoding="utf-8"))
+            _check(result)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise WrnnError(f"{path} is not a benchmark result: {reason}") from error
+        results.append(result)
+    return results
+
+
+def _check(result: dict) -> None:
+    """Raise ValueError, KeyError or TypeError where something that `run_bench` gives is not so."""
+    numbers, signed = [result["threads"], result["repeats"]], []
+    if result["kind"] not in ("cpu", "cuda"):
+        raise ValueError(f"kind is {result['kind']!r}: expected cpu or cuda")
+    if not all(isinstance(text, str) for text in (result["device"], *result["versions"].values())):
+        raise ValueError("device and versions must be text")
+    for entry in result["cases"]:
+        case = Case(**{field.name: entry[field.name] for field in fields(Case)})
+        numbers += [case.steps, case.batch_size, case.channel_size, entry["ratios"][entry["best"]]]
+        for kind in ("ratios", "memory", *["milliseconds"] * (result["kind"] == "cuda")):
+            numbers += entry[kind].values()
+        if "floors" in entry:
+            numbers += [*entry["floors"].values(), entry["share_of_floor"]]
+    for size in GROWTH:
+        fit = result["growth"][size]
+        columns = (fit["values"], fit["relative_time"], fit["relative_line"])
+        for value, seconds, line in zip(*columns, strict=True):
+            numbers += [value, seconds]
+            signed.append(line)
+        numbers += fit.get("memory", [])
+        signed.append(fit["exponent"])
+    if not all(math.isfinite(number) for number in signed):
+        raise ValueError("a fit is not finite")
+    for number in numbers:
+        if isinstance(number, bool) or not (math.isfinite(number) and number > 0):
+            raise ValueError(f"{number!r} where a positive number belongs")
 
 
 def _parameters(case: Case, device: str) -> list[Tensor]:
@@ -150,42 +223,58 @@ def _parameters(case: Case, device: str) -> list[Tensor]:
     return [tensor.to(device).requires_grad_() for tensor in drawn]
 
 
-def _ways(case: Case, device: str, best_only: bool = False) -> dict[str, Callable[[], object]]:
-    """Return a training step, without the optimiser, for each way to compute the case."""
-    x = torch.randn(case.steps, case.batch_size, case.input_size, device=device)
-    parameters = _parameters(case, device)
-
-    def training_step(outputs: Callable[..., Tensor]) -> tuple[Tensor, ...]:
-        return torch.autograd.grad(outputs(x, *parameters).square().mean(), parameters)
-
+def _best(case: Case, device: str, precision: str = "float32") -> str:
+    """Return the name of the fastest way that there is for a case."""
     if not case.num_channels:
-        plain, library = _irnn_loop, _irnn_library
+        return LIBRARY
+    x = torch.empty(case.steps, case.batch_size, case.input_size, device=device)
+    return choose_backend(x, _parameters(case, device)[2], precision=precision)[0]
+
+
+def _step(case: Case, device: str, outputs: Callable[..., Tensor]) -> Callable[[], object]:
+    """Return a training step, without the optimiser, of a model outputs(x, *parameters)."""
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(case.steps, case.batch_size, case.input_size, generator=generator).to(device)
+    parameters = _parameters(case, device)
+    return lambda: torch.autograd.grad(outputs(x, *parameters).square().mean(), parameters)
+
+
+def _wave(
+    x, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, bias_out, *, every_step, **options
+):
+    """Run the wRNN with its readout."""
+    h_0 = x.new_zeros(x.shape[1], len(weight_ih))
+    tensors = (x, h_0, weight_ih, bias_ih, weight_hh, bias_hh)
+    readout = {"weight_out": weight_out, "bias_out": bias_out, "last_only": not every_step}
+    return wave_recurrence(*tensors, **readout, **options)
+
+
+def _ways(case: Case, device: str) -> dict[str, Callable[[], object]]:
+    """Return a training step for each way to compute the case, the loop first."""
+    step, best, every_step = partial(_step, case, device), _best(case, device), case.every_step
+    if not case.num_channels:
         return {
-            "loop": partial(training_step, partial(plain, every_step=case.every_step)),
-            "torch.nn.RNN": partial(training_step, partial(library, every_step=case.every_step)),
+            "loop": step(partial(_irnn_loop, every_step=every_step)),
+            best: step(partial(_irnn_library, every_step=every_step)),
         }
-
-    def outputs(x, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, bias_out, **options):
-        h_0 = x.new_zeros(case.batch_size, len(weight_ih))
-        readout = {"weight_out": weight_out, "bias_out": bias_out}
-        tensors = (x, h_0, weight_ih, bias_ih, weight_hh, bias_hh)
-        options["last_only"] = not case.every_step
-        return wave_recurrence(*tensors, **readout, **options)
-
-    best, _ = choose_backend(x, parameters[2])
-    if best_only:
-        return {best: partial(training_step, partial(outputs, backend=best))}
-    ways = {"loop": partial(training_step, partial(outputs, backend="loop"))}
+    wave = partial(_wave, every_step=every_step)
+    ways = {"loop": step(partial(wave, backend="loop"))}
     if device == "cuda":
         ways["CUDA graph"] = _graphed(ways["loop"])
         compiled = partial(_compiled_loop, step=torch.compile(loop.one_step), case=case)
-        ways["torch.compile"] = partial(training_step, compiled)
+        ways["torch.compile"] = step(compiled)
     if best != "loop":
-        ways[best] = partial(training_step, partial(outputs, backend=best))
-    if best == "triton":
-        tf32 = partial(outputs, backend=best, precision="tf32")
-        ways["triton, tf32"] = partial(training_step, tf32)
+        ways[best] = step(partial(wave, backend=best))
+        if _best(case, device, "tf32") == best:
+            ways[f"{best}, tf32"] = step(partial(wave, backend=best, precision="tf32"))
+    every = _interval(case.steps)
+    ways[f"{best}, checkpointed"] = step(partial(wave, backend=best, checkpoint_every=every))
     return ways
+
+
+def _interval(steps: int) -> int:
+    """Return ⌈√T⌉, the distance of checkpoints that takes the least memory."""
+    return math.ceil(math.sqrt(steps))
 
 
 def _compiled_loop(x, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, bias_out, *, step, case):
@@ -255,26 +344,70 @@ def _relative(medians: dict[str, float]) -> dict[str, float]:
     return {way: medians["loop"] / seconds for way, seconds in medians.items() if way != "loop"}
 
 
+def _memory(case: Case, device: str, way: str) -> float | None:
+    """Return the peak memory of a training step over its states; None where it is not known.
+
+    Inputs and parameters are there before and do not count. On a CPU a process of its own is
+    measured, because a long-lived one keeps memory for later.
+    """
+    if device == "cuda":
+        step = _ways(case, device)[way]
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        step()
+        return (torch.cuda.max_memory_allocated() - before) / case.state_bytes
+    if not Path("/proc/self/clear_refs").exists():
+        return None
+    code = f"from wrnn.bench import Case, _resident; print(_resident({case!r}, {way!r}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    return int(done.stdout) / case.state_bytes if done.returncode == 0 else None
+
+
+def _resident(case: Case, way: str) -> int:
+    """Return by how many bytes this process grows at most during a training step (Linux)."""
+
+    def kilobytes(name: str) -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith(name))
+
+    _ways(replace(case, steps=2), "cpu")[way]()  # loads and compiles what a first step needs
+    step = _ways(case, "cpu")[way]
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
+    before = kilobytes("VmRSS")
+    step()
+    return 1024 * (kilobytes("VmHWM") - before)
+
+
 def _growth(size: str, values: tuple[int, ...], device: str, repeats: int) -> dict:
-    """Measure the copy configuration as one of its sizes grows, and fit a straight line."""
+    """Measure the best way as one size of the copy configuration grows; with T checkpointed."""
     base = Case("growth", 100, 32 if device == "cpu" else 128, 100, 6, 2, 1)
-    ways = {}
-    for value in values:
-        case = replace(base, **{size: value})
-        (ways[str(value)],) = _ways(case, device, best_only=True).values()
-    medians = list(_medians(ways, repeats, device).values())
-    mean_value, mean_time = statistics.mean(values), statistics.mean(medians)
-    slope = sum(
-        (v - mean_value) * (m - mean_time) for v, m in zip(values, medians, strict=True)
-    ) / sum((v - mean_value) ** 2 for v in values)
-    fitted = [mean_time + slope * (v - mean_value) for v in values]
-    unexplained = sum((m - f) ** 2 for m, f in zip(medians, fitted, strict=True))
-    total = sum((m - mean_time) ** 2 for m in medians)
+    cases = [replace(base, **{size: value}) for value in values]
+    way = _best(base, device) + (", checkpointed" if size == "steps" else "")
+    medians = _medians(
+        {str(value): _ways(case, device)[way] for value, case in zip(values, cases, strict=True)},
+        repeats,
+        device,
+    )
+    result = {"way": way} | fit_line(values, list(medians.values()))
+    memory = [_memory(case, device, way) for case in cases] if size == "steps" else []
+    return result | ({"memory": memory} if memory and None not in memory else {})
+
+
+def fit_line(values: Sequence[float], seconds: Sequence[float]) -> dict:
+    """Fit a straight line to times, each weighing the same relative to itself.
+
+    Returns times and line as multiples of the first time, and the `exponent` p of the best fit of
+    time ∝ size^p, which is 1 where the cost is linear and nothing of it is fixed.
+    """
+    v, m = (torch.tensor(column, dtype=torch.float64) for column in (values, seconds))
+    one = torch.ones_like(v)
+    start, slope = torch.linalg.lstsq(torch.stack((one / m, v / m), 1), one[:, None]).solution
+    power = torch.linalg.lstsq(torch.stack((one, v.log()), 1), m.log()[:, None]).solution[1]
     return {
         "values": list(values),
-        "relative_time": [m / medians[0] for m in medians],
-        "relative_line": [f / medians[0] for f in fitted],
-        "r_squared": 1 - unexplained / total,
+        "relative_time": (m / m[0]).tolist(),
+        "relative_line": ((start + slope * v) / m[0]).tolist(),
+        "exponent": power.item(),
     }
 
 
@@ -282,28 +415,35 @@ def format_table(result: dict) -> str:
     """Return the result of `run_bench` as plain text, a line per case and per growing size."""
     ways = list(dict.fromkeys(way for case in result["cases"] for way in case["ratios"]))
     on_gpu = result["kind"] == "cuda"
-    head = ["times as fast as the loop", "T", "B", *ways]
-    head += ["best (ms)", "floor (ms)", "share of floor"] if on_gpu else []
+    head = ["times as fast as the loop", "T", "B", *ways, "memory / states"]
+    head += ["best (ms)", "floor (ms)", "share of floor", "limit"] if on_gpu else []
     rows = [head]
     for case in result["cases"]:
         ratios = [f"{case['ratios'][way]:.2f}" if way in case["ratios"] else "-" for way in ways]
+        memory = case["memory"].get(case["best"])
         row = [case["name"], str(case["steps"]), str(case["batch_size"]), *ratios]
+        row.append("-" if memory is None else f"{memory:.2f}")
         if on_gpu:
-            floor = case.get("floor_milliseconds")
-            row.append(f"{min(case['milliseconds'].values()):.3g}")
-            row += [f"{floor:.2g}", f"{case['share_of_floor']:.0%}"] if floor else ["-", "-"]
+            floors = case.get("floors")
+            row.append(f"{case['milliseconds'][case['best']]:.3g}")
+            row += ["-"] * 3
+            if floors:
+                limit = max(floors, key=floors.get)
+                row[-3:] = [f"{floors[limit]:.2g}", f"{case['share_of_floor']:.0%}", limit]
         rows.append(row)
     widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
-    lines = [f"{result['device']}, {result['threads']} threads, median of {result['repeats']}"]
+    lines = [f"{result['device']}, {result['threads']} thread(s), median of {result['repeats']}"]
     for row in rows:
         cells = [
             cell.ljust(w) if i == 0 else cell.rjust(w)
             for i, (cell, w) in enumerate(zip(row, widths, strict=True))
         ]
         lines.append("  ".join(cells).rstrip())
+    if not on_gpu:
+        lines.append("what limits a configuration is not known here: a CPU has no floor")
     for size, fit in result["growth"].items():
         times = ", ".join(
             f"{v}: {t:.3g}" for v, t in zip(fit["values"], fit["relative_time"], strict=True)
         )
-        lines.append(f"time as {size} grows: {times}; a line explains {fit['r_squared']:.1%}")
+        lines.append(f"time as {size} grows: {times}; as its power {fit['exponent']:.2f}")
     return "\n".join(lines)
