@@ -13,6 +13,7 @@ from wrnn import WrnnError
 from wrnn.experiments import EXPERIMENTS
 from wrnn.records import Store
 from wrnn.runs import Run, identity, wave
+from wrnn.stepping import Group
 from wrnn.tasks import AddingTask, CopyTask, SequentialDigits
 from wrnn.training import TimeLimitReached, Trainer, evaluate, train
 
@@ -85,6 +86,16 @@ def test_a_trace_keeps_a_channel_of_every_starting_speed(store):
     assert kept in ([0, 1, 3], [1, 2, 3])
 
 
+def advance(trainer, until=None):
+    """Take steps as training does, to a step or to the end."""
+    group = Group([trainer])
+    while trainer.stopped is None and trainer.step != until:
+        group.take_step()
+        if trainer.at_log:
+            trainer.log()
+    return trainer
+
+
 def test_learning_rate_drops_and_gradients_are_clipped():
     trainer = Trainer(COPY, torch.device("cpu"))
     norms = []
@@ -93,8 +104,9 @@ def test_learning_rate_drops_and_gradients_are_clipped():
             torch.stack([p.grad.norm() for p in trainer.model.parameters()]).norm().item()
         )
     )
-    for _ in range(13):
-        trainer.train_step()
+    advance(trainer, 12)
+    assert trainer.optimizer.param_groups[0]["lr"] == 1e-3
+    advance(trainer, 13)
     assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(1e-4)
     assert max(norms) <= 1.0001
 
@@ -123,11 +135,12 @@ def test_best_on_validation_is_kept_and_the_test_split_is_read_once(store, monke
     monkeypatch.setattr(SequentialDigits, "evaluation_batches", spy)
     run = replace(DIGITS, steps=40, learning_rate=0.05)
     trainer = Trainer(run, torch.device("cpu"))
+    group = Group([trainer])
     scores = {}
     while trainer.stopped is None:
-        loss = trainer.train_step()
+        group.take_step()
         if trainer.at_log:
-            trainer.log(loss)
+            trainer.log()
             if trainer.at_evaluation:
                 scores[trainer.step] = (
                     trainer.curves.points["accuracy"][-1][1],
@@ -185,18 +198,9 @@ def test_every_step_of_a_run_is_a_good_place_to_stop(tmp_path):
     run = replace(COPY, steps=8, log_every=2, evaluate_every=4, drop_steps=(3,))
     whole = train(run, Store(tmp_path / "whole")).outcome()
     for stop in range(1, 8):
-        first, second = Trainer(run, torch.device("cpu")), Trainer(run, torch.device("cpu"))
-
-        def advance(trainer, steps):
-            while trainer.step < steps:
-                loss = trainer.train_step()
-                if trainer.at_log:
-                    trainer.log(loss)
-
-        advance(first, stop)
-        second.load(first.state())
-        advance(second, run.steps)
-        assert second.record()[0].outcome() == whole, stop
+        second = Trainer(run, torch.device("cpu"))
+        second.load(advance(Trainer(run, torch.device("cpu")), stop).state())
+        assert advance(second).record()[0].outcome() == whole, stop
 
 
 def test_a_diverging_run_stops_and_says_so(store):
@@ -252,15 +256,9 @@ def test_a_settling_run_is_resumed_bit_for_bit(tmp_path, monkeypatch):
     run = replace(SETTLING, stop="settled")
     whole = train(run, Store(tmp_path)).outcome()
     for stop in (whole["steps"] - 45, whole["steps"] - 1, whole["steps"]):
-        first, second = Trainer(run, torch.device("cpu")), Trainer(run, torch.device("cpu"))
-        for trainer, last in ((first, stop), (second, run.steps)):
-            while trainer.step < last and trainer.stopped is None:
-                loss = trainer.train_step()
-                if trainer.at_log:
-                    trainer.log(loss)
-            if trainer is first:
-                second.load(first.state())
-        assert second.record()[0].outcome() == whole, stop
+        second = Trainer(run, torch.device("cpu"))
+        second.load(advance(Trainer(run, torch.device("cpu")), stop).state())
+        assert advance(second).record()[0].outcome() == whole, stop
 
 
 def test_the_paper_tasks_say_when_they_are_settled():

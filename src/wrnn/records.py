@@ -39,6 +39,7 @@ class Record:
     diverged: bool
     steps: int | None = None  # really taken; None stands for the whole budget
     stopped: str | None = None  # why: "budget", "settled" (Run.stop) or "diverged"
+    replicas: int = 1  # most runs that were trained together with this one, itself included
     trace_path: Path | None = dataclasses.field(default=None, compare=False)
 
     def __post_init__(self) -> None:

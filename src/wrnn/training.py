@@ -1,4 +1,4 @@
-"""Training: one run in, one record out, stoppable at any moment and resumed bit for bit.
+"""Training: runs in, records out, stoppable at any moment and resumed bit for bit.
 
 Nothing here knows a model or a task by name. Every random number comes from generators seeded by
 the run, and all that later steps depend on is in the checkpoint, so that a resumed run gives the
@@ -8,22 +8,21 @@ record of an uninterrupted one (exactly so on the CPU).
 import io
 import math
 import os
-import platform
-import subprocess
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-import wrnn
 from wrnn.errors import WrnnError
 from wrnn.models import SequenceModel, count_parameters
+from wrnn.provenance import device_name, git_commit, versions
 from wrnn.records import Record, Store, finite, write_atomically
-from wrnn.runs import Run, build_model
+from wrnn.runs import Run
+from wrnn.stepping import Group, Learner
 
 EVALUATION_BATCH = 256
 CURVE_POINTS = 500
@@ -58,20 +57,14 @@ def _thin(points: list[list[float]]) -> list[list[float]]:
     return points[:-1:stride] + points[-1:]
 
 
-class Trainer:
-    """The state of one run in training: model, optimiser, generators, step, curves."""
+class Trainer(Learner):
+    """One run in training: a learner and what is noted about it."""
 
     def __init__(self, run: Run, device: torch.device):
-        self.run = run
-        self.device = device
-        # Two generators, so that the data of a run do not depend on the size of its model.
-        init_seed, data_seed = np.random.SeedSequence(run.seed).generate_state(2, np.uint64) >> 1
-        init_generator = torch.Generator().manual_seed(int(init_seed))
-        self.generator = torch.Generator(device).manual_seed(int(data_seed))
-        self.model = build_model(run.model, run.task, init_generator).to(device)
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=run.learning_rate)
-        self.step = 0
+        super().__init__(run, device)
         self.seconds = 0.0
+        self.replicas = 1  # most runs trained together with this one, itself included
+        self.reported = 0  # steps that the progress callback knows of
         self.diverged = False
         self.solved_step: int | None = None
         self.settled_since: int | None = None  # first of the validations in a row at the floor
@@ -80,14 +73,12 @@ class Trainer:
         self.curves = Curves()
 
     def state(self) -> dict:
-        """Return all that later steps depend on."""
+        """Return all that the record of the run depends on."""
         return {
+            **super().state(),
             "run": self.run.to_dict(),
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "generator": self.generator.get_state(),
-            "step": self.step,
             "seconds": self.seconds,
+            "replicas": self.replicas,
             "diverged": self.diverged,
             "solved_step": self.solved_step,
             "settled_since": self.settled_since,
@@ -98,11 +89,9 @@ class Trainer:
 
     def load(self, state: dict) -> None:
         """Go on from :meth:`state`'s output."""
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.generator.set_state(state["generator"].cpu())
-        self.step = state["step"]
+        super().load(state)
         self.seconds = state["seconds"]
+        self.replicas = state.get("replicas", 1)
         self.diverged = state["diverged"]
         self.solved_step = state["solved_step"]
         self.settled_since = state.get("settled_since")  # not in checkpoints of old
@@ -110,26 +99,10 @@ class Trainer:
         self.best = state["best"]
         self.curves = Curves(state["curves"])
 
-    def train_step(self) -> Tensor:
-        """Draw a batch and take one Adam step; returns the unscaled loss, on the device."""
-        run = self.run
-        if self.step in run.drop_steps:
-            for group in self.optimizer.param_groups:
-                group["lr"] *= run.drop_factor
-        x, y = run.task.batch(run.batch_size, generator=self.generator, device=self.device)
-        loss = run.task.loss(self.model(x), y)
-        self.optimizer.zero_grad(set_to_none=True)
-        (loss * run.loss_scale).backward()
-        if run.clip > 0:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), run.clip)
-        self.optimizer.step()
-        self.step += 1
-        return loss.detach()
-
-    def log(self, loss: Tensor) -> None:
+    def log(self) -> None:
         """Note the training loss, and the validation metrics where it is time for them."""
         run = self.run
-        value = loss.item()
+        value = self.loss.item()
         self.curves.add(self.step, {"loss": value})
         if not math.isfinite(value):
             self.diverged = True
@@ -202,6 +175,7 @@ class Trainer:
             diverged=self.diverged,
             steps=self.step,
             stopped=self.stopped,
+            replicas=self.replicas,
         )
         return record, (trace(self.model, run, self.device) if run.trace else None)
 
@@ -263,54 +237,113 @@ def train(
 ) -> Record:
     """Train a run, or go on with it, and put its record into the store.
 
+    This is :func:`train_replicas` for one run; arguments and errors are described there.
+    """
+    options = dict(checkpoint_seconds=checkpoint_seconds, progress=progress)
+    return train_replicas([run], store, device=device, deadline=deadline, **options)[0]
+
+
+def train_replicas(
+    runs: Sequence[Run],
+    store: Store,
+    *,
+    device: str = "cpu",
+    deadline: float = math.inf,
+    checkpoint_seconds: float = 30.0,
+    progress: Callable[[int], None] = lambda steps: None,
+) -> list[Record]:
+    """Train several seeds of one run together, or go on with them, and store their records.
+
+    Every run keeps what is its own (weights, optimiser, generators, clipping, checkpoint), so its
+    record is the one that it gets alone: bit for bit on a CPU, to rounding on CUDA, where the group
+    takes each step as one graph. The runs may be at different steps; one that ends drops out.
+
+    The seconds of a record are the run's share of the wall time: while k runs train together, each
+    is given a k-th of it. The record's ``replicas`` is the largest k.
+
     On a CPU this takes one thread of PyTorch unless ``OMP_NUM_THREADS`` is set: models of this size
-    hardly gain from more, and the record does not depend on how many cores there are.
+    hardly gain from more, and the record does not depend on how many cores there are. On CUDA it
+    turns off the rounding to TF32 of cuDNN's layers.
 
     Args:
-        run: what to train; where the store has its record already, that is returned.
+        runs: what to train, equal but for seed and trace; records already stored are returned.
         store: folder of records and checkpoints.
         device: "cpu", "cuda" or "auto".
         deadline: value of time.monotonic() at which to stop.
         checkpoint_seconds: seconds between checkpoints.
         progress: called with the number of steps just taken.
 
+    Returns:
+        The records, in the order of the runs.
+
     Raises:
-        TimeLimitReached: the deadline came first; the checkpoint is saved.
-        WrnnError: the device is not there, or a checkpoint or data file is damaged.
+        TimeLimitReached: the deadline came first; the checkpoints are saved.
+        WrnnError: the runs differ in more than seed and trace, the device is not there, or a
+            checkpoint or data file is damaged.
     """
-    done = store.get(run)
-    if done is not None:
-        progress(run.steps)
-        return done
+    if len({replace(run, seed=0, trace=False) for run in runs}) > 1:
+        raise WrnnError("only runs that are equal but for seed and trace can be trained together")
+    records = {run.id: record for run in runs if (record := store.get(run)) is not None}
+    progress(sum(run.steps for run in runs if run.id in records))
+    trainers = _resume([run for run in dict.fromkeys(runs) if run.id not in records], store, device)
+    progress(sum(trainer.step for trainer in trainers))
+
+    def record_ended() -> list[Trainer]:
+        for trainer in trainers:
+            if trainer.stopped:
+                record, arrays = trainer.record()
+                store.put(record, arrays)
+                records[record.id] = record
+                progress(trainer.run.steps - trainer.reported)  # and what was not needed
+        return [trainer for trainer in trainers if not trainer.stopped]
+
+    trainers = record_ended()
+    group = Group(trainers)
+    before = last_saved = time.monotonic()
+    while trainers:
+        group.take_step()
+        for trainer in trainers:
+            if trainer.at_log:
+                trainer.log()
+                progress(trainer.step - trainer.reported)
+                trainer.reported = trainer.step
+        now = time.monotonic()
+        for trainer in trainers:
+            trainer.seconds += (now - before) / len(trainers)
+            trainer.replicas = max(trainer.replicas, len(trainers))
+        before = now
+        if now - last_saved >= checkpoint_seconds or now >= deadline:
+            for trainer in trainers:
+                file = io.BytesIO()
+                torch.save(trainer.state(), file)
+                write_atomically(store.path(trainer.run, ".checkpoint"), file.getvalue())
+            last_saved = now
+        if any(trainer.stopped for trainer in trainers):
+            trainers = record_ended()
+            group.keep(trainers)
+            before = time.monotonic()
+        if now >= deadline and trainers:
+            stopped = " and ".join(f"{t.run.description} at step {t.step}" for t in trainers)
+            raise TimeLimitReached(f"stopped {stopped}")
+    return [records[run.id] for run in runs]
+
+
+def _resume(runs: Sequence[Run], store: Store, device: str) -> list[Trainer]:
+    """Return a trainer for each run, where its checkpoint left it if there is one."""
+    if not runs:
+        return []
     chosen = resolve_device(device)
     if chosen.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)
-    trainer = Trainer(run, chosen)
-    checkpoint = store.path(run, ".checkpoint")
-    if checkpoint.exists():
-        trainer.load(_read_checkpoint(checkpoint, run))
-        progress(trainer.step)
-    started = last_saved = time.monotonic()
-    earlier_seconds, last_logged = trainer.seconds, trainer.step
-    while trainer.stopped is None:
-        loss = trainer.train_step()
-        if trainer.at_log:
-            trainer.log(loss)
-            progress(trainer.step - last_logged)
-            last_logged = trainer.step
-        now = time.monotonic()
-        trainer.seconds = earlier_seconds + now - started
-        if now - last_saved >= checkpoint_seconds or now >= deadline:
-            file = io.BytesIO()
-            torch.save(trainer.state(), file)
-            write_atomically(checkpoint, file.getvalue())
-            last_saved = now
-            if now >= deadline and trainer.stopped is None:
-                raise TimeLimitReached(f"{run.description} stopped at step {trainer.step}")
-    progress(run.steps - last_logged)  # what is left of a budget that was not needed
-    record, arrays = trainer.record()
-    store.put(record, arrays)
-    return record
+    if chosen.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False
+    trainers = [Trainer(run, chosen) for run in runs]
+    for trainer in trainers:
+        checkpoint = store.path(trainer.run, ".checkpoint")
+        if checkpoint.exists():
+            trainer.load(_read_checkpoint(checkpoint, trainer.run))
+            trainer.reported = trainer.step
+    return trainers
 
 
 def _read_checkpoint(path: Path, run: Run) -> dict:
@@ -337,43 +370,3 @@ def resolve_device(name: str) -> torch.device:
             "device 'cuda' was asked for, but PyTorch sees no CUDA device: use cpu or auto"
         )
     return torch.device(name)
-
-
-def device_name(device: torch.device) -> str:
-    """Return the model name of the GPU or of the processor."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return f"CPU: {line.split(':', 1)[1].strip()}"
-    return f"CPU: {platform.processor() or platform.machine()}"
-
-
-def versions() -> dict[str, str]:
-    """Return the versions that a result may depend on."""
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "wrnn": wrnn.__version__,
-    }
-
-
-def git_commit() -> str:
-    """Return the commit of the source that runs, with "+" after it where files were changed."""
-    command = ["git", "-C", os.path.dirname(__file__)]
-    try:
-        head = subprocess.run(
-            [*command, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-        changed = subprocess.run(
-            [*command, "status", "--porcelain", "--", "."],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return head + "+" * bool(changed)

@@ -77,7 +77,9 @@ class CopyTask(SyntheticTask):
         x[self.lag - 1 if self.layout == "code" else self.lag] = DELIMITER
         y = torch.zeros_like(x)
         y[-ANSWER_STEPS:] = x[:ANSWER_STEPS]
-        return F.one_hot(x, self.input_size).float(), y  # (T, B, 10), (T, B)
+        # As F.one_hot, but float at once and without a look at every value, which would wait.
+        one_hot = torch.zeros(*x.shape, self.input_size, device=x.device)  # (T, B, 10)
+        return one_hot.scatter_(-1, x.unsqueeze(-1), 1.0), y  # y (T, B)
 
     def loss(self, output: Tensor, y: Tensor) -> Tensor:
         """Cross-entropy in nats, mean over all S + 10 steps and the batch.

@@ -22,6 +22,13 @@ def _fixed_noise(steps: int, width: int, seed: int, device: str) -> Tensor:
     return noise.to(device)  # (steps, width)
 
 
+@lru_cache(maxsize=8)
+def _colour_scale(device: str) -> tuple[Tensor, Tensor]:
+    """CIFAR10's mean and standard deviation, (3, 1) each."""
+    mean, std = torch.tensor((CIFAR10_MEAN, CIFAR10_STD), device=device).unsqueeze(-1)
+    return mean, std
+
+
 class NoisyRowsTask(ImageTask):
     """One image row per step, then standard normal noise up to `length` steps.
 
@@ -125,7 +132,7 @@ class NoisySequentialCIFAR10(NoisyRowsTask):
 
     def _rows(self, pixels: Tensor) -> Tensor:
         if self.normalised:  # pixels (B, rows, 3, columns)
-            mean, std = (pixels.new_tensor(c).view(3, 1) for c in (CIFAR10_MEAN, CIFAR10_STD))
+            mean, std = _colour_scale(str(pixels.device))
             pixels = (pixels - mean) / std
         return super()._rows(pixels)
 
