@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from wrnn import bench
+from wrnn import bench, tables
 from wrnn.errors import WrnnError
 
 TINY = (
@@ -83,6 +83,26 @@ def test_results_of_a_folder_are_read_and_checked(result, tmp_path):
         (tmp_path / f"{name}.json").write_text(json.dumps(kept))
     read = bench.read_results(tmp_path)
     assert [r["kind"] for r in read] == ["cuda", "cpu"] and read[1] == result
+
+
+def test_the_chapter_shows_what_is_measured(result, tmp_path, monkeypatch):
+    book = pytest.importorskip("wrnn.book")
+    source = Path(__file__).parents[1] / "notebooks" / "C_performance.py"
+    gpu = as_on_a_gpu(json.loads(json.dumps(result))) | {"device": "NVIDIA H200"}
+    gpu["cases"][0]["name"] = bench.PAPER_CASES[0].name
+    (tmp_path / "bench").mkdir()
+    monkeypatch.setenv("WRNN_RECORDS", str(tmp_path))
+    for name, kept in (("cpu", result), ("gpu", gpu)):
+        (tmp_path / "bench" / f"{name}.json").write_text(json.dumps(kept))
+    book.execute(source, destination=tmp_path / "book", parameters={"profile": "smoke"})
+    pages = (tmp_path / "book" / "generated").glob("*.md")
+    shown = {page.stem: page.read_text(encoding="utf-8") for page in pages}
+    assert [name for name, text in shown.items() if "not yet measured" in text.lower()] == [
+        "tab-performance-floors"  # one configuration of the paper is measured
+    ]
+    assert "| 4 | 50 |" in shown["tab-performance-floors"]
+    ratio = result["cases"][2]["ratios"]["torch.nn.RNN"]
+    assert f"| {tables.number(ratio)} |" in shown["tab-performance-cpu"]
 
 
 def changed(result, *keys, value=None):

@@ -320,4 +320,6 @@ def test_every_chapter_without_records_says_what_is_missing_and_builds(tmp_path,
         text = notebook.read_text(encoding="utf-8")
         assert "not yet recorded" in text
         assert "wrnn run" in text
+    (performance,) = [path for path in written if path.stem == "C_performance"]
+    assert "not yet measured" in performance.read_text(encoding="utf-8")
     assert book.build(tmp_path / "source", tmp_path / "html").exists()

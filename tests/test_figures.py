@@ -212,3 +212,22 @@ def test_a_film_needs_a_description_and_states_that_fit():
         film(alt=" ")
     with pytest.raises(WrnnError, match="do not fit 4 steps, 3 inputs"):
         film(fields=[("waves", np.zeros((5, 18)))])
+
+
+def test_speedups_has_a_row_per_configuration_and_a_mark_per_way():
+    ways = {"fused": [3.0, 2.0, None], "torch.nn.RNN": [None, None, 1.5]}
+    (axis,) = figures.speedups([("a CPU", ["copy", "adding", "iRNN"], ways)]).axes
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["copy", "adding", "iRNN"]
+    assert texts(axis) == ["fused", "torch.nn.RNN", "the loop"]
+    fused = axis.get_lines()[0].get_xydata()
+    np.testing.assert_array_equal(fused, [[3.0, 0], [2.0, 1], [np.nan, 2]])
+
+
+def test_growth_draws_what_was_measured_and_its_line():
+    fit = {"values": [10, 100], "relative_time": [1.0, 9.0], "relative_line": [1.1, 8.9]}
+    figure = figures.growth([("steps", {"a CPU": fit}), ("sites", {"a CPU": fit})])
+    assert [axis.get_xlabel() for axis in figure.axes] == ["steps", "sites"]
+    measured, line = (drawn.get_xydata() for drawn in figure.axes[0].get_lines())
+    np.testing.assert_array_equal(measured, [[10, 1.0], [100, 9.0]])
+    np.testing.assert_array_equal(line, [[10, 1.1], [100, 8.9]])
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == ["a CPU", "straight line"]

@@ -140,7 +140,8 @@ def run_bench(
         medians = _medians(_ways(case, device), repeats, device)
         measured = [way for way in medians if way == "loop" or way.startswith(best)]
         memory = {way: _memory(case, device, way) for way in measured}
-        entry = asdict(case) | {"best": best, "ratios": _relative(medians)}
+        entry = asdict(case) | {"state_bytes": case.state_bytes, "best": best}
+        entry["ratios"] = _relative(medians)
         entry["memory"] = {way: peak for way, peak in memory.items() if peak is not None}
         if on_gpu:
             entry["milliseconds"] = {way: 1e3 * seconds for way, seconds in medians.items()}
@@ -191,7 +192,8 @@ def _check(result: dict) -> None:
         raise ValueError("device and versions must be text")
     for entry in result["cases"]:
         case = Case(**{field.name: entry[field.name] for field in fields(Case)})
-        numbers += [case.steps, case.batch_size, case.channel_size, entry["ratios"][entry["best"]]]
+        numbers += [case.steps, case.batch_size, case.channel_size, entry["state_bytes"]]
+        numbers.append(entry["ratios"].get(entry["best"], 1.0))  # the loop may be the best
         for kind in ("ratios", "memory", *["milliseconds"] * (result["kind"] == "cuda")):
             numbers += entry[kind].values()
         if "floors" in entry:

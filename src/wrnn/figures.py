@@ -106,6 +106,13 @@ def _panels(rows: int, height: float, columns: int = 1, **options) -> tuple[Figu
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
+def _plain_ticks(axis, subs: Sequence[int] = (1, 2, 5)) -> None:
+    """Label a logarithmic axis with plain numbers."""
+    axis.set_major_locator(LogLocator(subs=subs))
+    axis.set_major_formatter(StrMethodFormatter("{x:,.6g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
 def save(figure: Figure, path: str | Path) -> Path:
     """Write a figure as a PNG on white; the same figure gives the same bytes on every call."""
     content = io.BytesIO()
@@ -253,11 +260,8 @@ def against_parameters(results: Sequence, metric: str, *, ylabel: str) -> Figure
                 capsize=3,
                 label=name,
             )
-        axis.set_xscale("log")
-        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-        axis.xaxis.set_minor_formatter(NullFormatter())
-        axis.set(title=title, xlabel="parameters, without biases", ylabel=ylabel)
+        axis.set(title=title, xlabel="parameters, without biases", ylabel=ylabel, xscale="log")
+        _plain_ticks(axis.xaxis)
         axis.legend()
     return figure
 
@@ -402,6 +406,62 @@ def points(
         axis.set(title=title, ylabel=ylabel, xlabel=xlabel)
         if axis is axes[0, 0] or list(groups) != list(panels[0][2]):
             axis.legend()
+    return figure
+
+
+# ------------------------------------------------------------------------------------ performance
+
+
+@_styled
+def speedups(
+    panels: Sequence[tuple[str, Sequence[str], Mapping[str, Sequence[float | None]]]],
+) -> Figure:
+    """Draw how many times as fast as the loop each way to compute is, a row per configuration.
+
+    Panels are (title, names of the configurations, way -> ratio of each or None).
+    """
+    most = max((len(names) for _, names, _ in panels), default=0)
+    figure, axes = _panels(len(panels), 1.2 + 0.32 * most)
+    for axis, (title, names, ways) in zip(axes[:, 0], panels, strict=True):
+        for index, (way, ratios) in enumerate(ways.items()):
+            axis.plot(
+                [np.nan if ratio is None else ratio for ratio in ratios],
+                range(len(names)),
+                linestyle="none",
+                marker=MARKERS[index % len(MARKERS)],
+                color=COLORBLIND[index % len(COLORBLIND)],
+                label=way,
+            )
+        axis.axvline(1, color="#555555", linestyle=":", linewidth=1.2, label="the loop")
+        axis.set(title=title, xscale="log", xlabel="times as fast as the loop")
+        _plain_ticks(axis.xaxis)
+        axis.set_yticks(range(len(names)), names)
+        axis.invert_yaxis()
+        axis.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+@_styled
+def growth(panels: Sequence[tuple[str, Mapping[str, Mapping]]]) -> Figure:
+    """Draw measured times and the lines fitted to them, one panel per growing size.
+
+    Panels are (name of the size, device -> fit), a fit as `wrnn.bench.fit_line` returns it.
+    """
+    figure, axes = _panels(1, 3.2, max(1, len(panels)))
+    for axis, (xlabel, fits) in zip(axes[0], panels, strict=True):
+        for index, (device, fit) in enumerate(fits.items()):
+            look = {"color": COLORBLIND[index % len(COLORBLIND)]}
+            marker = MARKERS[index % len(MARKERS)]
+            measured, line = fit["relative_time"], fit["relative_line"]
+            axis.plot(fit["values"], measured, marker, label=device, **look)
+            axis.plot(fit["values"], line, ":", label="straight line", **look)
+        axis.set(xscale="log", yscale="log", xlabel=xlabel)
+        _plain_ticks(axis.yaxis, (1,) if max(measured) > 100 else (1, 2, 5))
+        ends = fit["values"][0], fit["values"][-1]
+        axis.set_xticks(ends, [f"{value:,}" for value in ends])
+        axis.xaxis.set_minor_formatter(NullFormatter())
+    axes[0, 0].set_ylabel("time, as multiple of the first")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
     return figure
 
 

@@ -1,0 +1,323 @@
+# %% [markdown]
+# (sec-performance)=
+# # Performance
+#
+# **Why this chapter.** A Wave-RNN (wRNN) works through a sequence step by step, and a step of the
+# paper's networks is small. Written as a loop, as in the released code {cite}`keller2023code`, it
+# is a dozen calls to PyTorch, each of which takes time that has nothing to do with arithmetic, and
+# an image of MNIST has 784 steps. This is the reason why the paper is slow to reproduce.
+#
+# **What this chapter does.** It puts the ways to compute the recurrence side by side, says what
+# limits each configuration where that is known, and how cost and memory grow. Nothing is timed
+# while this page is made: `wrnn bench` measures and writes one file per device into
+# `records/bench/`, and the tables are drawn from these. A device without a file is *not yet
+# measured*.
+
+# %% tags=["parameters", "hide-input"]
+profile: str = "quick"  # smoke, quick or paper
+device: str = "auto"  # auto, cpu or cuda
+seeds: int = 1  # how many seeds of every run
+train: bool = True  # train what has no record yet; False reads records only
+
+# %% tags=["hide-input"]
+from wrnn import bench, chapter, figures, tables
+
+page = chapter.Chapter(profile=profile, device=device, seeds=seeds, train=train)
+measured = {"cpu": [], "cuda": []}
+for result in bench.read_results(page.committed.folder / "bench"):
+    measured[result["kind"]].append(result)
+
+
+def command(kind):
+    """The command that measures a kind of device."""
+    return f"`wrnn bench --device {kind} --profile paper --json records/bench/NAME.json`"
+
+
+def settings(result):
+    """What a measurement was made on, in one line."""
+    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    return (
+        f"{result['device']}, {result['threads']} thread(s), {result['profile']} profile, median "
+        f"of {result['repeats']}, {versions}"
+    )
+
+
+# %% [markdown]
+# ## The ways
+#
+# All of them compute {eq}`eq-wrnn` and its gradients, and the tests hold them to the same numbers.
+#
+# - The **loop** is the definition: one step after the other, differentiated by PyTorch. Everything
+#   is compared with it.
+# - `backend="auto"` takes the fastest way that a device has, which
+#   {py:func}`wrnn.recurrence.choose_backend` names together with the reason. The tables have it
+#   under its own name. On a GPU that is one fused kernel for all steps, and **tf32** is the same
+#   with rounded factors, for those who ask for it.
+# - **checkpointed** is that way with `checkpoint_every`: only each $\lceil\sqrt{T}\,\rceil$-th
+#   state is kept, and the backward pass computes the others again. It is slower and takes far less
+#   memory; gradients do not change.
+# - On a GPU the honest opponents are the loop recorded once and replayed (**CUDA graph**) and the
+#   loop with its step compiled (**torch.compile**).
+# - The iRNN has a loop too, and `torch.nn.RNN`, which this package uses.
+#
+# A measurement is the forward and the backward pass of one training step with its readout, without
+# the optimiser. The ways take turns in one process, the first turn does not count, and medians are
+# compared. A CPU shares its time with other programs, so only ratios are given for it.
+#
+# ## On a CPU
+
+
+# %% tags=["hide-cell"]
+def ratio_table(name, kind, caption):
+    """Write how many times as fast as the loop each way is, or that this is not yet measured."""
+    entries = [(result, entry) for result in measured[kind] for entry in result["cases"]]
+    if not entries:
+        row = {"not yet measured": "every configuration", "command": command(kind)}
+        page.table(name, [row], f"{caption} Not yet measured.")
+        return
+    ways = list(dict.fromkeys(way for _, entry in entries for way in entry["ratios"]))
+    rows = [
+        {
+            "configuration": entry["name"] + page.note(settings(result)),
+            "T": entry["steps"],
+            "B": entry["batch_size"],
+            **{way: tables.number(entry["ratios"].get(way)) for way in ways},
+            **({"target": tables.number(entry["cpu_target"])} if kind == "cpu" else {}),
+        }
+        for result, entry in entries
+    ]
+    page.table(name, rows, caption)
+
+
+ratio_table(
+    "tab-performance-cpu",
+    "cpu",
+    "How many times as fast as the loop each way is on a CPU: T steps, B sequences. *Target* is "
+    "what the project aims for, no measurement.",
+)
+
+# %% [markdown]
+# ```{include} generated/tab-performance-cpu.md
+# ```
+
+# %% tags=["hide-input"]
+for result in measured["cpu"]:
+    waves = [entry for entry in result["cases"] if entry["num_channels"]]
+    ratios = {entry["name"]: entry["ratios"].get(entry["best"], 1.0) for entry in waves}
+    slowest, fastest = (choose(ratios, key=ratios.get) for choose in (min, max))
+    aimed = [entry for entry in waves if entry["cpu_target"]]
+    met = sum(ratios[entry["name"]] >= entry["cpu_target"] for entry in aimed)
+    page.say(
+        f"On this CPU ({result['device'].removeprefix('CPU: ')}, {result['threads']} thread(s)) "
+        f"the way that `auto` takes is **{tables.number(ratios[slowest], 2)} to "
+        f"{tables.number(ratios[fastest], 2)} times** as fast as the loop, least on {slowest} and "
+        f"most on {fastest}; {met} of {len(aimed)} targets are met. What limits it there is not "
+        "known: no floor is computed for a CPU."
+    )
+
+# %% tags=["hide-input"]
+panels = []
+for result in [*measured["cpu"], *measured["cuda"]]:
+    ways = list(dict.fromkeys(way for entry in result["cases"] for way in entry["ratios"]))
+    names = [entry["name"] for entry in result["cases"]]
+    columns = {way: [entry["ratios"].get(way) for entry in result["cases"]] for way in ways}
+    panels.append((f"{result['device']}, {result['threads']} thread(s)", names, columns))
+if panels:
+    page.figure(
+        "fig-performance",
+        figures.speedups(panels),
+        alt="One panel per device and one row per configuration: a mark for every way to compute "
+        "at how many times as fast as the loop it is, with a dotted line at one.",
+        caption="How many times as fast as the loop each way is, for the configurations of the "
+        f"paper, on {len(panels)} device(s).",
+    )
+else:
+    row = {"not yet measured": "how fast each way is", "command": command("cpu")}
+    page.table("fig-performance", [row], "How fast each way is: not yet measured")
+
+# %% [markdown]
+# ```{include} generated/fig-performance.md
+# ```
+#
+# ## On a GPU
+#
+# A GPU has floors that can be computed. With $m$ the number of states in a sequence, over all steps
+# and sequences, a training step has to
+#
+# - write every state once and read it once, at the bandwidth of the **memory**;
+# - do three products, for the state, its gradient and that of the kernel, each of $3c + d$
+#   multiplications for every one of the $m$, at the speed of its **arithmetic**;
+# - do $T$ steps forward and $T$ back, each waiting for the one before: the **chain** of steps.
+#
+# The largest of the three is the floor, and it says what limits a configuration, in
+# {numref}`tab-performance-floors` on an H200.
+
+# %% tags=["hide-cell"]
+DEVICE = "H200"
+bandwidth, speed, latency = bench.PEAKS[DEVICE]
+here = {
+    entry["name"]: entry
+    for result in measured["cuda"]
+    if DEVICE in result["device"]
+    for entry in result["cases"]
+}
+rows, limits = [], []
+for case in bench.PAPER_CASES:
+    floors = case.floors(DEVICE)
+    if not floors:
+        continue
+    limits.append(max(floors, key=floors.get))
+    entry = here.get(case.name)
+    rows.append(
+        {
+            "configuration": case.name,
+            **{limit: tables.number(value, 2) for limit, value in floors.items()},
+            "limited by": limits[-1],
+            "target": tables.number(case.gpu_target),
+            "measured": tables.number(entry["milliseconds"][entry["best"]])
+            if entry
+            else "not yet measured",
+            "share of the floor (%)": tables.number(100 * entry["share_of_floor"], 2)
+            if entry
+            else "not yet measured",
+        }
+    )
+page.table(
+    "tab-performance-floors",
+    rows,
+    f"Milliseconds of a training step on an {DEVICE}, exact float32. The first three columns are "
+    "**computed** floors and *target* is what the project aims for: neither is a measurement.",
+)
+
+# %% [markdown]
+# ```{include} generated/tab-performance-floors.md
+# ```
+
+# %% tags=["hide-input"]
+counts = ", ".join(f"{limit} {limits.count(limit)}" for limit in bench.LIMITS if limit in limits)
+page.say(
+    f"Computed for {tables.number(bandwidth / 1e12)} TB/s, {tables.number(speed / 1e12)} TFLOP/s "
+    f"and {tables.number(latency * 1e6)} µs for a dependent step. What sets the floor, by number "
+    f"of configurations: {counts}."
+)
+
+# %% tags=["hide-cell"]
+ratio_table(
+    "tab-performance-gpu", "cuda", "How many times as fast as the loop each way is on a GPU."
+)
+
+# %% [markdown]
+# ```{include} generated/tab-performance-gpu.md
+# ```
+#
+# ## How the cost grows
+#
+# Twice the steps, sequences or sites are twice the work, and the cost should grow in proportion.
+# {numref}`tab-growth` takes the copy task's network and lets one size grow at a time, with the
+# checkpointed way where the steps do. *Exponent* is the $p$ of the best fit of time $\propto$
+# size$^p$: 1 where nothing is fixed, below 1 where a part of the time is the same for every size.
+
+# %% tags=["hide-cell"]
+SIZES = {"steps": "steps T", "batch_size": "sequences B", "channel_size": "sites n"}
+everything = [*measured["cpu"], *measured["cuda"]]
+if everything:
+    rows = []
+    for result in everything:
+        for size, name in SIZES.items():
+            fit = result["growth"][size]
+            times = zip(fit["values"], fit["relative_time"], fit["relative_line"], strict=True)
+            points = [
+                (f"{value:,}: {tables.number(seconds, 2)}", abs(line / seconds - 1))
+                for value, seconds, line in times
+            ]
+            rows.append(
+                {
+                    "grows": name + page.note(settings(result)),
+                    "way": fit["way"],
+                    "time, as multiple of the first": "; ".join(text for text, _ in points),
+                    "exponent": tables.number(fit["exponent"], 2),
+                    "off the line by (%)": tables.number(100 * max(off for _, off in points), 2),
+                }
+            )
+    page.table(
+        "tab-growth",
+        rows,
+        "How the time of a training step grows with one size, and how far a straight line fitted "
+        "to it is off at most.",
+    )
+    page.figure(
+        "fig-growth",
+        figures.growth(
+            [
+                (name, {result["device"]: result["growth"][size] for result in everything})
+                for size, name in SIZES.items()
+            ]
+        ),
+        alt="Three panels on logarithmic axes: the time of a training step against its number of "
+        "steps, of sequences and of sites, with the straight line fitted to each.",
+        caption="Time of a training step as one size of the copy task's network grows, and the "
+        "straight line fitted to it.",
+    )
+else:
+    for name, what in (("tab-growth", "How the time grows"), ("fig-growth", "Its figure")):
+        row = {"not yet measured": what, "command": command("cpu")}
+        page.table(name, [row], f"{what}: not yet measured")
+
+# %% [markdown]
+# ```{include} generated/tab-growth.md
+# ```
+#
+# ```{include} generated/fig-growth.md
+# ```
+#
+# ## Memory
+#
+# The backward pass needs every state, so the memory of a step cannot be less than that of its
+# states, $4\,T B c\,n$ bytes, unless they are computed again. {numref}`tab-memory` has the peak as
+# a multiple of it, inputs and parameters not counted.
+
+# %% tags=["hide-cell"]
+rows = []
+for result in everything:
+    for entry in result["cases"]:
+        memory, best = entry["memory"], entry["best"]
+        rows.append(
+            {
+                "configuration": entry["name"] + page.note(settings(result)),
+                "states (MB)": tables.number(entry["state_bytes"] / 1e6),
+                "loop": tables.number(memory.get("loop"), 2),
+                "the way of auto": tables.number(memory.get(best), 2),
+                "checkpointed": tables.number(memory.get(f"{best}, checkpointed"), 2),
+            }
+        )
+if rows:
+    page.table("tab-memory", rows, "Peak memory of a training step, as a multiple of its states.")
+else:
+    row = {"not yet measured": "peak memory", "command": command("cpu")}
+    page.table("tab-memory", [row], "Peak memory of a training step: not yet measured")
+
+# %% [markdown]
+# ```{include} generated/tab-memory.md
+# ```
+
+# %% tags=["hide-input"]
+for result in everything:
+    fit = result["growth"]["steps"]
+    if "memory" in fit:
+        steps, share = fit["values"][-1], fit["memory"][-1]
+        page.say(
+            f"Checkpointed, a sequence of **{steps:,} steps** trains in the memory that the states "
+            f"of **{tables.number(steps * share, 2)}** take ({result['device']})."
+        )
+
+# %% [markdown]
+# ## Measuring it yourself
+#
+# ```sh
+# wrnn bench                                       # reduced sizes, a minute or two on a CPU
+# wrnn bench --device cpu --profile paper --json records/bench/my-cpu.json
+# wrnn bench --device cuda --profile paper --json records/bench/my-gpu.json
+# ```
+#
+# The next execution of this chapter shows what is in the files. Compare ratios and not times of
+# different days: the ways are measured in turn because clocks and neighbours drift.
