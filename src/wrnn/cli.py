@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from tqdm import tqdm
 
 from wrnn import archive
 from wrnn.errors import WrnnError
 from wrnn.experiments import EXPERIMENTS, find_experiments, plan
 from wrnn.records import Store, committed_store, local_store, project_root, write_atomically
-from wrnn.runs import PROFILES, Run
-from wrnn.training import TimeLimitReached, resolve_device, train
+from wrnn.runs import PROFILES
+from wrnn.sweep import Sweep
+from wrnn.training import resolve_device
 
 app = typer.Typer(
     add_completion=False,
@@ -64,16 +64,22 @@ def run(
     ] = "budget",
     evaluate_every: Annotated[int, typer.Option(help="steps between validations")] = 0,
     grid: Annotated[str, typer.Option(help="paper: all settings that the paper tried")] = "",
+    replicas: Annotated[
+        int, typer.Option(help="seeds of one run trained together; 0: 4 on CUDA, 1 on a CPU")
+    ] = 0,
 ) -> None:
     """Train what has no record yet; stop and repeat the command at any time."""
-    resolve_device(device)
-    if time_limit < 0 or steps < 0 or evaluate_every < 0:
-        raise WrnnError("--time-limit, --steps and --evaluate-every must not be negative")
+    chosen = resolve_device(device)
+    if min(time_limit, steps, evaluate_every, replicas) < 0:
+        raise WrnnError(
+            "--time-limit, --steps, --evaluate-every and --replicas must not be negative"
+        )
     try:
         pattern = re.compile(match)
     except re.error as error:
         raise WrnnError(f"--match {match!r} is not a regular expression: {error}") from error
-    runs = plan(find_experiments(experiments), profile, seeds, grid)
+    found = find_experiments(experiments)
+    runs = plan(found, profile, seeds, grid)
     runs = [planned for planned in runs if pattern.search(planned.description)]
     if not runs:
         raise WrnnError(f"no run of {', '.join(experiments)} matches {match!r}")
@@ -82,42 +88,20 @@ def run(
     runs = [replace(r, stop=stop) for r in runs]
     if evaluate_every:
         runs = [replace(r, evaluate_every=evaluate_every) for r in runs]
+    replicas = replicas or (4 if chosen.type == "cuda" else 1)
+    sweep = Sweep(runs, store_for(profile, records), replicas=replicas)
     deadline = time.monotonic() + time_limit if time_limit else math.inf
-    exit_status = train_all(runs, store_for(profile, records), device=device, deadline=deadline)
-    raise typer.Exit(exit_status)
+    sweep.train(device=device, deadline=deadline)
+    print(*sweep.summary(found), sep="\n", end="\n" * bool(sweep.spent))
+    raise typer.Exit(report(sweep))
 
 
-def train_all(runs: list[Run], store: Store, *, device: str, deadline: float = math.inf) -> int:
-    """Train the runs that have no record yet, with one progress bar; returns the exit status.
-
-    A run that fails does not keep the others from training: 2 where data or files were bad, 1 where
-    a run broke, 0 where all went well or the time was up.
-    """
-    missing = [run for run in runs if store.get(run) is None]
-    exit_status = 0
-    errors: list[str] = []
-    # None shows the bar on a terminal only, so that logs of unattended runs stay short.
-    total = sum(run.steps for run in missing)
-    with tqdm(total=total, unit="step", disable=None, leave=False) as bar:
-        for run in missing:
-            bar.set_description(run.description)
-            if bar.disable:
-                print(run.description, flush=True)
-            try:
-                with store.claim(run) as claimed:
-                    if claimed:
-                        train(run, store, device=device, deadline=deadline, progress=bar.update)
-            except TimeLimitReached:
-                break
-            except (WrnnError, RuntimeError, MemoryError) as error:
-                exit_status = 2 if isinstance(error, WrnnError) else 1
-                errors.append(f"{run.description}: {error}".splitlines()[0])
-    left = sum(store.get(run) is None for run in runs)
-    print(f"{len(runs) - left} of {len(runs)} records in {store.folder}", end="")
-    print(f"; {left} left: the same command goes on" if left else "")
-    for error in errors:
+def report(sweep: Sweep) -> int:
+    """Say what a sweep has left and what failed; returns the exit status."""
+    print(f"{sweep.headline()}{': the same command goes on' * bool(sweep.left())}")
+    for error in sweep.errors.values():
         print(f"wrnn: {error}", file=sys.stderr)
-    return exit_status
+    return sweep.exit_status
 
 
 @app.command()
@@ -178,7 +162,9 @@ def book(
             source_root = root / "_build" / profile
             pages = pipeline.stage(root, source_root, executed=False)
             print("Training what has no record yet")
-            if exit_status := train_all(runs, store_for(profile), device=device):
+            sweep = Sweep(runs, store_for(profile))
+            sweep.train(device=device)
+            if exit_status := report(sweep):
                 raise typer.Exit(exit_status)
         print("Executing the chapters")
         parameters = {"profile": profile, "device": device, "seeds": seeds, "train": not publish}

@@ -167,8 +167,11 @@ class Store:
                 yield False  # the holder finished and removed the file while this one opened it
                 return
             try:
+                # What a killed process left: half-written files, the checkpoint of a finished run.
                 for scratch in self.folder.glob(f".{run.id}.*"):
-                    scratch.unlink(missing_ok=True)  # a killed process was writing it
+                    scratch.unlink(missing_ok=True)
+                if self.path(run).exists():
+                    self.path(run, ".checkpoint").unlink(missing_ok=True)
                 yield True
             finally:
                 path.unlink(missing_ok=True)

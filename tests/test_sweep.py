@@ -1,0 +1,348 @@
+import json
+import os
+import pty
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+
+from wrnn import WrnnError
+from wrnn.experiments import EXPERIMENTS
+from wrnn.records import Record, Store
+from wrnn.runs import Run, identity, wave
+from wrnn.sweep import Sweep, duration
+from wrnn.tasks import CopyTask
+
+RUN = Run(
+    CopyTask(10, test_batches=1, test_batch_size=8),
+    wave(8, 2),
+    "smoke",
+    steps=20,
+    batch_size=4,
+    log_every=5,
+    evaluate_every=10,
+)
+OTHER = replace(RUN, model=identity(8))
+SEEDS = [replace(run, seed=seed) for seed in range(4) for run in (RUN, OTHER)]
+
+
+def make(run: Run, steps: int | None = None) -> Record:
+    return Record(
+        run=run,
+        metrics={},
+        curves={},
+        parameters={},
+        seconds=1.0,
+        device="CPU: test",
+        threads=1,
+        versions={},
+        commit="abc",
+        data={},
+        diverged=False,
+        steps=steps,
+    )
+
+
+class Fake:
+    """Stands in for the clock and for training: every step takes half a second."""
+
+    def __init__(self, monkeypatch):
+        self.now = 0.0
+        self.groups: list[list[Run]] = []
+        self.during = lambda runs: None
+        monkeypatch.setattr("wrnn.sweep.train_replicas", self.train_replicas)
+        monkeypatch.setattr("wrnn.sweep.time.monotonic", lambda: self.now)
+
+    def train_replicas(self, runs, store, *, progress, **options):
+        self.groups.append(runs)
+        progress(0)
+        for _ in range(2):
+            self.now += 5.0
+            progress(10 * len(runs))
+            self.during(runs)
+        for run in runs:
+            store.put(make(run))
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "records")
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    return Fake(monkeypatch)
+
+
+def left_behind(store: Store) -> set[str]:
+    return {path.name for path in store.folder.iterdir() if path.suffix not in (".json", ".npz")}
+
+
+def test_seed_0_comes_alone_and_the_others_in_groups(store, fake):
+    Sweep(SEEDS, store, replicas=2).train(device="cpu")
+    assert [[(run.model.kind, run.seed) for run in group] for group in fake.groups] == [
+        [("wrnn", 0)],
+        [("irnn", 0)],
+        [("wrnn", 1), ("wrnn", 2)],
+        [("irnn", 1), ("irnn", 2)],
+        [("wrnn", 3)],
+        [("irnn", 3)],
+    ]
+    assert {record.run for record in store.all()} == set(SEEDS)
+    assert left_behind(store) == set()
+    with pytest.raises(WrnnError, match="at least 1"):
+        Sweep(SEEDS, store, replicas=0)
+
+
+def test_a_run_that_another_process_has_is_left_out_of_its_group(store, fake):
+    runs = [replace(RUN, seed=seed) for seed in range(1, 5)]
+    store.put(make(runs[0]))
+    with store.claim(runs[2]):
+        Sweep(runs, store, replicas=4).train(device="cpu")
+    assert fake.groups == [[runs[1], runs[3]]]
+    assert {record.run for record in store.all()} == {runs[0], runs[1], runs[3]}
+
+
+def test_a_group_that_does_not_fit_is_trained_one_by_one(store, fake):
+    runs = [replace(RUN, seed=seed) for seed in range(1, 4)]
+
+    def fail(group):
+        if len(group) > 1:
+            raise RuntimeError("CUDA out of memory\nsecond line")
+
+    fake.during = fail
+    sweep = Sweep(runs, store, replicas=3)
+    sweep.train(device="cpu")
+    assert fake.groups == [runs, *([run] for run in runs)]
+    assert (sweep.exit_status, sweep.errors, sweep.left()) == (0, {}, [])
+
+
+@pytest.mark.parametrize(("error", "status"), [(RuntimeError, 1), (MemoryError, 1), (WrnnError, 2)])
+def test_a_run_that_fails_does_not_keep_the_others_from_training(error, status, store, fake):
+    def fail(group):
+        if group == [RUN]:
+            raise error("no such file\nsecond line")
+
+    fake.during = fail
+    sweep = Sweep([RUN, OTHER], store)
+    sweep.train(device="cpu")
+    assert sweep.exit_status == status
+    assert sweep.errors == {RUN: f"{RUN.description}: no such file"}
+    assert store.get(OTHER) is not None
+    assert "1 of 2 records" in sweep.headline()
+
+
+def test_what_is_left_is_estimated_from_rates_measured_here(store, fake):
+    runs = [replace(run, seed=seed) for seed in (0, 1) for run in (RUN, OTHER)]
+    sweep = Sweep(runs, store)
+    assert sweep.seconds_left() == (0.0, 4)
+    assert sweep.headline().endswith("; 4 left (4 of a rate not yet measured)")
+    seen = []
+
+    def look(group):
+        seen.append((sweep.seconds_left(), sweep.headline(), sweep.rows()))
+
+    fake.during = look
+    sweep.train(device="cpu")
+    (first, headline, rows), *_ = seen
+    assert first == (15.0, 2)  # 10 of 20 steps in 5 s: 5 s of this run and 10 of its other seed
+    assert headline == (
+        f"0 of 4 records in {store.folder}; 4 left (about 15.0 s and 2 of a rate not yet measured)"
+    )
+    assert [row[0] for row in rows] == ["now", "next", "next", "next"]
+    assert rows[0][2:] == ("10 of 20, 2 per second", "5.0 s left")
+    assert [row[3] for row in rows[1:]] == ["not yet measured", "about 10.0 s", "not yet measured"]
+    assert seen[-1][0] == (0.0, 0)
+    assert sweep.headline() == f"4 of 4 records in {store.folder}"
+
+
+def test_steps_of_a_checkpoint_and_those_not_needed_are_not_counted(store, monkeypatch, fake):
+    def resumed(runs, store, *, progress, **options):
+        progress(0)
+        progress(12)  # what the checkpoint had
+        fake.now += 2.0
+        progress(4)
+        progress(4)  # not needed
+        store.put(make(RUN, steps=16))
+
+    monkeypatch.setattr("wrnn.sweep.train_replicas", resumed)
+    store.folder.mkdir()
+    store.path(RUN, ".checkpoint").touch()
+    sweep = Sweep([RUN, replace(RUN, seed=1)], store)
+    sweep._train_group([RUN], {})
+    assert sweep.spent == {RUN: (4.0, 2.0)}
+    assert sweep.seconds_left() == (10.0, 0)
+
+
+def test_the_summary_gives_every_experiment_its_time(store, fake):
+    fig3, table1 = EXPERIMENTS["fig3"], EXPERIMENTS["table1"]
+    runs = [*fig3.runs("smoke"), table1.runs("smoke")[0]]
+    sweep = Sweep(runs, store)
+    assert sweep.summary([fig3, table1]) == []
+    sweep.train(device="cpu")
+    head, *rows, last = sweep.summary([fig3, table1])
+    assert head.split() == ["experiment", "runs", "steps", "time", "share", "steps/s"]
+    assert [row.split() for row in rows] == [
+        ["fig3", "2", "40", "20.0", "s", "67%", "2.0"],
+        ["table1", "1", "20", "10.0", "s", "33%", "2.0"],
+    ]
+    assert last.startswith("together 30.0 s") and runs[0].description in last
+    assert [duration(s) for s in (0.04, 90, 7199, 7200)] == [
+        "0.0 s",
+        "90.0 s",
+        "120.0 min",
+        "2.0 h",
+    ]
+
+
+def test_a_deadline_ends_it_and_a_log_has_a_line_for_every_start_and_end(store, capsys):
+    sweep = Sweep([replace(RUN, steps=10**6), OTHER], store)
+    sweep.train(device="cpu", deadline=time.monotonic() + 0.2)
+    assert len(sweep.left()) == 2
+    assert left_behind(store) == {f"{sweep.runs[0].id}.checkpoint"}
+    started, ended = capsys.readouterr().out.splitlines()
+    assert started == f"training {RUN.description}, 1,000,000 steps"
+    assert re.fullmatch(rf"stopped {re.escape(RUN.description)} in [0-9.]+ s", ended)
+
+
+def test_a_terminal_shows_a_live_table(tmp_path):
+    command = "run fig3 --profile smoke --device cpu --records records"
+    code = f"import sys; sys.argv[1:] = {command.split()!r}; from wrnn.cli import main; main()"
+    child, terminal = pty.fork()
+    if child == 0:
+        os.chdir(tmp_path)
+        os.environ.update(COLUMNS="150", TERM="xterm")
+        os.execv(sys.executable, [sys.executable, "-c", code])
+    shown = b""
+    while True:
+        try:
+            shown += os.read(terminal, 65536)
+        except OSError:  # the other end was closed
+            break
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, shown.decode()
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
+    first, second = EXPERIMENTS["fig3"].runs("smoke")
+    assert re.search(rf"now +{re.escape(first.description)}", text)
+    assert re.search(rf"next +{re.escape(second.description)} +20 +not yet measured", text)
+    assert re.search(rf"done +{re.escape(first.description)} +20 +[0-9.]+ s", text)
+    assert "0 of 2 records" in text and text.rstrip().endswith("2 of 2 records in records")
+    assert f"training {first.description}" not in text
+
+
+WORKER = """
+import json, sys
+from pathlib import Path
+from wrnn.records import Store
+from wrnn.runs import Run
+from wrnn.sweep import Sweep
+
+runs = [Run.from_dict(values) for values in json.loads(sys.argv[1])]
+print("ready", flush=True)
+sys.stdin.readline()
+sweep = Sweep(runs, Store(sys.argv[2]), replicas=int(sys.argv[3]))
+sweep.train(device="cpu", checkpoint_seconds=0.0)
+"""
+
+
+def start(runs: list[Run], store: Store, replicas: int = 1) -> subprocess.Popen:
+    """Start a process that trains the runs once a line comes in; returns it when it is ready."""
+    described = json.dumps([run.to_dict() for run in runs])
+    process = subprocess.Popen(
+        [sys.executable, "-c", WORKER, described, str(store.folder), str(replicas)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "ready\n", process.stderr.read()
+    return process
+
+
+def go(process: subprocess.Popen) -> None:
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The records of RUNS, each trained in one go."""
+    store = Store(tmp_path_factory.mktemp("undisturbed"))
+    Sweep(RUNS, store).train(device="cpu")
+    return {record.id: record.outcome() for record in store.all()}
+
+
+RUNS = [replace(run, steps=60) for run in SEEDS]
+
+
+def test_two_processes_at_once_train_every_run_exactly_once(store, undisturbed):
+    processes = [start(RUNS, store, replicas) for replicas in (1, 2)]
+    for process in processes:
+        go(process)
+    outputs = [process.communicate(timeout=300) for process in processes]
+    assert [errors for _, errors in outputs] == ["", ""]
+    assert [process.returncode for process in processes] == [0, 0]
+    trained = [
+        [line for line in out.splitlines() if line.startswith("trained ")] for out, _ in outputs
+    ]
+    assert all(trained), "one process did all the work"
+    names = [re.sub(r"^trained (.*) in .*", r"\1", line) for lines in trained for line in lines]
+    assert sorted(names) == sorted(run.description for run in RUNS)
+    assert {record.id: record.outcome() for record in store.all()} == undisturbed
+    assert left_behind(store) == set()
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_killing_either_of_two_processes_at_random_moments_loses_nothing(seed, store, undisturbed):
+    draw = random.Random(seed)
+    processes = [start(RUNS, store, replicas=2) for _ in range(2)]
+    for process in processes:
+        go(process)
+    cut_short = 0
+    for _ in range(3):
+        time.sleep(draw.uniform(0.05, 0.6))
+        victim = processes.pop(draw.randrange(2))
+        victim.send_signal(signal.SIGKILL)
+        out, _ = victim.communicate()
+        cut_short += out.count("training ") > out.count("trained ")
+        processes.append(start(RUNS, store, replicas=2))
+        go(processes[-1])
+    for process in processes:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    assert cut_short, "no process was killed while it trained"
+    Sweep(RUNS, store).train(device="cpu")
+    assert {record.id: record.outcome() for record in store.all()} == undisturbed
+    assert left_behind(store) == set()
+
+
+HOLDER = """
+import json, sys, time
+from wrnn.records import Store
+from wrnn.runs import Run
+with Store(sys.argv[2]).claim(Run.from_dict(json.loads(sys.argv[1]))) as claimed:
+    print(claimed, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_run_whose_process_was_killed_is_picked_up_by_one_that_passed_it_over(store, fake):
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, json.dumps(RUN.to_dict()), str(store.folder)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "True\n"
+
+    def kill(group):
+        process.kill()
+        process.wait()
+
+    fake.during = kill
+    Sweep([RUN, OTHER], store).train(device="cpu")
+    assert fake.groups == [[OTHER], [RUN]]
+    assert left_behind(store) == set()
