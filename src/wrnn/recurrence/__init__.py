@@ -1,6 +1,6 @@
 """The recurrence of the Wave-RNN (section 2 of the paper): one function, several ways to run it.
 
-`loop` is the definition, `windowed` the fast way on a CPU, `triton` the fused way on a GPU. All of
+`loop` is the definition, `compiled` the fast way on a CPU, `triton` the fused way on a GPU. All of
 them agree; `auto` takes the fastest that can compute what is asked for.
 """
 
@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wrnn.errors import WrnnError
-from wrnn.recurrence import loop, windowed
+from wrnn.recurrence import loop
 
-BACKENDS = ("auto", "loop", "windowed", "triton")
+BACKENDS = ("auto", "loop", "compiled", "triton")
 NONLINEARITIES = tuple(loop.ACTIVATIONS)
 PRECISIONS = ("float32", "tf32")
 
@@ -116,11 +116,9 @@ def choose_backend(
     refused = []
     for backend, praise in (
         ("triton", "the whole sequence in one launch"),
-        ("windowed", "the fastest on a CPU"),
+        ("compiled", "the fastest on a CPU"),
     ):
         reason = _cannot(backend, x, weight_hh, precision)
-        if reason is None and backend == "windowed" and x.shape[1] < 16 and len(weight_hh) > 8:
-            reason = "a batch under 16 with more than 8 channels is faster step by step"
         if reason is None:
             return backend, "; ".join((praise, *refused))
         refused.append(f"not {backend}: {reason}")
@@ -133,8 +131,10 @@ def _cannot(backend: str, x: Tensor, weight_hh: Tensor, precision: str) -> str |
         return _triton_cannot(x, weight_hh)
     if precision != "float32":
         return f"precision {precision!r} needs backend 'triton'"
-    if backend == "windowed" and x.device.type != "cpu":
+    if backend == "compiled" and x.device.type != "cpu":
         return f"it runs on the CPU and the input is on {x.device}"
+    if backend == "compiled" and importlib.util.find_spec("numba") is None:
+        return "the package numba is not installed"
     return None
 
 
@@ -163,7 +163,11 @@ def _function(backend: str) -> Callable[..., tuple[Tensor | None, Tensor]]:
         from wrnn.recurrence.triton import fused  # only here: a CPU can do without triton
 
         return fused
-    return {"loop": loop.step_loop, "windowed": windowed.windowed}[backend]
+    if backend == "compiled":
+        from wrnn.recurrence.compiled import compiled  # only here: a GPU can do without numba
+
+        return compiled
+    return loop.step_loop
 
 
 def _checkpointed(compute, every: int | None):

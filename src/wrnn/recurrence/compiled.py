@@ -1,0 +1,501 @@
+"""The fast way on a CPU: the whole sequence in compiled loops, with a backward pass by hand.
+
+Sixteen samples are one tile, and a tile runs through all steps on its own, so its state stays in
+the processor's cache. A state is kept as (n + K - 1, C, lanes): sites outermost, every ring with a
+halo of K // 2 sites at both ends, one lane per sample innermost. The K sites that reach a site are
+then neighbours in memory, and the circular convolution of equation 2 (section 2 of the paper) is,
+at every site, a product of the kernel (C, K * C) with the window (K * C, lanes). Vectors of lanes
+hold the sums in registers (see `lanes`). Tiles are shared out among PyTorch's threads; sums over
+tiles are added in a fixed order, so results do not depend on how many threads there are.
+"""
+
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numba import njit
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from wrnn.recurrence.lanes import (
+    LANES,
+    load,
+    multiply_add,
+    spread,
+    store,
+    sum_lanes,
+    where_positive,
+    zeros,
+)
+
+RELU, TANH = 1, 2
+ACTIVATIONS = {"identity": 0, "relu": RELU, "tanh": TANH}
+STEPS_HELD = 16  # deltas held before the gradients of input and output weights are added up
+ROWS_HELD = 256  # rows of lanes of deltas that stay in the fastest cache for the kernel's gradient
+NOTHING = (0, 0, 0, 0)
+jit = njit(nogil=True, cache=True, error_model="numpy")
+inlined = njit(nogil=True, error_model="numpy", forceinline=True)
+_spare: list[Tensor] = []
+
+
+def compiled(
+    x: Tensor,
+    h_0: Tensor,
+    weight_ih: Tensor,
+    bias_ih: Tensor | None,
+    weight_hh: Tensor,
+    bias_hh: Tensor | None,
+    weight_out: Tensor | None,
+    nonlinearity: str,
+    last_only: bool = False,
+) -> tuple[Tensor | None, Tensor]:
+    """Run the recurrence over time; arguments and results are those of `loop.step_loop`.
+
+    Where a gradient is needed all states are kept, otherwise two. It can be differentiated once.
+    """
+    tensors = (x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out)
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
+        return _Compiled.apply(*tensors, nonlinearity, last_only)
+    slots = 2 if last_only or weight_out is not None else len(x) + 1
+    return _forward(_states(x, slots, weight_ih, weight_hh), *tensors, nonlinearity, last_only)
+
+
+def _forward(
+    states, x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, nonlinearity, last_only
+):
+    """Compute every step in `states` (tiles, slots, n + K - 1, C, lanes), slots used in turn."""
+    tiles, slots, padded, channels, _ = states.shape
+    reach = weight_hh.shape[-1] // 2
+    n = padded - 2 * reach
+    steps, batch, _ = x.shape
+    bias = weight_ih.new_zeros(len(weight_ih)) if bias_ih is None else bias_ih
+    if bias_hh is not None:
+        bias = bias + bias_hh.repeat_interleave(n)
+    drive = torch.cat((weight_ih, bias.unsqueeze(1)), 1)  # (hidden, d + 1)
+    drive = drive.view(channels, n, -1).permute(1, 2, 0).contiguous()  # (n, d + 1, C)
+    kernel = weight_hh.permute(2, 1, 0).contiguous()  # (K, C in, C out)
+    outputs = 0 if weight_out is None or last_only else len(weight_out)
+    readout = x.new_empty(0, outputs)
+    if outputs:
+        readout = _site_major(weight_out.t(), channels).contiguous()  # (n * C, out)
+    output = x.new_empty(tiles, steps, outputs, LANES)
+    states[:, 0, reach : reach + n] = _to_tiles(h_0.view(batch, channels, n).transpose(1, 2))
+    _over_tiles(
+        _run_forward,
+        (states, _with_ones(x), output),
+        (drive, kernel, readout),
+        (n, channels, reach, steps, slots, ACTIVATIONS[nonlinearity]),
+    )
+    last = states[:, steps % slots, reach : reach + n]  # (tiles, n, C, lanes)
+    h_n = _from_tiles(last, batch).transpose(1, 2).reshape(batch, -1)
+    if last_only:
+        return None, h_n
+    if outputs:
+        return _from_tiles(output.transpose(0, 1), batch, 1), h_n
+    every = states[:, 1:, reach : reach + n].transpose(0, 1)  # (T, tiles, n, C, lanes)
+    return _from_tiles(every, batch, 1).transpose(2, 3).reshape(steps, batch, -1), h_n
+
+
+class _Compiled(torch.autograd.Function):
+    """The recurrence with its backward pass: a flipped and transposed kernel over windows of delta.
+
+    delta_t is the gradient at the argument of the activation of step t.
+    """
+
+    @staticmethod
+    def forward(
+        ctx, x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, nonlinearity, last_only
+    ):
+        states = _states(x, len(x) + 1, weight_ih, weight_hh, reuse=True)
+        ctx.save_for_backward(x, weight_ih, weight_hh, weight_out, states)
+        ctx.nonlinearity = nonlinearity
+        ctx.set_materialize_grads(False)
+        tensors = (x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out)
+        return _forward(states, *tensors, nonlinearity, last_only)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_output, grad_h_n):
+        x, weight_ih, weight_hh, weight_out, states = ctx.saved_tensors
+        needs_x, needs_h_0, *needs_ih, needs_hh, needs_bias_hh, needs_out, _, _ = (
+            ctx.needs_input_grad
+        )
+        channels, _, kernel_size = weight_hh.shape
+        steps, batch, input_size = x.shape
+        tiles, hidden, n = len(states), len(weight_ih), len(weight_ih) // channels
+        needs_bias = needs_ih[1] or needs_bias_hh
+        outputs = 0 if weight_out is None or grad_output is None else len(weight_out)
+
+        flipped = weight_hh.permute(2, 0, 1).flip(0).contiguous()  # (K, C out, C in)
+        readout = x.new_empty(0, hidden)
+        grad_read = x.new_empty(tiles, steps, 0, LANES)
+        grad_every = x.new_empty(tiles, 0, n, channels, LANES)
+        grad_last = x.new_zeros(tiles, n, channels, LANES)
+        if outputs:
+            readout = weight_out.view(-1, channels, n).permute(2, 0, 1).contiguous()  # (n, out, C)
+            grad_read = _to_tiles(grad_output, 1).transpose(0, 1).contiguous()
+        elif grad_output is not None:
+            grad_every = grad_output.view(steps, batch, channels, n).transpose(2, 3)
+            grad_every = _to_tiles(grad_every, 1).transpose(0, 1).contiguous()
+        if grad_h_n is not None:
+            grad_last = _to_tiles(grad_h_n.view(batch, channels, n).transpose(1, 2)).contiguous()
+        weight = _site_major(weight_ih, channels).contiguous()  # (n * C, d)
+
+        held = min(steps, STEPS_HELD)
+        inputs = _with_ones(x)[:, :, (0 if needs_ih[0] else input_size) : input_size + needs_bias]
+        inputs = inputs.contiguous()  # (tiles, T, d + 1, lanes) at most
+        grad_x = x.new_empty(tiles, steps, input_size * needs_x, LANES)
+        grad_h_0 = x.new_empty(tiles, n * needs_h_0, channels, LANES)
+        grad_ih = x.new_zeros(tiles, hidden, inputs.shape[2])  # site-major; a bias's column is last
+        grad_hh = x.new_zeros(tiles, channels * needs_hh, kernel_size, channels)
+        grad_out = x.new_zeros(tiles, outputs * needs_out, hidden)
+        gradients = (grad_x, grad_h_0, grad_ih, grad_hh, grad_out)
+        _over_tiles(
+            _run_backward,
+            (states, inputs, grad_read, grad_every, grad_last, *gradients),
+            (weight, flipped, readout),
+            (n, channels, kernel_size // 2, steps, held, ACTIVATIONS[ctx.nonlinearity]),
+        )
+        by_channel = grad_ih.sum(0).view(n, channels, -1).transpose(0, 1).flatten(0, 1)
+        grad_bias = by_channel[:, -1] if needs_bias else None
+        return (
+            _from_tiles(grad_x.transpose(0, 1), batch, 1) if needs_x else None,
+            _from_tiles(grad_h_0, batch).transpose(1, 2).reshape(batch, -1) if needs_h_0 else None,
+            by_channel[:, :input_size] if needs_ih[0] else None,
+            grad_bias if needs_ih[1] else None,
+            grad_hh.sum(0).permute(0, 2, 1) if needs_hh else None,
+            grad_bias.view(channels, n).sum(1) if needs_bias_hh else None,
+            grad_out.sum(0).view(-1, n, channels).transpose(1, 2).flatten(1) if outputs else None,
+            None,
+            None,
+        )
+
+
+@jit
+def _run_forward(states, x, output, drive, kernel, readout, sizes):
+    """Run one tile through all steps; every array is flat, and laid out as `_forward` says."""
+    n, channels, reach, steps, slots, activation = sizes
+    hidden, window = n * channels, (2 * reach + 1) * channels
+    width, outputs = len(drive) // hidden, len(readout) // hidden
+    halo = reach * channels * LANES
+    size = hidden * LANES + 2 * halo
+    _close_rings(states, 0, size, halo)
+    for t in range(steps):
+        before, after = t % slots * size, (t + 1) % slots * size
+        for site in range(n):
+            row = site * channels
+            target, near = after + halo + row * LANES, before + row * LANES
+            drives = (row * width, channels, t * width * LANES, width)
+            windows = (0, channels, near, window)
+            _products(channels, states, target, drive, x, drives, kernel, states, windows)
+            _activate(states, target, channels, activation)
+        _close_rings(states, after, size, halo)
+        reads = (0, outputs, after + halo, hidden)
+        target = t * outputs * LANES
+        _products(outputs, output, target, readout, states, reads, readout, states, NOTHING)
+
+
+@jit
+def _run_backward(
+    states,
+    x,
+    grad_read,
+    grad_every,
+    grad_last,
+    grad_x,
+    grad_h_0,
+    grad_ih,
+    grad_hh,
+    grad_out,
+    weight,
+    kernel,
+    readout,
+    sizes,
+):
+    """Run one tile back through all steps; every array is flat, and laid out as in `backward`."""
+    n, channels, reach, steps, held, activation = sizes
+    hidden, window = n * channels, (2 * reach + 1) * channels
+    inputs, width, outputs = (
+        len(weight) // hidden,
+        len(x) // (steps * LANES),
+        len(readout) // hidden,
+    )
+    halo = reach * channels * LANES
+    size = hidden * LANES + 2 * halo
+    sites_held = max(8, ROWS_HELD // channels)
+    deltas = np.empty(held * size, states.dtype)
+    for t in range(steps - 1, -1, -1):
+        now, later = t % held * size, (t + 1) % held * size
+        after = (t + 1) * size + halo
+        is_last = t == steps - 1
+        for site in range(n):
+            row = site * channels
+            target, near = now + halo + row * LANES, later + row * LANES
+            reads = (row * outputs, channels, t * outputs * LANES, outputs)
+            windows = (0, channels, near, 0 if is_last else window)
+            _products(channels, deltas, target, readout, grad_read, reads, kernel, deltas, windows)
+            if is_last:
+                _add(deltas, target, grad_last, row * LANES, channels)
+            if len(grad_every):
+                _add(deltas, target, grad_every, (t * hidden + row) * LANES, channels)
+            _differentiate(deltas, target, states, after + row * LANES, channels, activation)
+        _close_rings(deltas, now, size, halo)
+        if len(grad_hh) and n >= held:
+            for site in range(0, n, sites_held):
+                row = site * channels * LANES
+                strides = (channels * LANES, channels * LANES, min(sites_held, n - site))
+                starts = (now + halo + row, t * size + row)
+                _add_outer(channels, window, grad_hh, deltas, states, starts, strides)
+        if len(grad_x):
+            back = (0, inputs, now + halo, hidden)
+            target = t * inputs * LANES
+            _products(inputs, grad_x, target, weight, deltas, back, weight, deltas, NOTHING)
+        if t % held == 0:
+            count = min(held, steps - t)
+            starts, strides = (halo, t * width * LANES), (size, width * LANES, count)
+            _add_outer(hidden, width, grad_ih, deltas, x, starts, strides)
+            if len(grad_hh) and n < held:
+                for row in range(0, hidden * LANES, channels * LANES):
+                    starts, strides = (halo + row, t * size + row), (size, size, count)
+                    _add_outer(channels, window, grad_hh, deltas, states, starts, strides)
+            if len(grad_out):
+                starts, strides = (t * outputs * LANES, after), (outputs * LANES, size, count)
+                _add_outer(outputs, hidden, grad_out, grad_read, states, starts, strides)
+    if len(grad_h_0):
+        for site in range(n):
+            row = site * channels * LANES
+            windows = (0, channels, row, window)
+            _products(channels, grad_h_0, row, kernel, deltas, NOTHING, kernel, deltas, windows)
+
+
+@inlined
+def _close_rings(states, start, size, halo):
+    """Copy the ends of the rings of the state at `start` into its halo."""
+    end = start + size
+    states[start : start + halo] = states[end - 2 * halo : end - halo]
+    states[end - halo : end] = states[start + halo : start + 2 * halo]
+
+
+@inlined
+def _activate(h, start, rows, activation):
+    """Apply the activation to rows of lanes, in place."""
+    for i in range(start, start + rows * LANES, LANES):
+        if activation == RELU:
+            lanes = load(h, i)
+            store(h, i, where_positive(lanes, lanes))
+        elif activation == TANH:
+            for lane in range(i, i + LANES):
+                h[lane] = np.tanh(h[lane])
+
+
+@inlined
+def _differentiate(deltas, start, h, first, rows, activation):
+    """Multiply rows of deltas by the derivative of the activation whose value is h, in place."""
+    for i in range(0, rows * LANES, LANES):
+        if activation == RELU:
+            lanes = where_positive(load(h, first + i), load(deltas, start + i))
+            store(deltas, start + i, lanes)
+        elif activation == TANH:
+            for lane in range(i, i + LANES):
+                deltas[start + lane] -= deltas[start + lane] * h[first + lane] ** 2
+
+
+@inlined
+def _add(deltas, start, grads, first, rows):
+    """Add rows of lanes to deltas, in place."""
+    for i in range(rows * LANES):
+        deltas[start + i] += grads[first + i]
+
+
+@inlined
+def _products(rows, out, start, weights, factors, where, weights_2, factors_2, where_2):
+    """Store a sum of two products of a matrix with lanes; every array is flat.
+
+    With where = (weight, stride, factor, count), and likewise everything named _2, for q < rows:
+    out[start + q, lanes] = sum_{j < count} weights[weight + j * stride + q] * factors[factor + j,
+    lanes], where the index in front of `lanes` counts in steps of `LANES`, plus the second sum.
+    """
+    nothing = zeros(out)
+    for q in range(0, rows - 3, 4):
+        sums = (nothing, nothing, nothing, nothing)
+        sums = _add_four(sums, q, weights, factors, where)
+        sums = _add_four(sums, q, weights_2, factors_2, where_2)
+        target = start + q * LANES
+        store(out, target, sums[0])
+        store(out, target + LANES, sums[1])
+        store(out, target + 2 * LANES, sums[2])
+        store(out, target + 3 * LANES, sums[3])
+    if rows & 2:
+        q = rows & ~3
+        sums = _add_two((nothing, nothing), q, weights, factors, where)
+        sums = _add_two(sums, q, weights_2, factors_2, where_2)
+        store(out, start + q * LANES, sums[0])
+        store(out, start + (q + 1) * LANES, sums[1])
+    if rows & 1:
+        q = rows - 1
+        total = _add_one(nothing, q, weights, factors, where)
+        total = _add_one(total, q, weights_2, factors_2, where_2)
+        store(out, start + q * LANES, total)
+
+
+@inlined
+def _add_four(sums, q, weights, factors, where):
+    """Add the products of rows q to q + 3 to their sums; see `_products`."""
+    weight, stride, factor, count = where
+    sum_0, sum_1, sum_2, sum_3 = sums
+    for j in range(count):
+        lanes = load(factors, factor + j * LANES)
+        near = weight + j * stride + q
+        sum_0 = multiply_add(spread(weights, near), lanes, sum_0)
+        sum_1 = multiply_add(spread(weights, near + 1), lanes, sum_1)
+        sum_2 = multiply_add(spread(weights, near + 2), lanes, sum_2)
+        sum_3 = multiply_add(spread(weights, near + 3), lanes, sum_3)
+    return sum_0, sum_1, sum_2, sum_3
+
+
+@inlined
+def _add_two(sums, q, weights, factors, where):
+    """Add the products of rows q and q + 1 to their sums; see `_products`."""
+    weight, stride, factor, count = where
+    sum_0, sum_1 = sums
+    for j in range(count):
+        lanes = load(factors, factor + j * LANES)
+        near = weight + j * stride + q
+        sum_0 = multiply_add(spread(weights, near), lanes, sum_0)
+        sum_1 = multiply_add(spread(weights, near + 1), lanes, sum_1)
+    return sum_0, sum_1
+
+
+@inlined
+def _add_one(total, q, weights, factors, where):
+    """Add the products of row q to its sum; see `_products`."""
+    weight, stride, factor, count = where
+    for j in range(count):
+        lanes = load(factors, factor + j * LANES)
+        total = multiply_add(spread(weights, weight + j * stride + q), lanes, total)
+    return total
+
+
+@inlined
+def _add_outer(rows, columns, grads, deltas, factors, starts, strides):
+    """Add to grads (rows, columns), flat, what deltas and factors give summed over lanes and time.
+
+    With starts = (delta, factor) and strides = (delta, factor, count): grads[q, r] += the sum over
+    i < count and all lanes of deltas[delta + i * stride + q] * factors[factor + i * stride + r],
+    where q and r count in steps of `LANES`.
+    """
+    delta, factor = starts
+    even, whole = rows - rows % 2, columns - columns % 3
+    for q in range(0, even, 2):
+        for r in range(0, whole, 3):
+            near = (delta + q * LANES, factor + r * LANES)
+            sums = _outer_two_by_three(deltas, factors, near, strides)
+            for i in range(3):
+                grads[q * columns + r + i] += sums[i]
+                grads[(q + 1) * columns + r + i] += sums[3 + i]
+    for q in range(rows):
+        for r in range(whole if q < even else 0, columns):
+            near = (delta + q * LANES, factor + r * LANES)
+            grads[q * columns + r] += _outer_one(deltas, factors, near, strides)
+
+
+@inlined
+def _outer_two_by_three(deltas, factors, starts, strides):
+    """Return the sums of two rows and three columns; see `_add_outer`."""
+    delta, factor = starts
+    delta_stride, factor_stride, count = strides
+    sum_0 = sum_1 = sum_2 = sum_3 = sum_4 = sum_5 = zeros(deltas)
+    for i in range(count):
+        near, far = delta + i * delta_stride, factor + i * factor_stride
+        row_0, row_1 = load(deltas, near), load(deltas, near + LANES)
+        column_0, column_1 = load(factors, far), load(factors, far + LANES)
+        column_2 = load(factors, far + 2 * LANES)
+        sum_0 = multiply_add(row_0, column_0, sum_0)
+        sum_1 = multiply_add(row_0, column_1, sum_1)
+        sum_2 = multiply_add(row_0, column_2, sum_2)
+        sum_3 = multiply_add(row_1, column_0, sum_3)
+        sum_4 = multiply_add(row_1, column_1, sum_4)
+        sum_5 = multiply_add(row_1, column_2, sum_5)
+    return (
+        *(sum_lanes(sum_0), sum_lanes(sum_1), sum_lanes(sum_2)),
+        *(sum_lanes(sum_3), sum_lanes(sum_4), sum_lanes(sum_5)),
+    )
+
+
+@inlined
+def _outer_one(deltas, factors, starts, strides):
+    """Return the sum of one row and one column; see `_add_outer`."""
+    delta, factor = starts
+    delta_stride, factor_stride, count = strides
+    total = zeros(deltas)
+    for i in range(count):
+        row = load(deltas, delta + i * delta_stride)
+        total = multiply_add(row, load(factors, factor + i * factor_stride), total)
+    return sum_lanes(total)
+
+
+def _over_tiles(run, per_tile: tuple[Tensor, ...], shared: tuple[Tensor, ...], sizes: tuple):
+    """Call `run` once for every tile with its part of each array, on as many threads as PyTorch."""
+    flat = [tensor.detach().flatten(1).numpy() for tensor in per_tile]
+    rest = [tensor.detach().flatten().numpy() for tensor in shared]
+    tiles = range(len(flat[0]))
+    threads = min(torch.get_num_threads(), len(tiles))
+    if threads == 1:
+        for tile in tiles:
+            run(*(array[tile] for array in flat), *rest, sizes)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(lambda tile: run(*(array[tile] for array in flat), *rest, sizes), tiles):
+            pass
+
+
+def _to_tiles(values: Tensor, axis: int = 0) -> Tensor:
+    """Turn an axis of B samples into tiles there and lanes at the end, filled up with zeros."""
+    batch = values.shape[axis]
+    values = F.pad(values.movedim(axis, -1), (0, -batch % LANES))
+    return values.unflatten(-1, (-1, LANES)).movedim(-2, axis)
+
+
+def _from_tiles(values: Tensor, batch: int, axis: int = 0) -> Tensor:
+    """Reverse `_to_tiles` for the first `batch` samples."""
+    return values.movedim(-1, axis + 1).flatten(axis, axis + 1).narrow(axis, 0, batch)
+
+
+def _with_ones(x: Tensor) -> Tensor:
+    """Return the input (T, B, d) as (tiles, T, d + 1, lanes), with ones that meet a bias."""
+    return _to_tiles(F.pad(x, (0, 1), value=1.0), 1).transpose(0, 1).contiguous()
+
+
+def _site_major(rows: Tensor, channels: int) -> Tensor:
+    """Reorder rows from channel * n + site to site * C + channel."""
+    return rows.unflatten(0, (channels, -1)).transpose(0, 1).flatten(0, 1)
+
+
+def _states(
+    x: Tensor, slots: int, weight_ih: Tensor, weight_hh: Tensor, reuse: bool = False
+) -> Tensor:
+    """Return memory for states, (tiles, slots, n + K - 1, C, lanes).
+
+    With `reuse` it may be that of an earlier graph, because memory fresh from the system costs as
+    much time as a third of the steps. It is handed on when nothing refers to the returned tensor
+    any more, neither Python nor autograd, so graphs that are alive together never share it.
+    """
+    channels, _, kernel_size = weight_hh.shape
+    padded = len(weight_ih) // channels + kernel_size - 1
+    shape = torch.Size((-(-x.shape[1] // LANES), slots, padded, channels, LANES))
+    if not reuse:
+        return x.new_empty(shape)
+    size = shape.numel()
+    memory = _spare.pop() if _spare else x.new_empty(0)
+    if memory.dtype != x.dtype or not size <= len(memory) <= 2 * size:
+        memory = x.new_empty(size)
+    states = memory[:size].view(shape)
+    weakref.finalize(states, _hand_on, memory).atexit = False
+    return states
+
+
+def _hand_on(memory: Tensor) -> None:
+    """Keep the memory of one finished graph for the next."""
+    _spare[:] = [memory]
