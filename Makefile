@@ -7,6 +7,10 @@ PACKAGES := -c constraints.txt -e .[dev]
 # Unit tests are many small tensors: one thread is faster than several, and repeatable.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -rs
 NBVAL := --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg
+# make paper trains with .venv where it is installed, and else with any Python that has torch.
+TRAINER = $(if $(wildcard $(INSTALLED)),$(BIN)/python,$(PYTHON))
+SEEDS ?= 5
+TIME_LIMIT ?= 0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -53,8 +57,11 @@ test: $(INSTALLED)  ## unit tests, smoke run of every chapter, nbval on the comm
 site: $(INSTALLED)  ## build the site from the committed chapters, without training
 	@$(BIN)/wrnn book --build-only
 
-paper: $(INSTALLED)  ## train everything at the paper's size on CUDA; stop it, call it again: it resumes
-	@$(BIN)/wrnn run all --profile paper --device cuda
+paper:  ## train everything at the paper's size on CUDA; stop it, call it again: it resumes
+	@$(TRAINER) -c 'import numpy, torch, torchvision, tqdm, typer' 2>/dev/null || { \
+	    echo "$(TRAINER) lacks what training needs: $(TRAINER) -m pip install ." >&2; exit 1; }
+	@PYTHONPATH=src $(TRAINER) -m wrnn run all --profile paper --device cuda \
+	    --seeds $(SEEDS) --time-limit $(TIME_LIMIT)
 
 publish: $(INSTALLED)  ## execute the committed chapters again from the committed records
 	@$(BIN)/wrnn book --profile paper --publish

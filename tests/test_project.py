@@ -19,10 +19,7 @@ import wrnn
 ROOT = Path(__file__).resolve().parents[1]
 MEGABYTE = 1_000_000
 VENDORED = ROOT / "book/_static/mathjax"  # 2 MB: formulas are drawn without a network
-# What a bare GPU machine may lack. scikit-learn is read only where the digits are.
-EXTRAS = ["IPython", "click", "ipykernel", "jupyter_book", "jupyter_client", "jupytext"]
-EXTRAS += ["matplotlib", "nbclient", "nbformat", "pandas", "papermill", "scipy", "seaborn"]
-EXTRAS += ["selenium", "sklearn", "sphinx", "yaml"]
+TRAINING = ["numpy", "torch", "torchvision", "tqdm", "typer"]  # all that a GPU machine needs
 
 
 def read(name: str) -> str:
@@ -65,10 +62,9 @@ def committed() -> list[Path]:
     return [path for path in paths if path.is_file()]
 
 
-def needed(project: dict) -> set[str]:
-    """Names of everything that ``wrnn[dev]`` brings in, read off what is installed here."""
-    groups = [project["dependencies"], *project["optional-dependencies"].values()]
-    left = [Requirement(text) for group in groups for text in group]
+def closure(requirements: list[str]) -> set[str]:
+    """Names of everything that these requirements bring in, read off what is installed here."""
+    left = [Requirement(text) for text in requirements]
     names: set[str] = set()
     seen: set[tuple[str, str]] = set()
     while left:
@@ -84,6 +80,12 @@ def needed(project: dict) -> set[str]:
                 if child.marker is None or child.marker.evaluate({"extra": extra}):
                     left.append(child)
     return names
+
+
+def needed(project: dict) -> set[str]:
+    """Names of everything that ``wrnn[dev]`` brings in."""
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    return closure([text for group in groups for text in group])
 
 
 def test_constraints_are_exact(pins):
@@ -168,28 +170,73 @@ def test_citation_names_the_paper_and_the_licence(project):
     assert read("LICENSE").startswith("MIT License")
 
 
-def test_import_is_light():
+def importable_names(distributions: set[str]) -> set[str]:
+    """Top-level modules and packages that these distributions bring."""
+    return {
+        name
+        for name, owners in importlib.metadata.packages_distributions().items()
+        if distributions & {canonicalize_name(owner) for owner in owners}
+    }
+
+
+@pytest.fixture(scope="module")
+def extras() -> set[str]:
+    """What can be imported here, but not where only the training dependencies are installed."""
+    everything = importable_names(
+        {canonicalize_name(d.name) for d in importlib.metadata.distributions()}
+    )
+    return everything - importable_names(closure(TRAINING)) - {"wrnn"}
+
+
+def test_import_is_light(extras):
     result = run_python("import sys, wrnn; print(*{name.split('.')[0] for name in sys.modules})")
     assert result.stderr == ""
     imported = set(result.stdout.split())
     assert "torch" in imported
-    assert imported & {*EXTRAS, "torchvision", "jupyter_core"} == set()
+    assert imported & {*extras, "torchvision"} == set()
 
 
-def test_training_needs_no_extra(tmp_path):
-    """The command line and a training run work where only the base dependencies are."""
-    arguments = f"run fig3 --profile smoke --device cpu --records {tmp_path}".split()
-    result = run_python(
-        f"""
-import sys
-sys.modules.update(dict.fromkeys({EXTRAS!r}))  # importing one of these now fails
-sys.argv = ["wrnn", *{arguments!r}]
+def test_all_that_training_needs_is_a_dependency(project, extras):
+    assert {*TRAINING} <= {Requirement(text).name for text in project["dependencies"]}
+    assert "rich" in closure(["typer"])  # the live table is drawn with it
+    assert {"matplotlib", "pandas", "papermill", "scipy", "sklearn", "yaml"} <= extras
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [("fig3 --profile smoke", 0), ("fig2 --profile paper --steps 1 --match wRNN", 2)],
+)
+def test_training_needs_no_extra_and_no_network(arguments, status, extras, tmp_path):
+    """The command line and a training run, with nothing but the training dependencies.
+
+    Without a network, images that are missing are one line that says so.
+    """
+    code = f"""
+import socket, sys
+from importlib.machinery import PathFinder
+
+class WithoutExtras(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        hidden = name.split(".")[0] in {extras!r}
+        return None if hidden else super().find_spec(name, path, target)
+
+def refuse(*_):
+    raise OSError("no network")
+
+sys.meta_path[sys.meta_path.index(PathFinder)] = WithoutExtras
+socket.socket.connect = socket.getaddrinfo = refuse
+sys.argv = ["wrnn", "run", *{arguments.split()!r}]
+sys.argv += ["--device", "cpu", "--records", {str(tmp_path / "records")!r}]
 from wrnn.cli import main
 main()
 """
-    )
-    assert result.returncode == 0, result.stderr
-    assert list(tmp_path.glob("*.json"))
+    result = run_python(code, WRNN_DATA=str(tmp_path / "data"))
+    assert result.returncode == status, result.stderr
+    if status:
+        assert result.stderr.count("\n") == 1 and "WRNN_DATA" in result.stderr
+    else:
+        assert list(tmp_path.glob("records/*.json"))
 
 
 def make_targets() -> set[str]:
@@ -240,7 +287,8 @@ def test_commands_take_the_options_that_they_are_given():
     """Every ``wrnn`` command of the Makefile and of the README's shell examples."""
     lines = [*read("Makefile").splitlines(), *"\n".join(readme_blocks("bash")).splitlines()]
     used: dict[str, set[str]] = {}
-    for command, rest in re.findall(r"(?:^|/)wrnn ([a-z]+)(.*)", "\n".join(lines), re.MULTILINE):
+    text = "\n".join(lines).replace("\\\n", " ")
+    for command, rest in re.findall(r"(?:^|/|-m )wrnn ([a-z]+)(.*)", text, re.MULTILINE):
         used.setdefault(command, set()).update(re.findall(r"--[a-z-]+", rest.partition("#")[0]))
     assert {"run", "book", "status"} <= used.keys()
     for command, options in used.items():
@@ -277,6 +325,31 @@ def test_an_interrupted_install_is_begun_again(tmp_path):
     assert not leftover.exists()
     assert install() == 0
     assert (tmp_path / "installs").read_text() == "x\n", "installed again without need"
+
+
+def test_make_paper_needs_no_install_where_python_has_what_training_needs(tmp_path):
+    fake = tmp_path / "python3"
+    fake.write_text(
+        '#!/bin/sh\ncase "$1" in -c) test -e torch ;; *) echo "$PYTHONPATH $*" >> calls ;; esac\n'
+    )
+    fake.chmod(0o755)
+    (tmp_path / "Makefile").write_text(read("Makefile"))
+
+    def make(*variables: str) -> subprocess.CompletedProcess:
+        command = ["make", "-C", tmp_path, f"PYTHON={fake}", "paper", *variables]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    result = make()
+    assert result.returncode == 2
+    assert "lacks what training needs" in result.stderr
+    (tmp_path / "torch").touch()
+    assert make().returncode == make("SEEDS=1", "TIME_LIMIT=3000").returncode == 0
+    command = "src -m wrnn run all --profile paper --device cuda"
+    assert (tmp_path / "calls").read_text().splitlines() == [
+        f"{command} --seeds 5 --time-limit 0",
+        f"{command} --seeds 1 --time-limit 3000",
+    ]
+    assert not (tmp_path / ".venv").exists()
 
 
 def test_readme_links_lead_somewhere():

@@ -84,19 +84,20 @@ class Sweep:
             if not group:
                 return
             self._begin(group)
-            error, unfinished = None, "stopped"
+            error = None
             try:
                 train_replicas(group, self.store, progress=self._note, **options)
             except (WrnnError, RuntimeError, MemoryError) as caught:
-                error, unfinished = caught, "failed"
+                error = caught
             finally:
-                self._end(unfinished)
-        if error is not None and len(group) > 1:  # together they may not fit on the device
+                self._end("failed" if error else "stopped")
+        if error and len(group) > 1:  # together they may not fit on the device
             for run in group:
                 self._train_group([run], options)
-        elif error is not None:
+        elif error:
             self.exit_status = 2 if isinstance(error, WrnnError) else 1
             self.errors[group[0]] = f"{group[0].description}: {error}".splitlines()[0]
+            self._print(self.errors[group[0]])
 
     def _begin(self, group: list[Run]) -> None:
         self._group, self._steps, self._began = group, 0, time.monotonic()
@@ -211,7 +212,7 @@ class Sweep:
     def _live_table(self) -> contextlib.AbstractContextManager:
         if not sys.stderr.isatty():
             return contextlib.nullcontext()
-        from rich.console import Console
+        from rich.console import Console  # it comes with typer
         from rich.live import Live
         from rich.table import Table
 
