@@ -1,189 +1,69 @@
 """The fused way on a GPU: all steps in one launch, forward and backward (section 2, equation 2).
 
-Samples do not talk to each other, so one program carries one sample through all of time. States
-are kept as (T + 1, B, n + K - 1, P): channels innermost and padded to P, a multiple of 4, every
-ring with a halo of K // 2 sites at both ends. The K sites that reach a site are then K * P
-neighbours in memory: one load and one product make a step. A state is stored, since the backward
-pass needs it, and loaded again shifted; only the program that stored it does so, after a barrier.
+The kernels are in `wrnn.recurrence.kernels`; here is what they are launched with. In memory there
+is never more than the states, in slots that the kernels describe, and what is passed in and out:
 
-An input of one or two numbers per step is multiplied inside the kernel; for a wider one, a matrix
-product first writes V x_t + b where h_t will be. In the backward pass delta_t, the gradient at the
-argument of the activation, takes the place of h_t, and one product gives the gradient of V and b.
-So there is never more in memory than the states, and a graph can be differentiated once.
+- An input of one or two numbers per step is multiplied inside the kernel; for a wider one, a matrix
+  product first writes V x_t + b where h_t will be.
+- A readout is a matrix product with all slots at once; its gradient is made inside the kernel.
+- Deltas take the place of the states, so that a graph can be differentiated once; one product of
+  the inputs with all of them gives the gradient of V and b.
+- Without gradients only two states are kept, or a few where a matrix product wants several.
 
 Sums over samples are made outside the kernels and in a fixed order: equal inputs give equal bits.
+Nothing here waits for the GPU or outlives a call, so a call can be recorded in a CUDA graph.
 """
+
+import sys
 
 import torch
 import torch.nn.functional as F
 import triton
-import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from wrnn.recurrence import kernels
 
-@triton.jit
-def _store_ring(slot, site, channel, value, n: tl.constexpr, P: tl.constexpr, reach: tl.constexpr):
-    """Store (sites, channels) of a ring, and its ends into the halo as well."""
-    inside = (site < n) & (channel < P)
-    address = slot + site * P + channel
-    tl.store(address + reach * P, value, mask=inside)
-    tl.store(address + (n + reach) * P, value, mask=inside & (site < reach))
-    tl.store(address + (reach - n) * P, value, mask=inside & (site >= n - reach))
-
-
-@triton.jit
-def forward_kernel(
-    states,  # (T + 1, B, n + K - 1, P); slot 0 is h_0, with its halo
-    kernel,  # (WINDOW, WIDTH): row tap * P + c_in, column c_out; zero where padded
-    x,  # (T, B, INPUTS)
-    weight_ih,  # (INPUTS, n, P)
-    bias,  # (n, P), both biases
-    steps,
-    batch,
-    n: tl.constexpr,
-    P: tl.constexpr,
-    K: tl.constexpr,
-    INPUTS: tl.constexpr,  # 0: slot t + 1 holds V x_t + b
-    NONLINEARITY: tl.constexpr,
-    PRECISION: tl.constexpr,
-    BLOCK: tl.constexpr,
-    TILES: tl.constexpr,
-    WINDOW: tl.constexpr,
-    WIDTH: tl.constexpr,
-):
-    """Carry one sample through all steps."""
-    reach: tl.constexpr = K // 2
-    sample = tl.program_id(0).to(tl.int64)
-    row: tl.constexpr = (n + 2 * reach) * P
-    stride = batch.to(tl.int64) * row
-    before = states + sample * row
-    tap = tl.arange(0, WINDOW)[None, :]
-    channel = tl.arange(0, WIDTH)[None, :]
-    u = tl.load(kernel + tl.arange(0, WINDOW)[:, None] * WIDTH + channel)  # (WINDOW, WIDTH)
-    x += sample * INPUTS
-    t = 0
-    while t < steps:
-        after = before + stride
-        for tile in range(TILES):
-            site = tl.arange(0, BLOCK)[:, None] + tile * BLOCK
-            inside = (site < n) & (channel < P)
-            window = tl.load(
-                before + site * P + tap, mask=(site < n) & (tap < K * P), other=0.0
-            )  # (BLOCK, WINDOW)
-            if INPUTS == 0:
-                place = after + (site + reach) * P + channel
-                drive = tl.load(place, mask=inside, other=0.0)
-            else:
-                drive = tl.load(bias + site * P + channel, mask=inside, other=0.0)
-                for i in tl.static_range(INPUTS):
-                    v = tl.load(weight_ih + (i * n + site) * P + channel, mask=inside, other=0.0)
-                    drive += v * tl.load(x + i)
-            h = tl.dot(window, u, drive, input_precision=PRECISION)  # (BLOCK, WIDTH)
-            if NONLINEARITY == "relu":
-                h = tl.where(h < 0.0, 0.0, h)
-            elif NONLINEARITY == "tanh":
-                decay = tl.exp(-2.0 * tl.abs(h))
-                size = (1.0 - decay) / (1.0 + decay)
-                h = tl.where(h < 0.0, -size, size)
-            _store_ring(after, site, channel, h, n, P, reach)
-        tl.debug_barrier()
-        before = after
-        x += batch * INPUTS
-        t += 1
-
-
-@triton.jit
-def backward_kernel(
-    states,  # (T + 1, B, n + K - 1, P); from slot 1 on delta takes the place of h
-    kernel,  # (WINDOW, WIDTH): row tap * P + c_out, column c_in, taps reversed
-    grad_states,  # (T, B, n, P)
-    grad_last,  # (B, n, P)
-    grad_kernel,  # (B, WINDOW, WIDTH), one sum per sample
-    steps,
-    batch,
-    n: tl.constexpr,
-    P: tl.constexpr,
-    K: tl.constexpr,
-    EVERY_STEP: tl.constexpr,  # whether there are grad_states
-    NONLINEARITY: tl.constexpr,
-    PRECISION: tl.constexpr,
-    BLOCK: tl.constexpr,
-    TILES: tl.constexpr,
-    WINDOW: tl.constexpr,
-    WIDTH: tl.constexpr,
-):
-    """Carry the gradient of one sample back through all steps."""
-    reach: tl.constexpr = K // 2
-    sample = tl.program_id(0).to(tl.int64)
-    row: tl.constexpr = (n + 2 * reach) * P
-    stride = batch.to(tl.int64) * row
-    grad_stride = batch.to(tl.int64) * (n * P)
-    now = states + sample * row + stride * steps
-    grad_states += sample * (n * P) + grad_stride * (steps - 1)
-    grad_last += sample * (n * P)
-    tap = tl.arange(0, WINDOW)[None, :]
-    tap_column = tl.arange(0, WINDOW)[:, None]
-    channel = tl.arange(0, WIDTH)[None, :]
-    u = tl.load(kernel + tap_column * WIDTH + channel)  # (WINDOW, WIDTH)
-    grad_u = tl.zeros((WINDOW, WIDTH), tl.float32)
-    t = steps - 1
-    while t >= 0:
-        before = now - stride
-        later = now + stride
-        is_last = t == steps - 1
-        for tile in range(TILES):
-            site = tl.arange(0, BLOCK)[:, None] + tile * BLOCK
-            inside = (site < n) & (channel < P)
-            in_window = (site < n) & (tap < K * P) & (t < steps - 1)
-            window = tl.load(later + site * P + tap, mask=in_window, other=0.0)
-            grad = tl.load(grad_last + site * P + channel, mask=inside & is_last, other=0.0)
-            if EVERY_STEP:
-                grad += tl.load(grad_states + site * P + channel, mask=inside, other=0.0)
-            grad = tl.dot(window, u, grad, input_precision=PRECISION)  # (BLOCK, WIDTH)
-            h = tl.load(now + (site + reach) * P + channel, mask=inside, other=0.0)
-            if NONLINEARITY == "relu":
-                grad = tl.where(h <= 0.0, 0.0, grad)
-            elif NONLINEARITY == "tanh":
-                grad = grad * (1.0 - h * h)
-            _store_ring(now, site, channel, grad, n, P, reach)
-            sites = tl.arange(0, BLOCK)[None, :] + tile * BLOCK
-            in_window = (sites < n) & (tap_column < K * P)
-            window = tl.load(before + sites * P + tap_column, mask=in_window, other=0.0)
-            grad_u = tl.dot(window, grad, grad_u, input_precision=PRECISION)  # (WINDOW, WIDTH)
-        tl.debug_barrier()
-        now = before
-        grad_states -= grad_stride
-        t -= 1
-    tl.store(grad_kernel + (sample * WINDOW + tap_column) * WIDTH + channel, grad_u)
+INPUTS = 2  # the widest input that is multiplied inside the kernel
+OUTPUTS = 16  # the widest readout whose gradient is made inside the kernel
+STRETCH = 32  # states that are kept at once where no gradient is wanted
 
 
 def layout(n: int, channels: int, kernel_size: int, precision: str) -> dict[str, int | str]:
-    """Choose what both kernels are compiled for.
+    """Choose what both kernels are compiled for; with "GROUPS" it is the narrow pair.
 
-    T and B have no part in it, so other lengths and batches compile nothing new. A tile of sites
-    and its windows are small enough for registers and shared memory, which is tested by compiling
-    every configuration of the paper.
+    T and B have no part in it, so other lengths and batches compile nothing new. Every choice fits
+    registers and shared memory, which is tested by compiling every configuration of the paper.
     """
-    padded = -(-channels // 4) * 4
-    window = triton.next_power_of_2(kernel_size * padded)
-    block = min(triton.next_power_of_2(n), max(16, 8192 // window))
+    sizes = {"n": n, "C": channels, "K": kernel_size, "num_stages": 1}
+    window = channels * kernel_size
+    share = max(1, 54 // window)  # channels of a thread: two numbers each per tap stay in registers
+    groups = triton.next_power_of_2(-(-channels // share))
+    sites = triton.next_power_of_2(n)
+    if channels <= 8 and groups * sites <= 256:
+        warps = -(-groups * sites // 32)
+        return sizes | {"BLOCK": sites, "GROUPS": groups, "num_warps": warps, "maxnreg": 255}
+    # Aligned addresses, as far as they cost little memory.
+    rounded = [-(-channels // multiple) * multiple for multiple in (4, 2, 1)]
+    padded = next(size for size in rounded if size <= 1.125 * channels)
+    window = max(16, triton.next_power_of_2(kernel_size * padded))
+    block = min(sites, max(16, 8192 // window))
     warps = 8  # spills nothing with tensor cores; exact products take more or fewer
     if precision == "ieee" and window >= 128:
         warps = 16
     elif precision == "ieee" and block * window <= 4096:
         warps = 4
-    return {
-        "n": n,
+    width = max(8, triton.next_power_of_2(padded))
+    warps = min(warps, block * width // 32)  # a thread that repeats another one could see its store
+    return sizes | {
         "P": padded,
-        "K": kernel_size,
         "BLOCK": block,
         "TILES": -(-n // block),
         "WINDOW": window,
-        "WIDTH": triton.next_power_of_2(padded),
+        "WIDTH": width,
         "PRECISION": precision,
         "num_warps": warps,
-        "num_stages": 1,
+        "maxnreg": min(255, 2048 // warps),  # all there are: ptxas on its own takes 64 and spills
     }
 
 
@@ -201,133 +81,196 @@ def fused(
 ) -> tuple[Tensor | None, Tensor]:
     """Run the recurrence over time; arguments and results are those of `loop.step_loop`."""
     channels, _, kernel_size = weight_hh.shape
-    batch = x.shape[1]
+    n = len(weight_ih) // channels
     precision = {"float32": "ieee", "tf32": "tf32"}[precision]
-    sizes = layout(len(weight_ih) // channels, channels, kernel_size, precision)
+    sizes = layout(n, channels, kernel_size, precision)
     bias = x.new_zeros(len(weight_ih))
     if bias_ih is not None:
         bias = bias + bias_ih
     if bias_hh is not None:
-        bias = bias + bias_hh.repeat_interleave(sizes["n"])
-    states, last = _Fused.apply(
+        bias = bias + bias_hh[:, None].expand(channels, n).flatten()
+    tensors = (
         x.contiguous(),
-        _site_major(h_0, sizes, channels),  # (B, n * P)
-        _site_major(weight_ih.t(), sizes, channels),  # (d, n * P)
-        _site_major(bias, sizes, channels),  # (n * P,)
+        h_0.contiguous(),
+        _slots(weight_ih.t(), sizes).contiguous(),  # (d, slot)
+        _slots(bias, sizes).contiguous(),  # (slot,)
         weight_hh,
-        sizes,
-        nonlinearity,
-        last_only,
+        None if last_only or weight_out is None else _slots(weight_out, sizes).contiguous(),
     )
-    h_n = _channel_major(last, channels)
-    if last_only:
-        return None, h_n
-    if weight_out is None:
-        return _channel_major(states, channels), h_n
-    readout = _site_major(weight_out, sizes, channels)
-    return F.linear(states.reshape(*x.shape[:2], -1), readout).view(len(x), batch, -1), h_n
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
+        return _Fused.apply(*tensors, sizes, nonlinearity, last_only)
+    two_are_enough = last_only and x.shape[2] <= INPUTS
+    kept = 2 if two_are_enough else 1 + min(STRETCH, len(x))
+    return _forward(*tensors, sizes, nonlinearity, last_only, kept)[1:]
 
 
-class _Fused(torch.autograd.Function):
-    """Both kernels, with sites outermost and channels padded in everything that they see."""
+def _forward(
+    x, h_0, weight_ih, bias, weight_hh, weight_out, sizes, nonlinearity, last_only, kept
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Run forward with `kept` slots: T + 1, or fewer to be used again and again.
 
-    @staticmethod
-    def forward(ctx, x, h_0, weight_ih, bias, weight_hh, sizes, nonlinearity, last_only):
-        steps, batch, input_size = x.shape
-        n, padded, kernel_size = sizes["n"], sizes["P"], sizes["K"]
-        reach = kernel_size // 2
-        ring = torch.arange(-reach, n + reach, device=x.device) % n
-        states = x.new_empty(steps + 1, batch, n + 2 * reach, padded)
-        states[0] = h_0.view(batch, n, padded)[:, ring]
-        inputs = input_size if input_size <= 2 else 0
+    Returns the slots, (kept, B, slot), and the outputs and the last state as `loop.step_loop`.
+    """
+    steps, batch, input_size = x.shape
+    hidden = len(weight_hh) * sizes["n"]
+    inputs = input_size if input_size <= INPUTS else 0
+    states = x.new_empty(kept, batch, len(bias))
+    kernel = _matrix(weight_hh, sizes)
+    output = None
+    if not last_only:
+        output = x.new_empty(steps, batch, hidden if weight_out is None else len(weight_out))
+    start, h = 0, h_0
+    for stretch in x.split(steps if kept == 2 else kept - 1):
+        length = len(stretch)
+        slots = states[1 : 1 + length].flatten(0, 1)  # (length * B, slot)
         if not inputs:
-            weight = weight_ih.view(input_size, n, padded)[:, ring].flatten(1)
-            around = bias.view(n, padded)[ring].flatten()
-            drive = states[1:].view(steps * batch, -1)
-            torch.addmm(around, x.view(steps * batch, input_size), weight, out=drive)
-        forward_kernel[(batch,)](
+            torch.addmm(bias, stretch.flatten(0, 1), weight_ih, out=slots)
+        (kernels.forward_narrow if "GROUPS" in sizes else kernels.forward_wide)[(batch,)](
             states,
-            _stencil(weight_hh, sizes),
-            x,
-            weight_ih.contiguous(),
-            bias.contiguous(),
-            steps,
+            h,
+            kernel,
+            stretch,
+            weight_ih,
+            bias,
+            length,
             batch,
             INPUTS=inputs,
+            KEEP=kept > 2,
             NONLINEARITY=nonlinearity,
             **sizes,
         )
-        ctx.save_for_backward(x, weight_ih, weight_hh, states)
-        ctx.sizes, ctx.nonlinearity = sizes, nonlinearity
+        if output is not None:
+            part = output[start : start + length].flatten(0, 1)
+            if weight_out is None:
+                part.unflatten(1, (-1, sizes["n"])).copy_(_inside(slots, sizes))
+            else:
+                torch.mm(slots, weight_out.t(), out=part)
+        last = _inside(states[length % 2 if kept == 2 else length], sizes)  # (B, C, n)
+        h = last.clone(memory_format=torch.contiguous_format).flatten(1)  # (B, hidden)
+        start += length
+    return states, output, h
+
+
+class _Fused(torch.autograd.Function):
+    """Both passes, with V, b and W as slots."""
+
+    @staticmethod
+    def forward(ctx, x, h_0, weight_ih, bias, weight_hh, weight_out, *options):
+        tensors = (x, h_0, weight_ih, bias, weight_hh, weight_out)
+        states, output, h_n = _forward(*tensors, *options, kept=len(x) + 1)
+        ctx.save_for_backward(x, weight_ih, weight_hh, weight_out, states)
+        ctx.sizes, ctx.nonlinearity, _ = options
         ctx.set_materialize_grads(False)
-        inside = states[1:, :, reach : reach + n]  # (T, B, n, P)
-        return None if last_only else inside, inside[-1].clone()
+        return output, h_n
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_states, grad_last):
-        x, weight_ih, weight_hh, states = ctx.saved_tensors
-        needs_x, needs_h_0, needs_ih, needs_bias, needs_hh, *_ = ctx.needs_input_grad
+    def backward(ctx, grad_output, grad_last):
+        x, weight_ih, weight_hh, weight_out, states = ctx.saved_tensors
+        needs_x, needs_h_0, needs_ih, needs_bias, needs_hh, needs_out, *_ = ctx.needs_input_grad
         sizes = ctx.sizes
         steps, batch, input_size = x.shape
         channels, _, kernel_size = weight_hh.shape
-        n, padded, reach = sizes["n"], sizes["P"], kernel_size // 2
+        slots = states[1:].flatten(0, 1)  # (T * B, slot)
+        outputs, grad_out = 0, None
+        if grad_output is not None:
+            outputs = -1 if weight_out is None else len(weight_out)
+            if needs_out:
+                grad_out = grad_output.flatten(0, 1).t() @ slots  # (out, slot)
+            if outputs > OUTPUTS:
+                grad_output = grad_output @ _inside(weight_out, sizes).flatten(1)  # (T, B, hidden)
+                outputs = -1
+            grad_output = _as_read(grad_output, sizes) if outputs < 0 else grad_output.contiguous()
         if grad_last is None:
-            grad_last = x.new_zeros(batch, n, padded)
-        u = _stencil(weight_hh.transpose(0, 1).flip(2), sizes)
-        grad_u = x.new_empty(batch, *u.shape)
-        backward_kernel[(batch,)](
+            grad_last = x.new_zeros(batch, channels * sizes["n"])
+        kernel = _matrix(weight_hh.transpose(0, 1).flip(2), sizes)
+        grad_kernel = x.new_empty(batch, *kernel.shape) if needs_hh else None
+        (kernels.backward_narrow if "GROUPS" in sizes else kernels.backward_wide)[(batch,)](
             states,
-            u,
-            grad_last if grad_states is None else grad_states.contiguous(),
-            grad_last.contiguous(),
-            grad_u,
+            kernel,
+            _as_read(grad_last, sizes),
+            grad_last if outputs == 0 else grad_output,
+            weight_ih if outputs <= 0 else weight_out,
+            kernel if grad_kernel is None else grad_kernel,
             steps,
             batch,
-            EVERY_STEP=grad_states is not None,
+            OUTPUTS=outputs,
+            NEEDS_KERNEL=needs_hh,
             NONLINEARITY=ctx.nonlinearity,
             **sizes,
         )
         torch.autograd.graph.increment_version(states)  # deltas now: a second backward must fail
 
-        row = n * padded
-        deltas = states[1:].view(steps * batch, -1)[:, reach * padded : reach * padded + row]
-        grad_x = deltas @ weight_ih.t() if needs_x else None  # (T * B, d)
-        grad_ih = grad_bias = grad_h_0 = grad_hh = None
+        grad_x = grad_h_0 = grad_ih = grad_bias = grad_hh = None
+        if needs_x:
+            grad_x = (slots @ weight_ih.t()).view_as(x)
         if needs_ih or needs_bias:
-            inputs = F.pad(x.view(steps * batch, input_size), (0, 1), value=1.0)
-            grad_ih, grad_bias = (inputs.t() @ deltas).split((input_size, 1))  # (d + 1, n * P)
+            inputs = F.pad(x.flatten(0, 1), (0, 1), value=1.0)  # (T * B, d + 1)
+            grad_ih, grad_bias = (inputs.t() @ slots).split((input_size, 1))  # (d + 1, slot)
+            grad_bias = grad_bias.flatten()
         if needs_h_0:
-            around = (batch, n, kernel_size * padded)
-            windows = states[1].as_strided(around, (states.stride(1), padded, 1))
-            grad_h_0 = (windows @ u[: kernel_size * padded, :padded]).view(batch, row)
+            delta = _inside(states[1], sizes)  # (B, C, n)
+            around = F.pad(delta, (kernel_size // 2,) * 2, mode="circular")
+            windows = around.unfold(2, kernel_size, 1)  # (B, C, n, K)
+            weight = weight_hh.flip(2)
+            grad_h_0 = torch.einsum("bonk,oik->bin", windows, weight).flatten(1)
         if needs_hh:
-            taps = grad_u.sum(0)[: kernel_size * padded].unflatten(0, (kernel_size, padded))
-            grad_hh = taps[:, :channels, :channels].permute(2, 1, 0)  # (C, C, K)
-        return (
-            None if grad_x is None else grad_x.view_as(x),
-            grad_h_0,
-            grad_ih,
-            None if grad_bias is None else grad_bias.flatten(),
-            grad_hh,
-            *[None] * 3,
-        )
+            grad_hh = _taps(grad_kernel.sum(0), weight_hh, sizes)
+        return grad_x, grad_h_0, grad_ih, grad_bias, grad_hh, grad_out, *[None] * 3
 
 
-def _stencil(weight_hh: Tensor, sizes: dict[str, int]) -> Tensor:
-    """Return the kernel as a matrix that meets a window, (WINDOW, WIDTH), zero where padded."""
-    spare = sizes["P"] - len(weight_hh)
-    taps = F.pad(weight_hh.permute(2, 1, 0), (0, sizes["WIDTH"] - len(weight_hh), 0, spare))
-    matrix = taps.flatten(0, 1)  # (K * P, WIDTH)
-    return F.pad(matrix, (0, 0, 0, sizes["WINDOW"] - len(matrix))).contiguous()
+def _slots(tensor: Tensor, sizes: dict[str, int]) -> Tensor:
+    """Reorder (..., C * n) to (..., slot), with zeros in the halo and in padding."""
+    rings = tensor.unflatten(-1, (-1, sizes["n"]))  # (..., C, n)
+    halo = (sizes["K"] // 2,) * 2
+    if "GROUPS" in sizes:
+        return F.pad(rings, halo).flatten(-2)
+    return F.pad(rings.transpose(-1, -2), (0, sizes["P"] - sizes["C"], *halo)).flatten(-2)
 
 
-def _site_major(tensor: Tensor, sizes: dict[str, int], channels: int) -> Tensor:
-    """Reorder (..., C * n) to (..., n * P), with zeros for the channels that are padding."""
-    sites = tensor.unflatten(-1, (channels, -1)).transpose(-1, -2)  # (..., n, C)
-    return F.pad(sites, (0, sizes["P"] - channels)).flatten(-2)
+def _inside(slots: Tensor, sizes: dict[str, int]) -> Tensor:
+    """View (..., slot) as (..., C, n), without halo and padding."""
+    n, reach = sizes["n"], sizes["K"] // 2
+    if "GROUPS" in sizes:
+        return slots.unflatten(-1, (sizes["C"], -1))[..., reach : reach + n]
+    rings = slots.unflatten(-1, (-1, sizes["P"]))  # (..., n + K - 1, P)
+    return rings[..., reach : reach + n, : sizes["C"]].transpose(-1, -2)
 
 
-def _channel_major(states: Tensor, channels: int) -> Tensor:
-    """Reorder (..., n, P) to (..., C * n), in memory of its own."""
-    return states[..., :channels].transpose(-1, -2).contiguous().flatten(-2)
+def _as_read(grad: Tensor, sizes: dict[str, int]) -> Tensor:
+    """Return a gradient (..., C * n) as the kernels read it: as it is, or as slots."""
+    return (grad if "GROUPS" in sizes else _slots(grad, sizes)).contiguous()
+
+
+def _matrix(weight_hh: Tensor, sizes: dict[str, int]) -> Tensor:
+    """Return the kernel as the kernels read it: (C, C, K) or (WINDOW, WIDTH)."""
+    if "GROUPS" in sizes:
+        return weight_hh.contiguous()
+    padding = (0, sizes["WIDTH"] - sizes["C"], 0, sizes["P"] - sizes["C"])
+    matrix = F.pad(weight_hh.permute(2, 1, 0), padding).flatten(0, 1)  # (K * P, WIDTH)
+    return F.pad(matrix, (0, 0, 0, sizes["WINDOW"] - len(matrix)))
+
+
+def _taps(matrix: Tensor, weight_hh: Tensor, sizes: dict[str, int]) -> Tensor:
+    """Undo `_matrix`."""
+    if "GROUPS" in sizes:
+        return matrix
+    taps = matrix[: sizes["K"] * sizes["P"]].unflatten(0, (sizes["K"], sizes["P"]))
+    return taps[:, : sizes["C"], : sizes["C"]].permute(2, 1, 0)
+
+
+def _say_compiled(*, src, times, cache_hit: bool, **_) -> None:
+    """Tell whoever waits at a terminal that a kernel was compiled, once per machine."""
+    name = src.fn.__name__ if hasattr(src, "fn") else ""
+    if cache_hit or not hasattr(kernels, name) or not sys.stderr.isatty():
+        return
+    values = {src.fn.arg_names[place[0]]: value for place, value in src.constants.items()}
+    print(
+        f"wrnn: compiled {name} for n = {values['n']}, C = {values['C']}, K = {values['K']} "
+        f"in {times.total / 1e6:.1f} s (once per machine)",
+        file=sys.stderr,
+    )
+
+
+if triton.knobs.compilation.listener is None:
+    triton.knobs.compilation.listener = _say_compiled
