@@ -86,6 +86,39 @@ def test_identity_rnn_has_torch_names_and_starts_as_the_identity():
     assert 0 < rnn.weight_ih_l0.abs().max() < 0.01
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"batch_first": True},
+        {"bias": False, "nonlinearity": "tanh"},
+        {"num_layers": 2, "batch_first": True},
+    ],
+    ids=["plain", "batch first", "tanh without bias", "two layers"],
+)
+def test_identity_rnn_computes_what_torch_computes(options):
+    ours, theirs = (
+        IdentityRNN(3, 6, **options),
+        torch.nn.RNN(3, 6, **{"nonlinearity": "relu", **options}),
+    )
+    ours, theirs = ours.double(), theirs.double()
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.rand(4, 7, 3, dtype=torch.float64)
+    batch = 4 if options.get("batch_first") else 7
+    h_0 = torch.rand(options.get("num_layers", 1), batch, 6, dtype=torch.float64)
+    results = []
+    for rnn in (ours, theirs):
+        output, h_n = rnn(x, h_0)
+        loss = output.square().sum() + h_n.sum()
+        results.append((output, h_n, *torch.autograd.grad(loss, list(rnn.parameters()))))
+    for computed, expected in zip(*results, strict=True):
+        torch.testing.assert_close(computed, expected, rtol=1e-12, atol=1e-12)
+    first = options.get("batch_first", False)
+    last = ours.compute(x.transpose(0, 1) if first else x, h_0, last_only=True)  # (1, B, hidden)
+    whole = results[1][0].transpose(0, 1) if first else results[1][0]  # (T, B, hidden)
+    torch.testing.assert_close(last, whole[-1:], rtol=1e-12, atol=1e-12)
+
+
 COUNTED = {
     "parameters/copy-irnn-n-100": (identity(100), COPY),
     "parameters/copy-irnn-n-625": (identity(625), COPY),
