@@ -589,11 +589,7 @@ for result, order, hidden, _, _ in measured:
 # ## Verdicts
 
 # %% tags=["hide-cell"]
-page.table(
-    "tab-wave-claims",
-    page.verdict_rows(page.findings("wave-rnn")),
-    "The paper's claims on waves in the hidden state, with verdicts computed from the records.",
-)
+page.verdicts("wave-rnn", "The paper's claims on waves in the hidden state", "tab-wave-claims")
 
 # %% [markdown]
 # ```{include} generated/tab-wave-claims.md

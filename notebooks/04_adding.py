@@ -20,8 +20,8 @@ train: bool = True  # train what has no record yet; False reads records only
 # %% tags=["hide-input"]
 import torch
 
-from wrnn import chapter, count_parameters, figures, paper, tables
-from wrnn.runs import build_model, identity, wave
+from wrnn import chapter, paper, tables
+from wrnn.runs import identity, wave
 from wrnn.tasks import AddingTask
 
 page = chapter.Chapter(profile=profile, device=device, seeds=seeds, train=train)
@@ -67,23 +67,11 @@ page.say(
 # number of parameters, not the same number of state units: {numref}`tab-adding-parameters`.
 
 # %% tags=["hide-cell"]
-models = {"irnn-n-100": identity(100), "wrnn-n-100-c-27": wave(100, 27)}
-rows = []
-for number in paper.select("parameters/adding-"):
-    model = models[number.id.removeprefix("parameters/adding-")]
-    counts = count_parameters(build_model(model, AddingTask(length=100)))
-    rows.append(
-        {
-            "model": model.label,
-            "state units": model.size * model.num_channels,
-            "parameters": counts["without_biases"],
-            "with biases": counts["with_biases"],
-            "paper": tables.number(number.value),
-        }
-    )
-page.table(
+page.sizes(
     "tab-adding-parameters",
-    rows,
+    "adding-",
+    {"irnn-n-100": identity(100), "wrnn-n-100-c-27": wave(100, 27)},
+    AddingTask(length=100),
     "Sizes of the networks of the adding task, counted from the models, beside the paper's text.",
 )
 
@@ -97,23 +85,17 @@ page.table(
 # rate of 0.001 and batches of 128; gradients longer than 1 are shortened to 1.
 
 # %% tags=["hide-input"]
-shown = page.shown("table1")
-if shown:
-    page.figure(
-        "fig-adding-curves",
-        figures.loss_curves(
-            shown,
-            ylabel="mean squared error",
-            references={"always 1": 1 / 6, "solved": threshold},
-        ),
-        alt="Training error against training step, one panel per sequence length: the wRNN and the "
-        "iRNN, with lines at the error of always answering 1 and at the threshold.",
-        caption="Training error on the adding task (the paper's Figure 5), one panel per length. "
-        "Dotted: the error of answering 1 whatever the input, and the threshold of success.",
-        results=shown,
-    )
-else:
-    page.nothing("fig-adding-curves", "Training error on the adding task", "table1")
+page.curves(
+    "fig-adding-curves",
+    page.shown("table1"),
+    ylabel="mean squared error",
+    references={"always 1": 1 / 6, "solved": threshold},
+    alt="Training error against training step, one panel per sequence length: the wRNN and the "
+    "iRNN, with lines at the error of always answering 1 and at the threshold.",
+    caption="Training error on the adding task (the paper's Figure 5), one panel per length. "
+    "Dotted: the error of answering 1 whatever the input, and the threshold of success.",
+    notice=("Training error on the adding task", "table1"),
+)
 
 # %% [markdown]
 # ```{include} generated/fig-adding-curves.md
@@ -126,25 +108,26 @@ else:
 # a fixed validation set instead, so ours is a little stricter and its resolution is that of the
 # evaluations. Where some seeds solve the task and others do not, the cell counts both.
 
+
 # %% tags=["hide-cell"]
-numbers = {number.id: number for number in paper.select("table1/")}
-rows = []
-for result in page.recorded("table1"):
-    key = f"table1/{result.run.model.kind}/T={result.run.task.length}"
-    error, solved = (numbers[f"{key}/{column}"] for column in ("test_mse", "solved_iter"))
-    rows.append(
-        {
-            "T": result.run.task.length,
-            "model": result.label,
-            "paper: test MSE": chapter.printed(error),
-            "recorded: test MSE": page.value(result, "mse"),
-            "paper: solved at": "never" if solved.value is None else chapter.printed(solved),
-            "recorded: solved at": page.value(result, "solved_step"),
-        }
-    )
-page.table(
+def published(result, column):
+    """What Table 1 prints for a model and length."""
+    number = paper.published(f"table1/{result.run.model.kind}/T={result.run.task.length}/{column}")
+    never = column == "solved_iter" and number.value is None
+    return "never" if never else chapter.printed(number)
+
+
+page.compare(
     "tab-adding-results",
-    rows,
+    page.recorded("table1"),
+    {
+        "T": lambda r: r.run.task.length,
+        "model": lambda r: r.label,
+        "paper: test MSE": lambda r: published(r, "test_mse"),
+        "recorded: test MSE": "mse",
+        "paper: solved at": lambda r: published(r, "solved_iter"),
+        "recorded: solved at": "solved_step",
+    },
     "Adding task at the paper's sizes: the paper's Table 1 beside our records (mean and 95 % "
     "confidence interval over n seeds).",
 )
@@ -162,26 +145,19 @@ page.say(page.missing("table1"))
 # networks leave the plateau.
 
 # %% tags=["hide-cell"]
-small = page.this_run("table1")
-if small:
-    page.table(
-        "tab-adding-this-run",
-        [
-            {
-                "task": result.run.task.title,
-                "model": f"{result.label}, {result.run.model.num_channels} channel(s)",
-                "steps": result.run.steps,
-                "test MSE": page.value(result, "mse"),
-                "solved at": page.value(result, "solved_step"),
-            }
-            for result in small
-        ],
-        f"Adding task in the {small[0].run.profile} profile.",
-    )
-else:
-    page.nothing(
-        "tab-adding-this-run", "Adding task in the quick profile", "table1", page.small_profile
-    )
+page.compare(
+    "tab-adding-this-run",
+    page.this_run("table1"),
+    {
+        "task": lambda r: r.run.task.title,
+        "model": lambda r: f"{r.label}, {r.run.model.num_channels} channel(s)",
+        "steps": lambda r: r.run.steps,
+        "test MSE": "mse",
+        "solved at": "solved_step",
+    },
+    f"Adding task in the {page.small_profile} profile.",
+    ("Adding task in the quick profile", "table1", page.small_profile),
+)
 
 # %% [markdown]
 # ```{include} generated/tab-adding-this-run.md
@@ -190,11 +166,7 @@ else:
 # ## Verdicts
 
 # %% tags=["hide-cell"]
-page.table(
-    "tab-adding-claims",
-    page.verdict_rows(page.findings("adding")),
-    "The paper's claims on the adding task, with verdicts computed from the records.",
-)
+page.verdicts("adding", "The paper's claims on the adding task")
 
 # %% [markdown]
 # ```{include} generated/tab-adding-claims.md

@@ -20,9 +20,9 @@ seeds: int = 1  # how many seeds of every run
 train: bool = True  # train what has no record yet; False reads records only
 
 # %% tags=["hide-input"]
-from wrnn import chapter, count_parameters, figures, measures, paper, tables
+from wrnn import chapter, figures, measures, paper, tables
 from wrnn.experiments import MNIST_EPOCH
-from wrnn.runs import build_model, identity, wave
+from wrnn.runs import identity, wave
 from wrnn.tasks import SequentialDigits, SequentialMNIST
 
 page = chapter.Chapter(profile=profile, device=device, seeds=seeds, train=train)
@@ -62,27 +62,15 @@ for task in (SequentialDigits(permuted=False), SequentialDigits(permuted=True)):
 # to the 256 of the iRNN. Equal parameters do not mean equal state.
 
 # %% tags=["hide-cell"]
-MODELS = {
-    "irnn-n-256": identity(256, input="default"),
-    "wrnn-n-256-c-16": wave(256, 16),
-    "wrnn-mlp-n-256-c-16": wave(256, 16, readout="mlp"),
-}
-rows = []
-for number in paper.select("parameters/s-psmnist-"):
-    model = MODELS[number.id.removeprefix("parameters/s-psmnist-")]
-    counts = count_parameters(build_model(model, SequentialMNIST()))
-    rows.append(
-        {
-            "model": model.label,
-            "state units": model.size * model.num_channels,
-            "parameters": counts["without_biases"],
-            "with biases": counts["with_biases"],
-            "paper": tables.number(number.value),
-        }
-    )
-page.table(
+page.sizes(
     "tab-images-parameters",
-    rows,
+    "s-psmnist-",
+    {
+        "irnn-n-256": identity(256, input="default"),
+        "wrnn-n-256-c-16": wave(256, 16),
+        "wrnn-mlp-n-256-c-16": wave(256, 16, readout="mlp"),
+    },
+    SequentialMNIST(),
     "Sizes of the networks for sMNIST and psMNIST, counted from the models, beside the paper's "
     "rounded numbers.",
 )
@@ -98,25 +86,16 @@ page.table(
 # of 120 epochs, batches of 128 and gradients clipped at 1. The panels say which data they show.
 
 # %% tags=["hide-input"]
-shown = page.shown("table2")
-if shown:
-    page.figure(
-        "fig-images-curves",
-        figures.loss_curves(
-            shown,
-            "accuracy",
-            ylabel="validation accuracy (%)",
-            references={"chance": 10.0},
-            log_y=False,
-        ),
-        alt="Validation accuracy against training step, one panel per data set and pixel order: "
-        "the wRNN, the wRNN with an MLP readout, and the iRNN.",
-        caption="Validation accuracy during training (the paper's Figure 6), one panel per data "
-        "set and pixel order. The legend gives the budget of every run below the paper's scale.",
-        results=shown,
-    )
-else:
-    page.nothing("fig-images-curves", "Validation accuracy during training", "table2")
+page.curves(
+    "fig-images-curves",
+    page.shown("table2"),
+    **chapter.ACCURACY,
+    alt="Validation accuracy against training step, one panel per data set and pixel order: "
+    "the wRNN, the wRNN with an MLP readout, and the iRNN.",
+    caption="Validation accuracy during training (the paper's Figure 6), one panel per data "
+    "set and pixel order. The legend gives the budget of every run below the paper's scale.",
+    notice=("Validation accuracy during training", "table2"),
+)
 
 # %% [markdown]
 # ```{include} generated/fig-images-curves.md
@@ -155,25 +134,18 @@ def ours(model, permuted):
     return page.value(found, "accuracy")
 
 
-numbers = {}  # model -> column -> number, in printed order
-for number in paper.select("table2/"):
-    _, model, column = number.id.split("/")
-    numbers.setdefault(model, {})[column] = number
-rows = []
-for model, row in numbers.items():
-    cited = row["smnist"].source
-    source = "" if cited == "keller2024waves" else f" {{cite}}`{cited}`"
-    rows.append(
-        {
-            "model": row["smnist"].model + source,
-            "n": tables.number(row["units"].value),
-            "parameters": tables.number(row["parameters"].value),
-            "sMNIST, paper": chapter.printed(row["smnist"]),
-            "sMNIST, recorded": ours(model, False),
-            "psMNIST, paper": chapter.printed(row["psmnist"]),
-            "psMNIST, recorded": ours(model, True),
-        }
-    )
+rows = [
+    {
+        "model": chapter.cited(row["smnist"]),
+        "n": tables.number(row["units"].value),
+        "parameters": tables.number(row["parameters"].value),
+        "sMNIST, paper": chapter.printed(row["smnist"]),
+        "sMNIST, recorded": ours(model, False),
+        "psMNIST, paper": chapter.printed(row["psmnist"]),
+        "psMNIST, recorded": ours(model, True),
+    }
+    for model, row in chapter.by_model("table2").items()
+]
 page.table(
     "tab-images-results",
     rows,
@@ -237,47 +209,35 @@ page.table(
 
 # %% tags=["hide-cell"]
 on_cpu = [result for result in page.recorded("mnist_cpu") if result.records]
-if on_cpu:
-    page.table(
-        "tab-mnist-cpu",
-        [
-            {
-                "model": result.label,
-                "n": result.run.model.size,
-                "channels": result.run.model.num_channels,
-                "parameters": result.parameters,
-                "steps": result.run.steps,
-                "images seen": result.run.steps * result.run.batch_size,
-                "minutes": tables.number(
-                    sum(r.seconds for r in result.records) / len(result.records) / 60, 2
-                ),
-                "test accuracy (%)": page.value(result, "accuracy"),
-            }
-            for result in on_cpu
-        ],
-        "Sequential MNIST with smaller networks and a budget that fits a CPU.",
-    )
-else:
-    page.nothing("tab-mnist-cpu", "Smaller networks on sequential MNIST", "mnist_cpu", "paper")
+page.compare(
+    "tab-mnist-cpu",
+    on_cpu,
+    {
+        "model": lambda r: r.label,
+        "n": lambda r: r.run.model.size,
+        "channels": lambda r: r.run.model.num_channels,
+        "parameters": lambda r: r.parameters,
+        "steps": lambda r: r.run.steps,
+        "images seen": lambda r: r.run.steps * r.run.batch_size,
+        "minutes": lambda r: tables.number(
+            sum(record.seconds for record in r.records) / len(r.records) / 60, 2
+        ),
+        "test accuracy (%)": "accuracy",
+    },
+    "Sequential MNIST with smaller networks and a budget that fits a CPU.",
+    ("Smaller networks on sequential MNIST", "mnist_cpu", "paper"),
+)
 
 # %% tags=["hide-input"]
-if on_cpu:
-    page.figure(
-        "fig-mnist-cpu",
-        figures.loss_curves(
-            on_cpu,
-            "accuracy",
-            ylabel="validation accuracy (%)",
-            references={"chance": 10.0},
-            log_y=False,
-        ),
-        alt="Validation accuracy on sequential MNIST against training step, for a small wRNN with "
-        "and without its default recurrent bias, and for an iRNN.",
-        caption="Validation accuracy of smaller networks on sequential MNIST during training.",
-        results=on_cpu,
-    )
-else:
-    page.nothing("fig-mnist-cpu", "Their learning curves", "mnist_cpu", "paper")
+page.curves(
+    "fig-mnist-cpu",
+    on_cpu,
+    **chapter.ACCURACY,
+    alt="Validation accuracy on sequential MNIST against training step, for a small wRNN with "
+    "and without its default recurrent bias, and for an iRNN.",
+    caption="Validation accuracy of smaller networks on sequential MNIST during training.",
+    notice=("Their learning curves", "mnist_cpu", "paper"),
+)
 
 # %% [markdown]
 # ```{include} generated/tab-mnist-cpu.md
@@ -294,26 +254,19 @@ else:
 # in Table 2.
 
 # %% tags=["hide-cell"]
-small = page.this_run("table2")
-if small:
-    page.table(
-        "tab-images-this-run",
-        [
-            {
-                "task": result.run.task.title,
-                "model": result.label,
-                "state units": result.run.model.size * result.run.model.num_channels,
-                "parameters": result.parameters,
-                "test accuracy (%)": page.value(result, "accuracy"),
-            }
-            for result in small
-        ],
-        f"Test accuracy on the 8 by 8 digits, {small[0].run.profile} profile.",
-    )
-else:
-    page.nothing(
-        "tab-images-this-run", "Test accuracy on the 8 by 8 digits", "table2", page.small_profile
-    )
+page.compare(
+    "tab-images-this-run",
+    page.this_run("table2"),
+    {
+        "task": lambda r: r.run.task.title,
+        "model": lambda r: r.label,
+        "state units": lambda r: r.run.model.size * r.run.model.num_channels,
+        "parameters": lambda r: r.parameters,
+        "test accuracy (%)": "accuracy",
+    },
+    f"Test accuracy on the 8 by 8 digits, {page.small_profile} profile.",
+    ("Test accuracy on the 8 by 8 digits", "table2", page.small_profile),
+)
 
 # %% [markdown]
 # ```{include} generated/tab-images-this-run.md
@@ -368,7 +321,7 @@ if all(points.values()):
     level = min(max(accuracy for _, accuracy in found) for found in points.values())
     irnn, wrnn = (measures.parameters_needed(points[kind], level) for kind in ("irnn", "wrnn"))
     page.say(
-        f"On the permuted digits ({small[0].run.profile} profile) the best accuracy that both "
+        f"On the permuted digits ({small[0].description}) the best accuracy that both "
         f"reach is {tables.number(level)} %. The iRNN takes {tables.number(irnn)} parameters to "
         f"get there and the wRNN {tables.number(wrnn)}, a ratio of **{tables.number(irnn / wrnn)}**"
         " (interpolated between sizes; the smallest size where it is there already)."
@@ -378,11 +331,7 @@ if all(points.values()):
 # ## Verdicts
 
 # %% tags=["hide-cell"]
-page.table(
-    "tab-images-claims",
-    page.verdict_rows(page.findings("images")),
-    "The paper's claims on sequential images, with verdicts computed from the records.",
-)
+page.verdicts("images", "The paper's claims on sequential images")
 
 # %% [markdown]
 # ```{include} generated/tab-images-claims.md

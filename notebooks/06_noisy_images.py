@@ -18,8 +18,8 @@ seeds: int = 1  # how many seeds of every run
 train: bool = True  # train what has no record yet; False reads records only
 
 # %% tags=["hide-input"]
-from wrnn import chapter, count_parameters, figures, paper, tables
-from wrnn.experiments import CIFAR_EPOCH
+from wrnn import chapter, count_parameters, paper, tables
+from wrnn.experiments import CIFAR_EPOCH, EXPERIMENTS
 from wrnn.runs import build_model, identity, wave
 from wrnn.tasks import NoisySequentialCIFAR10, NoisySequentialDigits
 
@@ -127,25 +127,16 @@ page.say(
 # {cite}`hochreiter1997lstm` and GRU, at the cited size, are trained in the same way.
 
 # %% tags=["hide-input"]
-shown = page.shown("table3")
-if shown:
-    page.figure(
-        "fig-noisy-curves",
-        figures.loss_curves(
-            shown,
-            "accuracy",
-            ylabel="validation accuracy (%)",
-            references={"chance": 10.0},
-            log_y=False,
-        ),
-        alt="Validation accuracy against training step, one panel per data set: the wRNN, the iRNN "
-        "and gated networks, with a line at chance.",
-        caption="Validation accuracy during training with one noise for all images (the paper's "
-        "Figure 8). A panel on digits stands for the quick or smoke profile and not for CIFAR10.",
-        results=shown,
-    )
-else:
-    page.nothing("fig-noisy-curves", "Validation accuracy during training", "table3")
+page.curves(
+    "fig-noisy-curves",
+    page.shown("table3"),
+    **chapter.ACCURACY,
+    alt="Validation accuracy against training step, one panel per data set: the wRNN, the iRNN "
+    "and gated networks, with a line at chance.",
+    caption="Validation accuracy during training with one noise for all images (the paper's "
+    "Figure 8). A panel on digits stands for the quick or smoke profile and not for CIFAR10.",
+    notice=("Validation accuracy during training", "table3"),
+)
 
 # %% [markdown]
 # ```{include} generated/fig-noisy-curves.md
@@ -160,26 +151,18 @@ else:
 # %% tags=["hide-cell"]
 recorded = {result.run.model.kind: result for result in page.recorded("table3")}
 KINDS = {"wrnn-16c": "wrnn", "irnn": "irnn", "lstm": "lstm", "gru": "gru"}
-numbers = {}  # model -> column -> number, in printed order
-for number in paper.select("table3/"):
-    _, model, column = number.id.split("/")
-    numbers.setdefault(model, {})[column] = number
-rows = []
-for model, row in numbers.items():
-    cited = row["accuracy"].source
-    source = "" if cited == "keller2024waves" else f" {{cite}}`{cited}`"
-    trained = model in KINDS
-    rows.append(
-        {
-            "model": row["accuracy"].model + source,
-            "n": tables.number(row["units"].value),
-            "parameters": tables.number(row["parameters"].value),
-            "paper (%)": chapter.printed(row["accuracy"]),
-            "recorded (%)": page.value(recorded[KINDS[model]], "accuracy")
-            if trained
-            else tables.NOTHING,
-        }
-    )
+rows = [
+    {
+        "model": chapter.cited(row["accuracy"]),
+        "n": tables.number(row["units"].value),
+        "parameters": tables.number(row["parameters"].value),
+        "paper (%)": chapter.printed(row["accuracy"]),
+        "recorded (%)": page.value(recorded[KINDS[model]], "accuracy")
+        if model in KINDS
+        else tables.NOTHING,
+    }
+    for model, row in chapter.by_model("table3").items()
+]
 page.table(
     "tab-noisy-results",
     rows,
@@ -214,27 +197,22 @@ for number in paper.select("later/"):
 # the same initial weights and with the same number of steps.
 
 # %% tags=["hide-cell"]
+NOISES = {"fixed": "one for all images", "fresh": "fresh for every image"}
 small = list({r.run.id: r for name in ("table3", "noise") for r in page.this_run(name)}.values())
-if small:
-    page.table(
-        "tab-noisy-this-run",
-        [
-            {
-                "noise": "fresh for every image"
-                if result.run.task.noise == "fresh"
-                else "one for all images",
-                "model": result.label,
-                "parameters": result.parameters,
-                "test accuracy (%)": page.value(result, "accuracy"),
-            }
-            for result in small
-        ],
-        f"Test accuracy on noisy sequential digits, {small[0].run.profile} profile: "
-        f"{small[0].run.task.rows} rows of an image, then {small[0].run.task.noise_steps} steps of "
-        "noise.",
-    )
-else:
-    page.nothing("tab-noisy-this-run", "Test accuracy on noisy digits", "noise", page.small_profile)
+digits = EXPERIMENTS["noise"].runs(page.small_profile)[0].task
+page.compare(
+    "tab-noisy-this-run",
+    small,
+    {
+        "noise": lambda r: NOISES[r.run.task.noise],
+        "model": lambda r: r.label,
+        "parameters": lambda r: r.parameters,
+        "test accuracy (%)": "accuracy",
+    },
+    f"Test accuracy on noisy sequential digits, {page.small_profile} profile: {digits.rows} rows "
+    f"of an image, then {digits.noise_steps} steps of noise.",
+    ("Test accuracy on noisy digits", "noise", page.small_profile),
+)
 
 # %% [markdown]
 # ```{include} generated/tab-noisy-this-run.md
@@ -264,11 +242,7 @@ page.say(page.missing("noise"))
 # ## Verdicts
 
 # %% tags=["hide-cell"]
-page.table(
-    "tab-noisy-claims",
-    page.verdict_rows(page.findings("noisy")),
-    "The paper's claims on noisy sequential CIFAR10, with verdicts computed from the records.",
-)
+page.verdicts("noisy", "The paper's claims on noisy sequential CIFAR10")
 
 # %% [markdown]
 # ```{include} generated/tab-noisy-claims.md

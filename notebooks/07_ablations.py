@@ -23,7 +23,7 @@ from math import log10
 
 import torch
 
-from wrnn import chapter, figures, paper, tables
+from wrnn import chapter, paper, tables
 from wrnn.runs import ModelConfig, build_model, identity, wave
 from wrnn.tasks import CopyTask
 
@@ -70,10 +70,10 @@ for name, config in {
 
 # %% tags=["hide-input"]
 LIMIT = torch.finfo(torch.float32).eps / CopyTask(lag=10).test_batch_size  # on the printed scale
-numbers = {}  # model -> T -> number, in printed order
-for number in paper.select("table4/"):
-    _, model, length, _ = number.id.split("/")
-    numbers.setdefault(model, {})[int(length.removeprefix("T="))] = number
+numbers = {
+    model: {int(column.removeprefix("T=")): number for column, number in row.items()}
+    for model, row in chapter.by_model("table4").items()
+}
 lengths = list(numbers["wrnn"])
 marked = sum(row[T].value <= LIMIT for row in numbers.values() for T in lengths)
 page.say(
@@ -189,7 +189,11 @@ for name, before, after in EFFECTS:
         if any(value is not None for value in values.values()):
             kernel = KERNELS.get(config.recurrent, "") if config.kind == "wrnn" else ""
             cells = {f"T = {T}": tables.number(value, 2) for T, value in values.items()}
-            rows.append({"change": kernel, "from": "recorded", **cells})
+            pairs = [recorded[c, T] for T in lengths for c in (OURS[before][0], config)]
+            sources = dict.fromkeys(r.description for r in pairs if r.records)
+            rows.append(
+                {"change": kernel, "from": "recorded" + page.note("; ".join(sources)), **cells}
+            )
 page.table(
     "tab-ablations-effects",
     rows,
@@ -231,47 +235,34 @@ page.say(
 
 # %% tags=["hide-input"]
 small = page.this_run("table4")
-if small:
-    page.figure(
-        "fig-ablations-curves",
-        figures.loss_curves(
-            small,
-            ylabel="cross-entropy (nats)",
-            references=lambda task: {"memoryless": task.memoryless_baseline()},
-        ),
-        alt="Training loss against training step on a logarithmic scale for nine starts of wRNN "
-        "and iRNN, with a line at the loss of a network without memory.",
-        caption="Training loss of the ablation on the copy task in a small profile. Dotted: a "
-        "network without memory.",
-        results=small,
-    )
-else:
-    page.nothing(
-        "fig-ablations-curves", "Training loss of the small ablation", "table4", page.small_profile
-    )
+page.curves(
+    "fig-ablations-curves",
+    small,
+    ylabel="cross-entropy (nats)",
+    references=lambda task: {"memoryless": task.memoryless_baseline()},
+    alt="Training loss against training step on a logarithmic scale for nine starts of wRNN "
+    "and iRNN, with a line at the loss of a network without memory.",
+    caption="Training loss of the ablation on the copy task in a small profile. Dotted: a "
+    "network without memory.",
+    notice=("Training loss of the small ablation", "table4", page.small_profile),
+)
 
 # %% [markdown]
 # ```{include} generated/fig-ablations-curves.md
 # ```
 
 # %% tags=["hide-cell"]
-if small:
-    page.table(
-        "tab-ablations-this-run",
-        [
-            {
-                "model": result.label,
-                "cross-entropy": page.value(result, "cross_entropy"),
-                "right symbols (%)": page.value(result, "token_accuracy"),
-            }
-            for result in small
-        ],
-        f"Ablation on the copy task in the {small[0].run.profile} profile, on the test set.",
-    )
-else:
-    page.nothing(
-        "tab-ablations-this-run", "Ablation in the quick profile", "table4", page.small_profile
-    )
+page.compare(
+    "tab-ablations-this-run",
+    small,
+    {
+        "model": lambda r: r.label,
+        "cross-entropy": "cross_entropy",
+        "right symbols (%)": "token_accuracy",
+    },
+    f"Ablation on the copy task in the {page.small_profile} profile, on the test set.",
+    ("Ablation in the quick profile", "table4", page.small_profile),
+)
 
 # %% [markdown]
 # ```{include} generated/tab-ablations-this-run.md
@@ -303,11 +294,7 @@ if len(symbols) == 9:
 # ## Verdicts
 
 # %% tags=["hide-cell"]
-page.table(
-    "tab-ablations-claims",
-    page.verdict_rows(page.findings("ablations")),
-    "The paper's claims on the ablation, with verdicts computed from the records.",
-)
+page.verdicts("ablations", "The paper's claims on the ablation")
 
 # %% [markdown]
 # ```{include} generated/tab-ablations-claims.md

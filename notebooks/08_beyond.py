@@ -277,41 +277,30 @@ for start in STARTS.values():
 
 # %% tags=["hide-cell"]
 shown = page.shown("local")
-if shown:
-    page.table(
-        "tab-local",
-        [
-            {
-                "task": result.run.task.title,
-                "model": result.label,
-                "parameters": result.records[0].parameters["without_biases"],
-                "cross-entropy": page.value(result, "cross_entropy"),
-                "right symbols (%)": page.value(result, "token_accuracy"),
-            }
-            for result in shown
-        ],
-        "The wRNN and its locally connected variant on the copy task, on the test set. Parameters "
-        "are counted without biases. No counterpart in the paper.",
-    )
-    page.figure(
-        "fig-local",
-        figures.loss_curves(
-            shown,
-            ylabel="cross-entropy (nats)",
-            references=lambda task: {
-                "memoryless": task.memoryless_baseline(),
-                "float32 floor": task.float32_floor(),
-            },
-        ),
-        alt="Training loss against training step on logarithmic scale: the wRNN and its locally "
-        "connected variant against the memoryless baseline and the float32 floor.",
-        caption="Training loss on the copy task with and without weight sharing along the ring. "
-        "Dotted: a network without memory, and the smallest loss above zero in 32-bit floats.",
-        results=shown,
-    )
-else:
-    page.nothing("tab-local", "The locally connected variant on the copy task", "local")
-    page.nothing("fig-local", "Its training loss", "local")
+page.compare(
+    "tab-local",
+    shown,
+    {
+        "task": lambda r: r.run.task.title,
+        "model": lambda r: r.label,
+        "parameters": lambda r: r.records[0].parameters["without_biases"],
+        "cross-entropy": "cross_entropy",
+        "right symbols (%)": "token_accuracy",
+    },
+    "The wRNN and its locally connected variant on the copy task, on the test set. Parameters "
+    "are counted without biases. No counterpart in the paper.",
+    ("The locally connected variant on the copy task", "local"),
+)
+page.curves(
+    "fig-local",
+    shown,
+    **chapter.COPY,
+    alt="Training loss against training step on logarithmic scale: the wRNN and its locally "
+    "connected variant against the memoryless baseline and the float32 floor.",
+    caption="Training loss on the copy task with and without weight sharing along the ring. "
+    "Dotted: a network without memory, and the smallest loss above zero in 32-bit floats.",
+    notice=("Its training loss", "local"),
+)
 
 # %% [markdown]
 # **Result.**
@@ -580,11 +569,7 @@ page.say(page.missing("table2"))
 # ## Verdicts
 
 # %% tags=["hide-cell"]
-page.table(
-    "tab-beyond-claims",
-    page.verdict_rows(page.findings("beyond")),
-    "What the appendix shows, with verdicts computed from the records.",
-)
+page.verdicts("beyond", "What the appendix shows")
 
 # %% [markdown]
 # ```{include} generated/tab-beyond-claims.md

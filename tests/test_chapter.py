@@ -9,6 +9,8 @@ from wrnn import chapter, paper
 from wrnn.errors import WrnnError
 from wrnn.experiments import find_experiments
 from wrnn.records import Record, Store
+from wrnn.runs import identity, wave
+from wrnn.tasks import AddingTask
 
 
 def put(store, run, **metrics):
@@ -155,6 +157,54 @@ def test_figure_writes_the_same_bytes_twice(make_page):
 def test_figure_needs_a_description(make_page):
     with pytest.raises(WrnnError, match="alt must be one line"):
         make_page().figure("fig-x", None, alt=" ", caption="c")
+
+
+def test_curves_and_comparisons_show_records_or_what_is_missing(make_page, capsys):
+    page = make_page("paper")
+    options = {"alt": "Loss.", "caption": "Loss falls.", "notice": ("Loss curves", "fig3")}
+    columns = {"model": lambda r: r.label, "loss": "cross_entropy"}
+    page.curves("fig-x", page.shown("fig3"), **chapter.COPY, **options)
+    page.compare("tab-x", page.shown("fig3"), columns, "A table.", ("Losses", "fig3"))
+    printed = capsys.readouterr().out
+    assert printed.count("wrnn run fig3 --profile paper") == 2 and "Losses" in printed
+    put(page.committed, runs("fig3", "quick")[0], cross_entropy=0.5)
+    page = make_page("paper")
+    page.curves("fig-x", page.shown("fig3"), **chapter.COPY, **options)
+    page.compare("tab-x", page.shown("fig3"), columns, "A table.", ("Losses", "fig3"))
+    generated = make_page.folder / "generated"
+    assert "figures/fig-x.png" in (generated / "fig-x.md").read_text()
+    assert "| wRNN | 0.5 (quick, n = 1) [a] |" in (generated / "tab-x.md").read_text()
+
+
+def test_the_last_step_stands_in_for_the_test_set(make_page):
+    page = make_page("paper")
+    put(page.committed, runs("fig3", "quick")[0], loss=0.5, cross_entropy=0.4)
+    (result,) = page.shown("fig3")
+    last = chapter.at_last_step(result)
+    assert last.metric("loss").mean == 1.0  # the end of the curve
+    assert last.metric("cross_entropy") is None  # there is no such curve
+    assert result.metric("loss").mean == 0.5 and last.description == result.description
+
+
+def test_networks_and_claims_stand_beside_the_paper(make_page):
+    page = make_page("paper")
+    models = {"irnn-n-100": identity(100), "wrnn-n-100-c-27": wave(100, 27)}
+    page.sizes("tab-x", "adding-", models, AddingTask(length=100), "Sizes.")
+    text = (make_page.folder / "generated" / "tab-x.md").read_text()
+    assert "| iRNN (n=100) | 100 | 10,300 | 10,501 | 10,300 |" in text
+    page.verdicts("adding", "Claims on the adding task")
+    text = (make_page.folder / "generated" / "tab-adding-claims.md").read_text()
+    assert "{table} Claims on the adding task, with verdicts computed from the records." in text
+    assert "not yet run" in text
+
+
+def test_tables_of_the_paper_by_model():
+    table = chapter.by_model("table2")
+    assert set(table["wrnn-16c"]) == {"units", "parameters", "smnist", "psmnist"}
+    assert chapter.cited(table["wrnn-16c"]["smnist"]) == table["wrnn-16c"]["smnist"].model
+    lstm = table["lstm"]["smnist"]
+    assert chapter.cited(lstm) == f"{lstm.model} {{cite}}`{lstm.source}`"
+    assert list(chapter.by_model("table4")["wrnn"]) == ["T=0", "T=10", "T=30", "T=80"]
 
 
 def test_findings_cover_every_claim_and_train_nothing(make_page):

@@ -11,16 +11,19 @@ import ast
 import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wrnn import claims, paper, tables
 from wrnn.errors import WrnnError
 from wrnn.experiments import Experiment, find_experiments
+from wrnn.models import count_parameters
 from wrnn.records import Store, committed_store, local_store, project_root, write_atomically
 from wrnn.results import MOST_SEEDS, Result, gather
-from wrnn.runs import PROFILES
+from wrnn.runs import PROFILES, ModelConfig, build_model
+from wrnn.tasks import CopyTask, Task
 from wrnn.training import resolve_device, train
 from wrnn.verdicts import MARKS, Claim, Finding, judge
 
@@ -283,6 +286,82 @@ class Chapter:
             f"```{{figure}} figures/{name}.png\n{options}\n\n{text}\n```\n",
         )
 
+    def curves(
+        self,
+        name: str,
+        results: Sequence[Result],
+        *,
+        alt: str,
+        caption: str,
+        notice: Sequence[str],
+        **drawing,
+    ) -> None:
+        """Draw a recorded curve of some results as a figure, or the notice that there are none.
+
+        `drawing` goes to ``wrnn.figures.loss_curves`` (see `COPY` and `ACCURACY`), `notice` is what
+        :meth:`nothing` gets after the name.
+        """
+        from wrnn import figures
+
+        if results:
+            drawn = figures.loss_curves(results, **drawing)
+            self.figure(name, drawn, alt=alt, caption=caption, results=results)
+        else:
+            self.nothing(name, *notice)
+
+    def compare(
+        self,
+        name: str,
+        results: Sequence[Result],
+        columns: Mapping[str, str | Callable[[Result], object]],
+        caption: str,
+        notice: Sequence[str] = (),
+    ) -> None:
+        """Write a table with a row per result, or the notice that there are none.
+
+        A column is the name of a metric, shown with spread and origin, or a function of the result;
+        `notice` is what :meth:`nothing` gets after the name.
+        """
+        rows = [
+            {
+                header: self.value(result, column) if isinstance(column, str) else column(result)
+                for header, column in columns.items()
+            }
+            for result in results
+        ]
+        if rows:
+            self.table(name, rows, caption)
+        else:
+            self.nothing(name, *notice)
+
+    def sizes(
+        self, name: str, prefix: str, models: Mapping[str, ModelConfig], task: Task, caption: str
+    ) -> None:
+        """Write the table of a task's networks: parameters counted from the models, and published.
+
+        `models` are named as the published counts are after ``parameters/`` and the prefix.
+        """
+        rows = []
+        for number in paper.select(f"parameters/{prefix}"):
+            model = models[number.id.removeprefix(f"parameters/{prefix}")]
+            counts = count_parameters(build_model(model, task))
+            rows.append(
+                {
+                    "model": model.label,
+                    "state units": model.size * model.num_channels,
+                    "parameters": counts["without_biases"],
+                    "with biases": counts["with_biases"],
+                    "paper": tables.number(number.value),
+                }
+            )
+        self.table(name, rows, caption)
+
+    def verdicts(self, section: str, what: str, name: str = "") -> None:
+        """Write the table of a section's claims with their verdicts, ``tab-SECTION-claims``."""
+        caption = f"{what}, with verdicts computed from the records."
+        rows = self.verdict_rows(self.findings(section))
+        self.table(name or f"tab-{section}-claims", rows, caption)
+
     def animation(
         self,
         name: str,
@@ -345,6 +424,48 @@ def origin(results: Sequence[Result]) -> str:
         return f"Source: {descriptions}; {len(ids)} records."
     listed = ", ".join(f"`{identity[:8]}`" for identity in ids)
     return f"Source: {descriptions}; record{'s' * (len(ids) > 1)} {listed}."
+
+
+def at_last_step(result: Result) -> Result:
+    """Return the result with the last validation values in place of the metrics of the test set.
+
+    The test set is read with the weights that validated best (`Run.keep`), once; these values are
+    what the weights of the last step give.
+    """
+    records = [
+        replace(record, metrics={name: points[-1][1] for name, points in record.curves.items()})
+        for record in result.records
+    ]
+    return replace(result, records=tuple(records))
+
+
+def by_model(table: str) -> dict[str, dict[str, paper.Published]]:
+    """Return a table of the paper as model -> column -> number, in printed order."""
+    numbers: dict[str, dict[str, paper.Published]] = {}
+    for number in paper.select(f"{table}/"):
+        _, model, column = number.id.split("/")[:3]
+        numbers.setdefault(model, {})[column] = number
+    return numbers
+
+
+def cited(number: paper.Published) -> str:
+    """Return the model of a published number with the work that it was taken from, if another."""
+    source = "" if number.source == "keller2024waves" else f" {{cite}}`{number.source}`"
+    return number.model + source
+
+
+def copy_levels(task: CopyTask) -> dict[str, float]:
+    """Return the ends of the scale of a copy task's loss: no memory, and the float32 floor."""
+    return {"memoryless": task.memoryless_baseline(), "float32 floor": task.float32_floor()}
+
+
+COPY = {"ylabel": "cross-entropy (nats)", "references": copy_levels}
+ACCURACY = {
+    "curve": "accuracy",
+    "ylabel": "validation accuracy (%)",
+    "references": {"chance": 10.0},
+    "log_y": False,
+}
 
 
 def printed(number: paper.Published) -> str:
