@@ -43,8 +43,10 @@ page = chapter.Chapter(profile=profile, device=device, seeds=seeds, train=False)
 # {numref}`tab-commands` gives the command for each figure and table of the paper; names in one row
 # are the same runs. A run that has a record is never trained again, and one that was stopped goes
 # on where it was, so every command can be interrupted and repeated. `--seeds 5` trains five seeds,
-# seed 0 of everything first; `--time-limit SECONDS` stops cleanly; `--profile quick --device cpu`
-# runs the small version; `--grid paper` adds all settings that the paper tried.
+# seed 0 of everything first; `--replicas 4` trains four seeds of one run together;
+# `--time-limit SECONDS` stops cleanly; `--profile quick --device cpu` runs the small version;
+# `--grid paper` adds all settings that the paper tried. At its end a command says how long each
+# experiment took, and what is left.
 
 # %% tags=["hide-cell"]
 names = {name: [name, *(a for a, of in ALIASES.items() if of == name)] for name in EXPERIMENTS}
@@ -97,11 +99,30 @@ page.table(
 #
 # `wrnn book --profile quick` does this for every chapter, checks the results and builds the site.
 #
-# ## Several machines
+# ## Everything, on a machine with a GPU
 #
-# A record's file is named by a hash of the run's settings. Records from several machines are
-# therefore merged by putting the files into one folder; `wrnn records merge FOLDER` does that and
-# reads each of them first. `wrnn status` lists what is there and what is missing.
+# `make paper` trains everything, five seeds, unattended, in this order: the copy task (Table 4 and
+# Figure 3), adding (Table 1), permuted and sequential MNIST (Table 2), noisy CIFAR10 (Table 3),
+# Figures 7, 2, 10 and 18, what only this book has, LSTM and GRU; then the other seeds. It needs a
+# Python with torch, torchvision, numpy, tqdm and typer, and the data; no network.
+#
+# 1. Carry the repository and the data there: MNIST's four `.gz` files in `MNIST/raw` and
+#    `cifar-10-python.tar.gz`, in one folder that `WRNN_DATA` names. What is missing is downloaded
+#    where there is a network.
+# 2. `make paper TIME_LIMIT=3000` stops cleanly before a lease or queue limit of an hour ends, and
+#    the same command goes on. It may also be killed: no more than the last half minute is lost.
+#    With a second device, `CUDA_VISIBLE_DEVICES=1 make paper` beside it shares the work, as does
+#    any other process on the machine; no run is trained twice.
+# 3. `PYTHONPATH=src python3 -m wrnn records export records.tar` writes the records, and the
+#    checkpoints of what is unfinished, into one file of a few megabytes, and prints its size;
+#    `--no-checkpoints` makes it smaller.
+# 4. `wrnn records merge records.tar` at home, where a tar that was cut short or damaged is refused
+#    as a whole. A record that is already there stays, and merging twice changes nothing. Unfinished
+#    runs can go on there, or on the next machine, on the same type of device.
+# 5. `make publish` executes the committed chapters again, with the new records.
+#
+# Records of several machines are merged in the same way, or by copying files: a record's name is a
+# hash of its run's settings. `wrnn status` lists what is there and what is missing.
 #
 # ## The published records
 #
