@@ -28,6 +28,7 @@ def test_run_trains_what_is_missing_and_status_counts_it(call, tmp_path):
     first = call("run", "fig3", "--profile", "smoke", "--device", "cpu")
     assert first.returncode == 0, first.stderr
     assert "2 of 2 records" in first.stdout
+    assert ["fig3", "2", "40"] in [line.split()[:3] for line in first.stdout.splitlines()]
     store = Store(tmp_path / "_build" / "records")
     before = {path: path.stat().st_mtime_ns for path in store.folder.iterdir()}
     second = call("run", "fig3", "--profile", "smoke", "--device", "cpu")
@@ -65,6 +66,7 @@ def test_time_limit_steps_and_match(call, tmp_path):
         (["run", "fig3", "--seeds", "0"], "at least 1"),
         (["run", "fig3", "--seeds", "many"], "valid integer"),
         (["run", "fig3", "--time-limit", "-1"], "negative"),
+        (["run", "fig3", "--replicas", "-1"], "negative"),
         (["run", "fig3", "--match", "("], "regular expression"),
         (["run", "fig3", "--match", "transformer"], "no run"),
         (["run", "fig3", "--grid", "paper"], "--profile paper"),
@@ -81,6 +83,14 @@ def test_bad_input_is_one_line_and_status_2(arguments, message, call, tmp_path):
     assert message in result.stderr
     assert result.stderr.count("\n") == 1, result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_seeds_are_trained_together_when_asked_for(call, tmp_path):
+    command = "run fig3 --profile smoke --device cpu --seeds 3 --match wRNN --replicas 2"
+    result = call(*command.split(), "--records", "together")
+    assert result.returncode == 0, result.stderr
+    replicas = {r.run.seed: r.replicas for r in Store(tmp_path / "together").all()}
+    assert replicas == {0: 1, 1: 2, 2: 2}
 
 
 def test_cuda_is_refused_where_there_is_none(call, tmp_path, monkeypatch):

@@ -84,26 +84,28 @@ def merge(store: Store, source: Path) -> Counter:
     here = _checkpoints(store.folder)
     counts: Counter[str] = Counter()
     for run, files in found.records.items():
-        with store.claim(run) as claimed:
-            if store.path(run).exists():
-                counts["kept"] += 1
-            elif not claimed:
-                counts["busy"] += 1
-            else:
-                for suffix in sorted(files, reverse=True):  # the arrays before the record
-                    write_atomically(store.path(run, suffix), files[suffix])
-                store.path(run, ".checkpoint").unlink(missing_ok=True)
-                counts["records"] += 1
+        if store.path(run).exists():
+            counts["kept"] += 1
+        else:
+            counts["records" if _put(store, run, files) else "busy"] += 1
     for run, (step, content) in found.checkpoints.items():
-        with store.claim(run) as claimed:
-            if store.path(run).exists() or (run in here and here[run][0] >= step):
-                counts["kept"] += 1
-            elif not claimed:
-                counts["busy"] += 1
-            else:
-                write_atomically(store.path(run, ".checkpoint"), content)
-                counts["checkpoints"] += 1
+        if store.path(run).exists() or (run in here and here[run][0] >= step):
+            counts["kept"] += 1
+        else:
+            counts["checkpoints" if _put(store, run, {".checkpoint": content}) else "busy"] += 1
     return counts
+
+
+def _put(store: Store, run: Run, files: dict[str, bytes]) -> bool:
+    """Write files of a run, unless another process is about to."""
+    with store.claim(run) as claimed:
+        if not claimed or store.path(run).exists():
+            return False
+        for suffix in sorted(files, reverse=True):  # the arrays before the record
+            write_atomically(store.path(run, suffix), files[suffix])
+        if store.path(run).exists():
+            store.path(run, ".checkpoint").unlink(missing_ok=True)
+        return True
 
 
 def _seal(body: bytes) -> bytes:
