@@ -1,8 +1,11 @@
 """Every way of computing the recurrence against its definition, and that against algebra."""
 
 import itertools
+import subprocess
+import sys
 import time
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -345,3 +348,37 @@ def test_no_warning_from_the_common_paths():
         warnings.simplefilter("error")
         for backend in ("loop", "compiled"):
             run(tensors, backend=backend, checkpoint_every=2).sum().backward()
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc/self/status")
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [("sMNIST", "x=(300, 64, 1), C=16, n=256"), ("nsCIFAR10", "x=(150, 64, 96), C=16, n=256")],
+)
+def test_peak_memory_is_at_most_a_quarter_over_what_must_be_stored(name, sizes):
+    """Forward and backward of a training step, as in the paper but shorter, in its own process."""
+    code = f"""
+import re, torch
+from pathlib import Path
+from wrnn.recurrence import wave_recurrence
+
+def peak():
+    return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+
+def train_step(x, C, n):
+    shapes = [(C * n, x[2]), (C * n,), (C, C, 3), (C,)]
+    parameters = [(torch.randn(shape) / 16).requires_grad_() for shape in shapes]
+    x = torch.rand(x)
+    last = wave_recurrence(x, x.new_zeros(x.shape[1], C * n), *parameters, last_only=True)
+    last.square().mean().backward()
+    states = (len(x) + 1) * x.shape[1] * C * n
+    return 4 * (states + x.numel() + sum(p.numel() for p in parameters))
+
+train_step((4, 16, 1), 16, 16)  # compiles, and loads every library
+before = peak()
+stored = train_step({sizes})
+print((peak() - before) / stored)
+"""
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert 0.9 < float(result.stdout) <= 1.25
