@@ -1,4 +1,7 @@
+import io
+import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -9,13 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from wrnn import WrnnError
+from wrnn import WrnnError, models, recurrence
 from wrnn.experiments import EXPERIMENTS
-from wrnn.records import Store
+from wrnn.records import Store, write_atomically
 from wrnn.runs import Run, identity, wave
 from wrnn.stepping import Group
 from wrnn.tasks import AddingTask, CopyTask, SequentialDigits
-from wrnn.training import TimeLimitReached, Trainer, evaluate, train
+from wrnn.training import TimeLimitReached, Trainer, evaluate, train, train_replicas
 
 COPY = Run(
     CopyTask(10, test_batches=1, test_batch_size=8),
@@ -96,6 +99,19 @@ def advance(trainer, until=None):
     return trainer
 
 
+def use_the_loop(monkeypatch):
+    """Compute every recurrence step by step."""
+    for module in (models, recurrence):
+        monkeypatch.setattr(module, "choose_backend", lambda *_, **__: ("loop", "for a test"))
+
+
+def leave_checkpoint(run, store, step):
+    """Leave a run as if it had been stopped at a step."""
+    file = io.BytesIO()
+    torch.save(advance(Trainer(run, torch.device("cpu")), step).state(), file)
+    write_atomically(store.path(run, ".checkpoint"), file.getvalue())
+
+
 def test_learning_rate_drops_and_gradients_are_clipped():
     trainer = Trainer(COPY, torch.device("cpu"))
     norms = []
@@ -163,35 +179,91 @@ def test_a_time_limit_stops_cleanly_and_the_rest_gives_the_same_record(store, tm
 
 
 KILLED = """
-import sys
+import json, sys
 from wrnn.records import Store
 from wrnn.runs import Run
-from wrnn.training import train
-import json
-run = Run.from_dict(json.loads(sys.argv[1]))
+from wrnn.training import train_replicas
+runs = [Run.from_dict(values) for values in json.loads(sys.argv[1])]
 print("ready", flush=True)
-train(run, Store(sys.argv[2]), checkpoint_seconds=0.0)
+train_replicas(runs, Store(sys.argv[2]), checkpoint_seconds=0.0)
 """
 
 
-@pytest.mark.parametrize("delay", [0.3, 1.1])
-def test_a_killed_run_resumes_to_the_record_of_one_never_killed(delay, store, tmp_path):
-    import json
+def test_runs_killed_at_random_moments_get_the_records_of_runs_never_killed(store, tmp_path):
+    """A process that trains two seeds is killed again and again; it saves after every step."""
+    runs = [replace(COPY, steps=300, seed=s, trace=s == 0) for s in range(2)]
+    whole = [train(run, Store(tmp_path / "whole")).outcome() for run in runs]
+    moments = random.Random(0)
+    command = [sys.executable, "-c", KILLED, json.dumps([run.to_dict() for run in runs])]
+    for attempt in range(5):
+        with subprocess.Popen(
+            [*command, str(store.folder)],
+            stdout=subprocess.PIPE,
+            env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
+        ) as process:
+            process.stdout.readline()
+            delay = moments.uniform(0.0, 1.0)
+            print(f"seed 0, attempt {attempt}: killed after {delay:.3f} s")
+            time.sleep(delay)
+            process.send_signal(signal.SIGKILL)
+        store.all()  # raises where a record is damaged
+    print("checkpoints:", *(path.name for path in store.folder.glob("*")))
+    assert [record.outcome() for record in train_replicas(runs, store)] == whole
 
-    run = replace(COPY, steps=400)
-    whole = train(run, Store(tmp_path / "whole"))
-    process = subprocess.Popen(
-        [sys.executable, "-c", KILLED, json.dumps(run.to_dict()), str(store.folder)],
-        stdout=subprocess.PIPE,
-        env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
-    )
-    process.stdout.readline()
-    while not store.path(run, ".checkpoint").exists() and process.poll() is None:
-        time.sleep(0.01)
-    time.sleep(delay)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert train(run, store).outcome() == whole.outcome()
+
+@pytest.mark.parametrize("backend", ["auto", "loop"])
+@pytest.mark.parametrize("run", [COPY, DIGITS], ids=["copy", "digits"])
+def test_replicas_get_the_records_they_get_alone(run, backend, store, tmp_path, monkeypatch):
+    if backend == "loop":
+        use_the_loop(monkeypatch)
+    run = replace(run, clip=0.5, drop_steps=(4, 9))
+    runs = [replace(run, seed=seed, trace=seed == 0) for seed in range(4)]
+    alone = Store(tmp_path / "alone")
+    whole = [train(one, alone).outcome() for one in runs]
+    assert len({json.dumps(outcome["metrics"]) for outcome in whole}) == 4
+    fresh = train_replicas(runs, Store(tmp_path / "fresh"))
+    assert [record.outcome() for record in fresh] == whole
+    assert [record.replicas for record in fresh] == [4] * 4
+    store.put(alone.get(runs[2]))  # the others go on from where they were stopped, or start
+    leave_checkpoint(runs[0], store, 7)
+    leave_checkpoint(runs[3], store, run.steps)
+    taken = []
+    resumed = train_replicas(runs, store, progress=taken.append)
+    assert [record.outcome() for record in resumed] == whole
+    assert [record.replicas for record in resumed] == [2, 2, 1, 1]
+    assert sum(taken) == 4 * run.steps
+    assert not list(store.folder.glob("*.checkpoint"))
+
+
+def test_a_replica_that_ends_leaves_the_others_training(store, tmp_path, monkeypatch):
+    settle(monkeypatch, least=0, hold=20)
+    runs = [replace(SETTLING, seed=seed, stop="settled") for seed in range(3)]
+    alone = [train(run, Store(tmp_path / "alone")).outcome() for run in runs]
+    assert len({outcome["steps"] for outcome in alone}) > 1
+    assert [record.outcome() for record in train_replicas(runs, store)] == alone
+
+
+def test_a_time_limit_saves_every_replica(store, tmp_path):
+    runs = [replace(COPY, seed=seed) for seed in range(2)]
+    with pytest.raises(TimeLimitReached, match=r"seed 0 at step 1 and .* seed 1 at step 1"):
+        train_replicas(runs, store, deadline=time.monotonic())
+    assert len(list(store.folder.glob("*.checkpoint"))) == 2
+    whole = [train(run, Store(tmp_path / "whole")).outcome() for run in runs]
+    assert [record.outcome() for record in train_replicas(runs, store)] == whole
+
+
+def test_only_seeds_of_one_run_are_replicas(store):
+    with pytest.raises(WrnnError, match="equal but for seed and trace"):
+        train_replicas([COPY, replace(COPY, seed=1, clip=0.0)], store)
+    assert train_replicas([], store) == []
+    assert len(train_replicas([COPY, COPY], store)) == 2
+
+
+def test_the_seconds_of_replicas_are_shares_of_the_wall_time(store):
+    runs = [replace(COPY, seed=seed, steps=60) for seed in range(3)]
+    started = time.monotonic()
+    records = train_replicas(runs, store)
+    assert 0 < sum(record.seconds for record in records) <= time.monotonic() - started
 
 
 def test_every_step_of_a_run_is_a_good_place_to_stop(tmp_path):

@@ -74,7 +74,7 @@ class CopyTask(SyntheticTask):
         )  # (10, B)
         x = symbols.new_zeros(self.length, batch_size)  # (T, B)
         x[:ANSWER_STEPS] = symbols
-        x[self.lag - 1 if self.layout == "code" else self.lag] = DELIMITER
+        x[self.lag - 1 if self.layout == "code" else self.lag].fill_(DELIMITER)
         y = torch.zeros_like(x)
         y[-ANSWER_STEPS:] = x[:ANSWER_STEPS]
         # As F.one_hot, but float at once and without a look at every value, which would wait.
