@@ -203,6 +203,19 @@ def test_backward_twice_and_memory_used_again():
     assert compiled._spare[0].data_ptr() == memory.data_ptr()
 
 
+@pytest.mark.parametrize("last_only", [False, True])
+@pytest.mark.parametrize("sizes", [(4, 1, 3), (1, 8, 3), (2, 8, 3)])  # C, n, batch
+def test_results_outlive_the_memory_of_their_graph(sizes, last_only):
+    channels, n, batch = sizes
+    tensors = without_readout(arguments(6, batch, 2, channels, n, min(n, 3)))
+    output = run(tensors, backend="compiled", last_only=last_only)
+    kept, copy = output.detach(), output.detach().clone()
+    output.sum().backward()
+    del output
+    run({**tensors, "x": tensors["x"] + 1}, backend="compiled", last_only=last_only)
+    assert torch.equal(kept, copy)
+
+
 def test_same_bits_every_time():
     tensors = arguments(20, 4, 2, 3, 16, 3, dtype=torch.float32)
     first = gradients(run(tensors, backend="compiled"), tensors)

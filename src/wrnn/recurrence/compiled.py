@@ -35,6 +35,7 @@ ACTIVATIONS = {"identity": 0, "relu": RELU, "tanh": TANH}
 STEPS_HELD = 16  # deltas held before the gradients of input and output weights are added up
 ROWS_HELD = 256  # rows of lanes of deltas that stay in the fastest cache for the kernel's gradient
 NOTHING = (0, 0, 0, 0)
+CONTIGUOUS = torch.contiguous_format
 jit = njit(nogil=True, cache=True, error_model="numpy")
 inlined = njit(nogil=True, error_model="numpy", forceinline=True)
 _spare: list[Tensor] = []
@@ -89,13 +90,15 @@ def _forward(
         (n, channels, reach, steps, slots, ACTIVATIONS[nonlinearity]),
     )
     last = states[:, steps % slots, reach : reach + n]  # (tiles, n, C, lanes)
-    h_n = _from_tiles(last, batch).transpose(1, 2).reshape(batch, -1)
+    # Results are copied, since `states` may be memory that a later call takes.
+    h_n = _from_tiles(last, batch).transpose(1, 2).clone(memory_format=CONTIGUOUS).flatten(1)
     if last_only:
         return None, h_n
     if outputs:
         return _from_tiles(output.transpose(0, 1), batch, 1), h_n
     every = states[:, 1:, reach : reach + n].transpose(0, 1)  # (T, tiles, n, C, lanes)
-    return _from_tiles(every, batch, 1).transpose(2, 3).reshape(steps, batch, -1), h_n
+    every = _from_tiles(every, batch, 1).transpose(2, 3)  # (T, B, C, n)
+    return every.clone(memory_format=CONTIGUOUS).flatten(2), h_n
 
 
 class _Compiled(torch.autograd.Function):
