@@ -6,6 +6,7 @@ CPU, which shares its time with other programs, only ratios are reported; on a G
 Results are kept as ``records/bench/NAME.json``, one per device; the performance chapter reads them.
 """
 
+import importlib.util
 import json
 import math
 import statistics
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 
 import torch
@@ -29,6 +31,7 @@ from wrnn.training import device_name, versions
 PEAKS = {"H200": (4.3e12, 67e12, 0.15e-6)}
 LIMITS = ("memory bandwidth", "arithmetic", "the chain of steps")
 LIBRARY = "torch.nn.RNN"
+CPU_STATES = 2e9  # bytes; the loop takes about four times its states
 
 
 @dataclass(frozen=True)
@@ -109,8 +112,8 @@ def run_bench(
 
     Args:
         device: "cpu" or "cuda".
-        profile: "quick" (reduced sizes, about a minute on two cores) or "paper" (on a CPU a
-            quarter of an hour, and 16 GB of memory for the loop).
+        profile: "quick" (reduced sizes, a minute or two on two cores) or "paper" (on a CPU a
+            quarter of an hour, 8 GB of memory, and fewer sequences where the loop needs more).
         repeats: how many times each way is measured; the median counts.
         report: is called with a line about what is measured next.
 
@@ -135,10 +138,12 @@ def run_bench(
     name = device_name(torch.device(device))
     cases = []
     for case in PAPER_CASES if profile == "paper" else QUICK_CASES:
+        while device == "cpu" and case.state_bytes > CPU_STATES:
+            case = replace(case, batch_size=case.batch_size // 2)
         report(f"{case.name}: T = {case.steps}, B = {case.batch_size}")
         best = _best(case, device)
         medians = _medians(_ways(case, device), repeats, device)
-        measured = [way for way in medians if way == "loop" or way.startswith(best)]
+        measured = [way for way in medians if way in ("loop", LIBRARY) or way.startswith(best)]
         memory = {way: _memory(case, device, way) for way in measured}
         entry = asdict(case) | {"state_bytes": case.state_bytes, "best": best}
         entry["ratios"] = _relative(medians)
@@ -159,10 +164,15 @@ def run_bench(
         "threads": torch.get_num_threads(),
         "profile": profile,
         "repeats": repeats,
-        "versions": versions(),
+        "versions": versions() | {name: metadata.version(name) for name in _compilers()},
         "cases": cases,
         "growth": growth,
     }
+
+
+def _compilers() -> list[str]:
+    """Return the packages that compile the fast ways, where they are installed."""
+    return [name for name in ("numba", "triton") if importlib.util.find_spec(name)]
 
 
 def read_results(folder: Path) -> list[dict]:
@@ -227,10 +237,10 @@ def _parameters(case: Case, device: str) -> list[Tensor]:
 
 def _best(case: Case, device: str, precision: str = "float32") -> str:
     """Return the name of the fastest way that there is for a case."""
-    if not case.num_channels:
-        return LIBRARY
     x = torch.empty(case.steps, case.batch_size, case.input_size, device=device)
-    return choose_backend(x, _parameters(case, device)[2], precision=precision)[0]
+    kernel = _kernel(_parameters(case, device)[2])
+    best, _ = choose_backend(x, kernel, precision=precision)
+    return LIBRARY if best == "loop" and not case.num_channels else best
 
 
 def _step(case: Case, device: str, outputs: Callable[..., Tensor]) -> Callable[[], object]:
@@ -241,36 +251,44 @@ def _step(case: Case, device: str, outputs: Callable[..., Tensor]) -> Callable[[
     return lambda: torch.autograd.grad(outputs(x, *parameters).square().mean(), parameters)
 
 
-def _wave(
+def _kernel(weight_hh: Tensor) -> Tensor:
+    """Return a kernel; a matrix (hidden, hidden) is that of an iRNN, whose units are channels."""
+    return weight_hh if weight_hh.dim() == 3 else weight_hh.unsqueeze(-1)
+
+
+def _fused(
     x, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, bias_out, *, every_step, **options
 ):
-    """Run the wRNN with its readout."""
+    """Run the recurrence with its readout."""
     h_0 = x.new_zeros(x.shape[1], len(weight_ih))
-    tensors = (x, h_0, weight_ih, bias_ih, weight_hh, bias_hh)
+    tensors = (x, h_0, weight_ih, bias_ih, _kernel(weight_hh), bias_hh)
     readout = {"weight_out": weight_out, "bias_out": bias_out, "last_only": not every_step}
     return wave_recurrence(*tensors, **readout, **options)
 
 
 def _ways(case: Case, device: str) -> dict[str, Callable[[], object]]:
     """Return a training step for each way to compute the case, the loop first."""
-    step, best, every_step = partial(_step, case, device), _best(case, device), case.every_step
-    if not case.num_channels:
-        return {
-            "loop": step(partial(_irnn_loop, every_step=every_step)),
-            best: step(partial(_irnn_library, every_step=every_step)),
+    step, best = partial(_step, case, device), _best(case, device)
+    fused = partial(_fused, every_step=case.every_step)
+    if case.num_channels:
+        ways = {"loop": step(partial(fused, backend="loop"))}
+        if device == "cuda":
+            ways["CUDA graph"] = _graphed(ways["loop"])
+            compiled = partial(_compiled_loop, step=torch.compile(loop.one_step), case=case)
+            ways["torch.compile"] = step(compiled)
+    else:
+        ways = {
+            "loop": step(partial(_irnn_loop, every_step=case.every_step)),
+            LIBRARY: step(partial(_irnn_library, every_step=case.every_step)),
         }
-    wave = partial(_wave, every_step=every_step)
-    ways = {"loop": step(partial(wave, backend="loop"))}
-    if device == "cuda":
-        ways["CUDA graph"] = _graphed(ways["loop"])
-        compiled = partial(_compiled_loop, step=torch.compile(loop.one_step), case=case)
-        ways["torch.compile"] = step(compiled)
+    if best == LIBRARY:
+        return ways
     if best != "loop":
-        ways[best] = step(partial(wave, backend=best))
+        ways[best] = step(partial(fused, backend=best))
         if _best(case, device, "tf32") == best:
-            ways[f"{best}, tf32"] = step(partial(wave, backend=best, precision="tf32"))
+            ways[f"{best}, tf32"] = step(partial(fused, backend=best, precision="tf32"))
     every = _interval(case.steps)
-    ways[f"{best}, checkpointed"] = step(partial(wave, backend=best, checkpoint_every=every))
+    ways[f"{best}, checkpointed"] = step(partial(fused, backend=best, checkpoint_every=every))
     return ways
 
 
