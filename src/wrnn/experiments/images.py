@@ -82,7 +82,7 @@ def mnist_cpu(profile: str) -> list[Run]:
         return fig2(profile)
     return [
         Run(
-            SequentialMNIST(),
+            SequentialMNIST(permuted=permuted),
             model,
             profile,
             steps=1000,
@@ -91,8 +91,9 @@ def mnist_cpu(profile: str) -> list[Run]:
             log_every=20,
             evaluate_every=100,
             keep="best",
-            trace=True,
+            trace=not permuted,
         )
+        for permuted in (False, True)
         for model in (
             wave(256, 4),
             wave(256, 4, recurrent_bias="zero"),
