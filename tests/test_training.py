@@ -194,20 +194,31 @@ def test_runs_killed_at_random_moments_get_the_records_of_runs_never_killed(stor
     runs = [replace(COPY, steps=300, seed=s, trace=s == 0) for s in range(2)]
     whole = [train(run, Store(tmp_path / "whole")).outcome() for run in runs]
     moments = random.Random(0)
+
+    def written():
+        try:
+            return {(path.name, path.stat().st_mtime_ns) for path in store.folder.glob("[!.]*")}
+        except FileNotFoundError:  # a checkpoint whose record is there now
+            return written()
+
     command = [sys.executable, "-c", KILLED, json.dumps([run.to_dict() for run in runs])]
-    for attempt in range(5):
+    for attempt in range(3):
         with subprocess.Popen(
             [*command, str(store.folder)],
             stdout=subprocess.PIPE,
             env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
         ) as process:
             process.stdout.readline()
-            delay = moments.uniform(0.0, 1.0)
+            before = written()
+            while attempt and process.poll() is None and written() == before:
+                time.sleep(0.01)  # all but the first time until it has saved something
+            delay = moments.uniform(0.0, 0.5)
             print(f"seed 0, attempt {attempt}: killed after {delay:.3f} s")
             time.sleep(delay)
             process.send_signal(signal.SIGKILL)
         store.all()  # raises where a record is damaged
-    print("checkpoints:", *(path.name for path in store.folder.glob("*")))
+    assert written()
+    print("left:", *(name for name, _ in written()))
     assert [record.outcome() for record in train_replicas(runs, store)] == whole
 
 

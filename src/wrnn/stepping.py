@@ -38,7 +38,10 @@ class Learner:
             self.optimizer._warned_capturable_if_run_uncaptured = True
         else:
             self.optimizer = torch.optim.Adam(parameters, lr=run.learning_rate)
-        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self.stream = None
+        if device.type == "cuda":
+            self.stream = torch.cuda.Stream(device)
+            torch.backends.cudnn.allow_tf32 = False  # its layers would round factors to TF32
         self.step = 0
         self.loss: Tensor | None = None  # of the last step, unscaled, on the device
 

@@ -262,8 +262,7 @@ def train_replicas(
     is given a k-th of it. The record's ``replicas`` is the largest k.
 
     On a CPU this takes one thread of PyTorch unless ``OMP_NUM_THREADS`` is set: models of this size
-    hardly gain from more, and the record does not depend on how many cores there are. On CUDA it
-    turns off the rounding to TF32 of cuDNN's layers.
+    hardly gain from more, and the record does not depend on how many cores there are.
 
     Args:
         runs: what to train, equal but for seed and trace; records already stored are returned.
@@ -335,8 +334,6 @@ def _resume(runs: Sequence[Run], store: Store, device: str) -> list[Trainer]:
     chosen = resolve_device(device)
     if chosen.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)
-    if chosen.type == "cuda":
-        torch.backends.cudnn.allow_tf32 = False
     trainers = [Trainer(run, chosen) for run in runs]
     for trainer in trainers:
         checkpoint = store.path(trainer.run, ".checkpoint")
