@@ -57,8 +57,10 @@ def test_a_cpu_gets_no_more_sequences_than_its_memory_holds(monkeypatch):
     monkeypatch.setattr(bench, "QUICK_CASES", (large,))
     monkeypatch.setattr(bench, "GROWTH", {})
     monkeypatch.setattr(bench, "CPU_STATES", large.state_bytes / 3)
+    monkeypatch.setattr(bench, "_memory", lambda case, device, way: None)
     (entry,) = bench.run_bench("cpu", repeats=1)["cases"]
     assert entry["batch_size"] == 16 and entry["state_bytes"] <= large.state_bytes / 3
+    assert entry["memory"] == {}
 
 
 def test_table_has_a_line_per_case_and_per_growing_size(result):

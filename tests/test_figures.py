@@ -22,6 +22,7 @@ def result(label, status="paper", title="copy", seeds=1, values=(1e-2, 1e-4, 0.0
         label=label,
         status=status,
         smaller="",
+        budget="20,000 of 60,000 steps",
         records=records,
         run=SimpleNamespace(task=task, steps=60_000),
         curve=lambda name: curve,

@@ -136,10 +136,10 @@ def legend_label(result) -> str:
     if result.status == "paper":
         return result.label
     if result.status == "reduced":
-        done, planned = result.records[0].steps, result.run.steps
         if result.smaller:
+            done = result.records[0].steps
             return f"{result.label} (smaller than the paper's, {done:,} steps)"
-        return f"{result.label} ({done:,} of {planned:,} steps)"
+        return f"{result.label} ({result.budget})"
     if result.status == "missing":
         return f"{result.label}: not yet recorded"
     return f"{result.label} ({result.status} profile)"

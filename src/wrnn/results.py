@@ -49,14 +49,14 @@ class Result:
             return "not yet recorded"
         scale = {
             "paper": "paper scale",
-            "reduced": self.smaller or f"paper sizes, {self._budget}",
+            "reduced": self.smaller or f"paper sizes, {self.budget}",
         }.get(self.status, f"{self.status} profile")
         devices = " and ".join(sorted({record.device for record in self.records}))
         count = len(self.records)
         return f"{scale}, {devices}, {count} seed{'s' * (count > 1)}"
 
     @property
-    def _budget(self) -> str:
+    def budget(self) -> str:
         """The steps taken of those planned, and whether the task was settled by then."""
         settled = [record for record in self.records if record.stopped == "settled"]
         steps = sorted({record.steps for record in settled or self.records})
