@@ -346,3 +346,12 @@ def test_a_run_whose_process_was_killed_is_picked_up_by_one_that_passed_it_over(
     Sweep([RUN, OTHER], store).train(device="cpu")
     assert fake.groups == [[OTHER], [RUN]]
     assert left_behind(store) == set()
+
+
+def test_what_a_killed_process_left_beside_a_record_is_taken_away(store, fake):
+    store.put(make(RUN))
+    for name in (f"{RUN.id}.lock", f"{RUN.id}.checkpoint", f".{RUN.id}.json.x1"):
+        (store.folder / name).touch()
+    Sweep([RUN], store).train(device="cpu")
+    assert fake.groups == []
+    assert left_behind(store) == set()
