@@ -58,7 +58,8 @@ def settings(result):
 #   memory; gradients do not change.
 # - On a GPU the honest opponents are the loop recorded once and replayed (**CUDA graph**) and the
 #   loop with its step compiled (**torch.compile**).
-# - The iRNN has a loop too, and `torch.nn.RNN`, which this package uses.
+# - The iRNN has a loop too, and `torch.nn.RNN`. To the compiled loops its units are channels of a
+#   single site.
 #
 # A measurement is the forward and the backward pass of one training step with its readout, without
 # the optimiser. The ways take turns in one process, the first turn does not count, and medians are
@@ -216,15 +217,20 @@ ratio_table(
 # {numref}`tab-growth` takes the copy task's network and lets one size grow at a time, with the
 # checkpointed way where the steps do. *Exponent* is the $p$ of the best fit of time $\propto$
 # size$^p$: 1 where nothing is fixed, below 1 where a part of the time is the same for every size.
+# On a GPU there is a fourth row, for *replicas*: seeds of one run that train together.
 
 # %% tags=["hide-cell"]
-SIZES = {"steps": "steps T", "batch_size": "sequences B", "channel_size": "sites n"}
+SIZES = {
+    "steps": "steps T",
+    "batch_size": "sequences B",
+    "channel_size": "sites n",
+    "replicas": "replicas",
+}
 everything = [*measured["cpu"], *measured["cuda"]]
 if everything:
     rows = []
     for result in everything:
-        for size, name in SIZES.items():
-            fit = result["growth"][size]
+        for size, fit in result["growth"].items():
             times = zip(fit["values"], fit["relative_time"], fit["relative_line"], strict=True)
             points = [
                 (f"{value:,}: {tables.number(seconds, 2)}", abs(line / seconds - 1))
@@ -232,7 +238,7 @@ if everything:
             ]
             rows.append(
                 {
-                    "grows": name + page.note(settings(result)),
+                    "grows": SIZES[size] + page.note(settings(result)),
                     "way": fit["way"],
                     "time, as multiple of the first": "; ".join(text for text, _ in points),
                     "exponent": tables.number(fit["exponent"], 2),
@@ -249,8 +255,8 @@ if everything:
         "fig-growth",
         figures.growth(
             [
-                (name, {result["device"]: result["growth"][size] for result in everything})
-                for size, name in SIZES.items()
+                (SIZES[size], {r["device"]: r["growth"][size] for r in everything})
+                for size in bench.GROWTH
             ]
         ),
         alt="Three panels on logarithmic axes: the time of a training step against its number of "

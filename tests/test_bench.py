@@ -9,6 +9,8 @@ import torch
 
 from wrnn import bench, tables
 from wrnn.errors import WrnnError
+from wrnn.records import Store
+from wrnn.tasks import CopyTask
 
 TINY = (
     bench.Case("copy", 6, 4, 8, 2, 3, 3, True, gpu_target=0.5, cpu_target=2.0),
@@ -117,6 +119,13 @@ def test_the_chapter_shows_what_is_measured(result, tmp_path, monkeypatch):
     assert f"| {tables.number(ratio)} |" in shown["tab-performance-cpu"]
 
 
+def test_results_in_a_folder_of_records_are_no_records(result, tmp_path):
+    (tmp_path / "bench").mkdir()
+    (tmp_path / "bench" / "cpu.json").write_text(json.dumps(result))
+    assert Store(tmp_path).all() == []
+    assert len(bench.read_results(tmp_path / "bench")) == 1
+
+
 def changed(result, *keys, value=None):
     """Set what lies at the keys, or delete it."""
     *path, last = keys
@@ -192,6 +201,14 @@ def test_linear_cost_is_a_line_of_exponent_one():
     assert quadratic["relative_line"][-1] < 0.5 * quadratic["relative_time"][-1]
 
 
+def test_replicas_take_whole_training_steps(monkeypatch):
+    monkeypatch.setattr(bench, "REPLICAS", (1, 3))
+    monkeypatch.setattr(bench, "CopyTask", lambda lag: CopyTask(10))
+    fit = bench._replicas("cpu", 1)
+    assert fit["values"] == [1, 3]
+    assert fit["relative_time"][1] > 1.5  # one after the other, on a CPU
+
+
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux tells")
 def test_checkpoints_take_less_memory():
     case = bench.Case("long", 1024, 32, 64, 4, 2, 1)  # 32 MiB of states
@@ -235,3 +252,4 @@ def test_on_a_gpu_every_way_is_measured(monkeypatch):
     assert all(list(case["ratios"]) == ways for case in result["cases"])
     assert all(case["milliseconds"]["loop"] > 0 for case in result["cases"])
     assert all(case["memory"]["triton"] > 1 for case in result["cases"])
+    assert result["growth"]["replicas"]["values"] == list(bench.REPLICAS)

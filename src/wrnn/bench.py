@@ -25,6 +25,9 @@ from torch import Tensor, nn
 
 from wrnn.errors import WrnnError
 from wrnn.recurrence import choose_backend, loop, wave_recurrence
+from wrnn.runs import Run, wave
+from wrnn.stepping import EAGER_STEPS, Group, Learner
+from wrnn.tasks import CopyTask
 from wrnn.training import device_name, versions
 
 # Copy bandwidth (bytes/s), exact multiply-adds (FLOP/s) and the least time of a dependent step (s)
@@ -99,6 +102,7 @@ GROWTH = {  # which size grows, and by what: in the quick profile and in the pap
     "batch_size": ((16, 32, 64, 128), (128, 256, 512, 1024)),
     "channel_size": ((50, 100, 200, 400), (100, 200, 400, 800)),
 }
+REPLICAS = (1, 2, 4, 8)
 
 
 def run_bench(
@@ -123,7 +127,8 @@ def run_bench(
         fast as the loop each way is (`ratios`), the peak memory of a step as a multiple of its
         states where it can be measured (`memory`), and on a GPU also `milliseconds`, the `floors`
         and the `share_of_floor` that the best way reaches. Under `growth`: how the cost grows with
-        T (each ⌈√T⌉-th state kept), B and n; see `fit_line`.
+        T (each ⌈√T⌉-th state kept), B and n, see `fit_line`; and on a GPU with the number of
+        replicas that train together, the optimiser included.
 
     Raises:
         WrnnError: an unknown profile, fewer than one repeat, or no such device.
@@ -158,6 +163,9 @@ def run_bench(
     for size, values in GROWTH.items():
         report(f"growth with {size}")
         growth[size] = _growth(size, values[profile == "paper"], device, repeats)
+    if on_gpu:
+        report("growth with replicas")
+        growth["replicas"] = _replicas(device, repeats)
     return {
         "device": name,
         "kind": device,
@@ -208,8 +216,7 @@ def _check(result: dict) -> None:
             numbers += entry[kind].values()
         if "floors" in entry:
             numbers += [*entry["floors"].values(), entry["share_of_floor"]]
-    for size in GROWTH:
-        fit = result["growth"][size]
+    for fit in [result["growth"][size] for size in GROWTH.keys() | result["growth"].keys()]:
         columns = (fit["values"], fit["relative_time"], fit["relative_line"])
         for value, seconds, line in zip(*columns, strict=True):
             numbers += [value, seconds]
@@ -411,6 +418,20 @@ def _growth(size: str, values: tuple[int, ...], device: str, repeats: int) -> di
     result = {"way": way} | fit_line(values, list(medians.values()))
     memory = [_memory(case, device, way) for case in cases] if size == "steps" else []
     return result | ({"memory": memory} if memory and None not in memory else {})
+
+
+def _replicas(device: str, repeats: int) -> dict:
+    """Measure a whole training step of the copy task as more replicas of it take it together."""
+    run = Run(CopyTask(110), wave(100, 6), "paper", steps=10**6)
+    ways = {}
+    for count in REPLICAS:
+        runs = [replace(run, seed=seed) for seed in range(count)]
+        group = Group([Learner(each, torch.device(device)) for each in runs])
+        for _ in range(EAGER_STEPS + 1):
+            group.take_step()  # the last of them captures
+        ways[str(count)] = group.take_step
+    seconds = list(_medians(ways, repeats, device).values())
+    return {"way": "replicas"} | fit_line(REPLICAS, seconds)
 
 
 def fit_line(values: Sequence[float], seconds: Sequence[float]) -> dict:
