@@ -144,10 +144,10 @@ page.table(
 # ```
 
 # %% tags=["hide-input"]
-done = sum(result.status == "paper" for result in recorded.values())
+statuses = [result.status for result in recorded.values()]
 page.say(
-    f"**{done} of {len(recorded)} runs are recorded at the paper's budget.** "
-    f"Command: `{chapter.command('table4')}`."
+    f"**{statuses.count('paper')} of {len(recorded)} runs are recorded at the paper's budget**, "
+    f"{statuses.count('reduced')} at a smaller one. Command: `{chapter.command('table4')}`."
 )
 
 # %% [markdown]
