@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from wrnn import bench, tables
+from wrnn import bench, cli, tables
 from wrnn.errors import WrnnError
 from wrnn.records import Store
 from wrnn.tasks import CopyTask
@@ -117,6 +117,23 @@ def test_the_chapter_shows_what_is_measured(result, tmp_path, monkeypatch):
     assert "| 4 | 50 |" in shown["tab-performance-floors"]
     ratio = result["cases"][2]["ratios"]["torch.nn.RNN"]
     assert f"| {tables.number(ratio)} |" in shown["tab-performance-cpu"]
+
+
+def test_the_command_prints_a_table_and_writes_the_file(result, tmp_path, monkeypatch, capsys):
+    def run_bench(device, *, profile, repeats, report):
+        assert (device, profile, repeats) == ("cpu", "paper", 3)
+        report("copy")
+        return result
+
+    monkeypatch.setattr(bench, "run_bench", run_bench)
+    command = "wrnn bench --device cpu --profile paper --repeats 3 --json"
+    monkeypatch.setattr("sys.argv", [*command.split(), str(tmp_path / "cpu.json")])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 0
+    printed = capsys.readouterr()
+    assert printed.out == bench.format_table(result) + "\n" and "measuring copy" in printed.err
+    assert bench.read_results(tmp_path) == [result]
 
 
 def test_results_in_a_folder_of_records_are_no_records(result, tmp_path):

@@ -187,10 +187,16 @@ def bench(
     """Time every way to compute the recurrence, side by side in this process."""
     from wrnn.bench import format_table, run_bench
 
-    result = run_bench(resolve_device(device).type, profile=profile, repeats=repeats)
+    kind = resolve_device(device).type
+    result = run_bench(kind, profile=profile, repeats=repeats, report=_say_measuring)
     print(format_table(result))
     if json_file is not None:
         write_atomically(json_file, (json.dumps(result, indent=1) + "\n").encode())
+
+
+def _say_measuring(what: str) -> None:
+    """Say on stderr what a benchmark measures next; all of it may take a quarter of an hour."""
+    print(f"measuring {what}", file=sys.stderr, flush=True)
 
 
 @records_app.command()
