@@ -34,7 +34,7 @@ from wrnn.training import device_name, versions
 PEAKS = {"H200": (4.3e12, 67e12, 0.15e-6)}
 LIMITS = ("memory bandwidth", "arithmetic", "the chain of steps")
 LIBRARY = "torch.nn.RNN"
-CPU_STATES = 2e9  # bytes; the loop takes about four times its states
+CPU_STATES = 1e9  # bytes of states; the loop takes about five times as much
 
 
 @dataclass(frozen=True)
