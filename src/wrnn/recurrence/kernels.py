@@ -18,7 +18,8 @@ Pointers step through time in 64 bits, so that T * B * slot may pass 2^31.
 import triton
 import triton.language as tl
 
-RUN = ("steps", "batch")  # not specialised: other lengths and batches compile nothing new
+# Not specialised: other lengths and batches compile nothing new.
+RUN = {"do_not_specialize": ("steps", "batch"), "do_not_specialize_on_alignment": ("x",)}
 
 
 @triton.jit
@@ -92,7 +93,7 @@ def _window(slot, site, tap, when, n: tl.constexpr, P: tl.constexpr, K: tl.const
     return tl.load(slot + site * P + tap, mask=(site < n) & (tap < K * P) & when, other=0.0)
 
 
-@triton.jit(do_not_specialize=RUN)
+@triton.jit(**RUN)
 def forward_wide(
     states,  # (T + 1, B, slot), or (2, B, slot) where states are not kept
     h_0,  # (B, C, n)
@@ -150,7 +151,7 @@ def forward_wide(
         t += 1
 
 
-@triton.jit(do_not_specialize=RUN)
+@triton.jit(**RUN)
 def backward_wide(
     states,  # (T + 1, B, slot); from slot 1 on delta takes the place of h
     kernel,  # (WINDOW, WIDTH): row tap * P + c_out, column c_in, taps reversed
@@ -222,7 +223,7 @@ def backward_wide(
         tl.store(grad_kernel + (sample * WINDOW + tap_column) * WIDTH + channel, grad_u)
 
 
-@triton.jit(do_not_specialize=RUN)
+@triton.jit(**RUN)
 def forward_narrow(
     states,  # (T + 1, B, slot), or (2, B, slot) where states are not kept
     h_0,  # (B, C, n)
@@ -290,7 +291,7 @@ def forward_narrow(
         t += 1
 
 
-@triton.jit(do_not_specialize=RUN)
+@triton.jit(**RUN)
 def backward_narrow(
     states,  # (T + 1, B, slot); from slot 1 on delta takes the place of h
     kernel,  # (C, C, K): c_in, c_out, taps reversed

@@ -47,7 +47,7 @@ def layout(n: int, channels: int, kernel_size: int, precision: str) -> dict[str,
     rounded = [-(-channels // multiple) * multiple for multiple in (4, 2, 1)]
     padded = next(size for size in rounded if size <= 1.125 * channels)
     window = max(16, triton.next_power_of_2(kernel_size * padded))
-    block = min(sites, max(16, 8192 // window))
+    block = max(16, min(sites, 8192 // window))
     warps = 8  # spills nothing with tensor cores; exact products take more or fewer
     if precision == "ieee" and window >= 128:
         warps = 16
@@ -125,20 +125,21 @@ def _forward(
         slots = states[1 : 1 + length].flatten(0, 1)  # (length * B, slot)
         if not inputs:
             torch.addmm(bias, stretch.flatten(0, 1), weight_ih, out=slots)
-        (kernels.forward_narrow if "GROUPS" in sizes else kernels.forward_wide)[(batch,)](
-            states,
-            h,
-            kernel,
-            stretch,
-            weight_ih,
-            bias,
-            length,
-            batch,
-            INPUTS=inputs,
-            KEEP=kept > 2,
-            NONLINEARITY=nonlinearity,
-            **sizes,
-        )
+        with torch.cuda.device_of(x):
+            (kernels.forward_narrow if "GROUPS" in sizes else kernels.forward_wide)[(batch,)](
+                states,
+                h,
+                kernel,
+                stretch,
+                weight_ih,
+                bias,
+                length,
+                batch,
+                INPUTS=inputs,
+                KEEP=kept > 2,
+                NONLINEARITY=nonlinearity,
+                **sizes,
+            )
         if output is not None:
             part = output[start : start + length].flatten(0, 1)
             if weight_out is None:
@@ -181,6 +182,8 @@ class _Fused(torch.autograd.Function):
                 grad_output = grad_output @ _inside(weight_out, sizes).flatten(1)  # (T, B, hidden)
                 outputs = -1
             grad_output = _as_read(grad_output, sizes) if outputs < 0 else grad_output.contiguous()
+        if not any(ctx.needs_input_grad[:5]):
+            return *[None] * 5, grad_out, *[None] * 3
         if grad_last is None:
             grad_last = x.new_zeros(batch, channels * sizes["n"])
         kernel = _matrix(weight_hh.transpose(0, 1).flip(2), sizes)
