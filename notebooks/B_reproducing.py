@@ -196,22 +196,22 @@ def machine(record):
     return "CPU" if record.device.startswith("CPU") else "GPU"
 
 
-def multiplications(run):
-    """Multiplications of all recurrent steps of a run, forward pass."""
+def multiplications(run, steps=None):
+    """Multiplications of all recurrent steps of a run, or of its first training steps, forward."""
     model, task = run.model, run.task
     if model.kind in ("wrnn", "local"):
         state, width = model.size * model.num_channels, model.kernel_size * model.num_channels
     else:
         state, width = model.size * {"lstm": 4, "gru": 3}.get(model.kind, 1), model.size
-    return run.steps * run.batch_size * task.length * state * (width + task.input_size)
+    return total(run, steps) * state * (width + task.input_size)
 
 
-def total(run):
-    """Time steps that a run trains on: sequences times their length."""
-    return run.steps * run.batch_size * run.task.length
+def total(run, steps=None):
+    """Time steps in all, or in its first training steps, that a run trains on."""
+    return (steps or run.steps) * run.batch_size * run.task.length
 
 
-rates = sorted(multiplications(r.run) / r.seconds for r in records if machine(r) == "CPU")
+rates = sorted(multiplications(r.run, r.steps) / r.seconds for r in records if machine(r) == "CPU")
 
 
 def expected(run, kind):
@@ -226,7 +226,8 @@ def expected(run, kind):
     same = [r for r in alike if r.run.task == run.task]
     alike = same or [r for r in alike if r.run.task.length == run.task.length] or alike
     if alike:
-        return total(run) * sum(r.seconds for r in alike) / sum(total(r.run) for r in alike)
+        seconds = sum(r.seconds for r in alike)
+        return total(run) * seconds / sum(total(r.run, r.steps) for r in alike)
     return multiplications(run) / rates[len(rates) // 2] if kind == "CPU" and rates else None
 
 
@@ -241,7 +242,7 @@ def measured(results, kind):
     found = [r for result in results for r in result.records if machine(r) == kind]
     if not found:
         return "not yet measured"
-    seconds, steps = sum(r.seconds for r in found), sum(r.run.steps for r in found)
+    seconds, steps = sum(r.seconds for r in found), sum(r.steps for r in found)
     return f"{duration(seconds)} ({steps:,} steps)"
 
 

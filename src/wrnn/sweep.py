@@ -88,7 +88,7 @@ class Sweep:
             try:
                 train_replicas(group, self.store, progress=self._note, **options)
             except (WrnnError, RuntimeError, MemoryError) as caught:
-                error = caught
+                error = caught.with_traceback(None)  # which would keep the device's memory
             finally:
                 self._end("failed" if error else "stopped")
         if error and len(group) > 1:  # together they may not fit on the device
