@@ -168,24 +168,34 @@ for n, channels in ((3, 1), (33, 9)):
 """
 
 MESSAGES = """
-import json, sys, triton
+import sys, torch, triton
 from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
+from triton.runtime.jit import JITFunction
 from wrnn.recurrence import kernels
-from wrnn.recurrence.triton import layout
+from wrnn.recurrence.triton import fused
 
+class Hopper:  # as much of a driver as compiling asks for
+    get_current_target = lambda self: GPUTarget("cuda", 90, 32)
+    get_current_device = lambda self: 0
+    get_current_stream = lambda self, device: 0
+
+def call(steps, batch, nonlinearity="relu"):
+    shapes = [(steps, batch, 1), (batch, 8), (8, 1), (8,), (1, 1, 3), (1,)]
+    fused(*map(torch.zeros, shapes), None, nonlinearity, last_only=True)
+
+triton.runtime.driver.set_active(Hopper())
+launch = JITFunction.run
+JITFunction.run = lambda self, *args, warmup, **options: launch(self, *args, warmup=True, **options)
 sys.stderr = sys.stdout
-kernel = kernels.forward_narrow
-for terminal, nonlinearity in ((True, "relu"), (True, "relu"), (False, "tanh")):
-    sys.stderr.isatty = lambda: terminal
-    constants = layout(64, 1, 3, "ieee") | {
-        "NONLINEARITY": nonlinearity, "INPUTS": 1, "KEEP": True}
-    options = {name: constants.pop(name) for name in ("num_warps", "num_stages", "maxnreg")}
-    signature = {name: "constexpr" if name in constants
-                 else "i32" if name in ("steps", "batch") else "*fp32" for name in kernel.arg_names}
-    triton.compile(ASTSource(kernel, signature, constants), target=GPUTarget("cuda", 90, 32),
-                   options=options)
-    print("compiled or found")
+sys.stderr.isatty = lambda: True
+call(5, 2)
+print("then")
+for steps, batch in ((1, 1), (7, 16), (64, 3)):
+    call(steps, batch)  # other lengths and batches
+kernels.forward_narrow.device_caches.clear()
+call(5, 2)  # from the files of the cache, as in a new process
+sys.stderr.isatty = lambda: False
+call(5, 2, "tanh")  # not at a terminal
 """
 
 
@@ -238,12 +248,11 @@ def test_slots_may_lie_further_apart_than_32_bits_reach(tmp_path):
         assert equal and states > 0 and deltas > 0
 
 
-def test_a_first_compilation_says_so_at_a_terminal_and_a_second_has_nothing_to_say(tmp_path):
+def test_only_a_first_call_compiles_and_says_so_at_a_terminal(tmp_path):
     said, *rest = lines(MESSAGES, None, tmp_path, interpret=False, read=str)
-    assert rest == ["compiled or found"] * 3
+    assert rest == ["then"]
     assert re.fullmatch(
-        r"wrnn: compiled forward_narrow for n = 64, C = 1, K = 3 in \d+\.\d s "
-        r"\(once per machine\)",
+        r"wrnn: compiled forward_narrow for n = 8, C = 1, K = 3 in \d+\.\d s \(once per machine\)",
         said,
     )
 
