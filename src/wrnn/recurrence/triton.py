@@ -79,7 +79,10 @@ def fused(
     precision: str = "float32",
     last_only: bool = False,
 ) -> tuple[Tensor | None, Tensor]:
-    """Run the recurrence over time; arguments and results are those of `loop.step_loop`."""
+    """Run the recurrence over time; arguments and results are those of `loop.step_loop`.
+
+    `precision` is "float32" or "tf32"; the narrow kernels are exact under either name.
+    """
     channels, _, kernel_size = weight_hh.shape
     n = len(weight_ih) // channels
     precision = {"float32": "ieee", "tf32": "tf32"}[precision]
