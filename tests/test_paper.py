@@ -103,14 +103,22 @@ def test_a_missing_or_torn_file_is_refused(tmp_path):
         paper.load(tmp_path / "torn.json")
 
 
+TAKES = {  # call -> position of its argument, and the beginning of the ids that it takes
+    "paper.select": (0, "{}"),
+    "chapter.by_model": (0, "{}/"),
+    "page.sizes": (1, "parameters/{}"),
+}
+
+
 def selected_prefixes(chapter):
-    """Literal prefixes that a chapter hands to paper.select; any other argument is refused."""
+    """Literal beginnings of the ids that a chapter takes; any other argument is refused."""
     prefixes = []
     for node in ast.walk(ast.parse(chapter.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "paper.select":
-            (argument,) = node.args
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in TAKES:
+            position, form = TAKES[ast.unparse(node.func)]
+            argument = node.args[position]
             assert isinstance(argument, ast.Constant), f"{chapter.name}: {ast.unparse(node)}"
-            prefixes.append(argument.value)
+            prefixes.append(form.format(argument.value))
     return prefixes
 
 
