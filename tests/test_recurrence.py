@@ -1,6 +1,7 @@
 """Every way of computing the recurrence against its definition, and that against algebra."""
 
 import itertools
+import random
 import subprocess
 import sys
 import time
@@ -80,7 +81,8 @@ SIZES = [  # steps, batch, inputs, channels, n, kernel
     (3, 5, 4, 5, 11, 3),
     (7, 2, 2, 3, 3, 3),
     (9, 4, 1, 2, 13, 5),
-    (4, 3, 2, 19, 6, 3),  # computed with a channel more
+    (4, 3, 2, 19, 6, 3),
+    (40, 6, 3, 6, 20, 3),
 ]
 
 
@@ -108,7 +110,7 @@ def test_loop_is_a_dense_circulant_product(sizes, nonlinearity):
 @pytest.mark.parametrize("nonlinearity", NONLINEARITIES)
 @pytest.mark.parametrize("form", ["states", "readout", "last", "last readout"])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-@pytest.mark.parametrize("sizes", [*SIZES, (40, 6, 3, 6, 20, 3)])
+@pytest.mark.parametrize("sizes", SIZES)
 def test_compiled_is_the_loop(sizes, dtype, form, nonlinearity):
     tensors = arguments(*sizes, dtype=dtype)
     doubles = {k: v.detach().double().requires_grad_() for k, v in tensors.items()}
@@ -125,6 +127,26 @@ def test_compiled_is_the_loop(sizes, dtype, form, nonlinearity):
         wanted = expected if name == "output" else reference[name]
         error = (value.double() - wanted).abs().max() / wanted.abs().max().clamp_min(1e-3)
         assert error < tolerance, f"{name}: {error}"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_compiled_is_the_loop_at_random_sizes(seed):
+    """Batches of one to three tiles, rings around the kernel's size and larger, any length."""
+    draw = random.Random(seed)
+    kernel = draw.choice((1, 3, 5, 7))
+    sizes = (draw.randint(1, 40), draw.randint(1, 40), draw.randint(1, 12), draw.randint(1, 20))
+    n, outputs, last_only = kernel + draw.randint(0, 30), draw.randint(1, 12), draw.random() < 0.3
+    tensors = arguments(*sizes, n, kernel, outputs, seed=seed)
+    if draw.random() < 0.4:
+        tensors = without_readout(tensors)
+    options = {"nonlinearity": draw.choice(("relu", "tanh")), "last_only": last_only}
+    expected = run(tensors, backend="loop", **options)
+    output = run(tensors, backend="compiled", **options)
+    reference = gradients(expected, tensors)
+    for name, value in {"output": output, **gradients(output, tensors)}.items():
+        wanted = expected if name == "output" else reference[name]
+        error = (value - wanted).abs().max() / wanted.abs().max().clamp_min(1e-3)
+        assert error < 1e-10, f"{name} at {sizes}, n = {n}, kernel size {kernel}: {error}"
 
 
 @pytest.mark.parametrize("wanted", [*NAMES[:7], ("x", "weight_hh"), ("bias_ih", "h_0")])

@@ -7,6 +7,7 @@ away, so both run in processes of their own.
 import importlib
 import json
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -231,6 +232,12 @@ def test_kernels_equal_the_loop_in_the_interpreter(tmp_path):
         *[(2, 1, 3, 2, 3, 3, "relu", 2, wanted, None) for wanted in ([0], [1], [2, 6], [3], [6])],
         *[(2, 2, 1, 9, 33, 3, "tanh", 0, wanted, None) for wanted in ([4], [0, 5])],
     ]
+    draw = random.Random(0)
+    for _ in range(6):
+        kernel = draw.choice((3, 5, 7))
+        sizes = (draw.randint(1, 6), draw.randint(1, 3), draw.randint(1, 4), draw.randint(1, 12))
+        n, outputs = kernel + draw.randint(0, 20), draw.choice((None, 0, 3))
+        cases.append((*sizes, n, kernel, draw.choice(("relu", "tanh")), outputs, ALL, None))
     errors = lines(ERRORS, cases, tmp_path, interpret=True)
     assert len(errors) == len(cases)
     for case, worst in zip(cases, map(max, errors), strict=True):
