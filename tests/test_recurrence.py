@@ -333,6 +333,8 @@ def test_auto_says_what_it_takes_and_why():
     assert name == "compiled" and "not triton" in reason
     name, reason = choose_backend(tensors["x"].to("meta"), tensors["weight_hh"].to("meta"))
     assert name == "loop" and "not compiled: it runs on the CPU" in reason
+    name, reason = choose_backend(torch.zeros(3, 2, 2), torch.zeros(13, 13, 3))
+    assert name == "loop" and "not compiled: a batch under a sixth" in reason
     torch.testing.assert_close(
         run(tensors, backend="auto"), run(tensors, backend="compiled"), rtol=0, atol=0
     )

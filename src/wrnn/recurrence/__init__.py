@@ -119,6 +119,8 @@ def choose_backend(
         ("compiled", "the fastest on a CPU"),
     ):
         reason = _cannot(backend, x, weight_hh, precision)
+        if reason is None and backend == "compiled" and 6 * x.shape[1] < len(weight_hh):
+            reason = "a batch under a sixth of the channels is faster step by step"
         if reason is None:
             return backend, "; ".join((praise, *refused))
         refused.append(f"not {backend}: {reason}")
