@@ -165,7 +165,7 @@ class Sweep:
             rate = self._rates.get(_kind(run))
             steps = self._steps // len(group)
             time_left = duration((run.steps * len(group) - self._steps) / rate) if rate else "?"
-            speed = f", {rate:,.0f} per second" * bool(rate) if rate else ""
+            speed = f", {rate:,.0f} per second" if rate else ""
             rows.append(
                 ("now", run.description, f"{steps:,} of {run.steps:,}{speed}", f"{time_left} left")
             )
