@@ -663,18 +663,18 @@ else:
 # that are recorded at $T = 0$, with all of the paper's steps.
 
 # %% tags=["hide-cell"]
-tried = {}  # setting -> records of its seeds
+trained_with = {}  # setting -> records of its seeds
 for record in page.committed.all():
     run = record.run
     model = (run.model.kind, run.model.size, run.model.input)
     if (run.profile, run.task, model) == ("paper", CopyTask(10), ("irnn", 100, "normal")):
         setting = (run.model.recurrent, run.model.nonlinearity, run.learning_rate, run.clip)
         if record.stopped == "budget" and run.steps == 60_000 and run.model.recurrent != "shift":
-            tried.setdefault(setting, []).append(record)
-printed_loss = paper.published("table4/irnn-n-100/T=0/mse")
+            trained_with.setdefault(setting, []).append(record)
+published_loss = paper.published("table4/irnn-n-100/T=0/mse")
 rows = []
-for (start, activation, rate, clip), found in sorted(tried.items()):
-    loss, right = (
+for (start, activation, rate, clip), found in sorted(trained_with.items()):
+    printed_loss, symbols = (
         results.estimate([record.metrics[name] for record in found])
         for name in ("printed_mse", "token_accuracy")
     )
@@ -685,9 +685,9 @@ for (start, activation, rate, clip), found in sorted(tried.items()):
             "learning rate": tables.number(rate),
             "gradient norm at most": tables.number(clip) if clip else "any",
             "seeds": len(found),
-            "paper, printed": chapter.printed(printed_loss),
-            "recorded, printed": tables.estimate(loss.mean, loss.half_width),
-            "right symbols (%)": tables.estimate(right.mean, right.half_width),
+            "paper, printed": chapter.printed(published_loss),
+            "recorded, printed": tables.estimate(printed_loss.mean, printed_loss.half_width),
+            "right symbols (%)": tables.estimate(symbols.mean, symbols.half_width),
         }
     )
 if rows:
