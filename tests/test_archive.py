@@ -6,30 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from samples import COPY, make_record
 
 from wrnn import WrnnError, archive
-from wrnn.records import Record, Store
-from wrnn.runs import Run, wave
-from wrnn.tasks import CopyTask
+from wrnn.records import Store
+from wrnn.runs import Run
 
-RUN = Run(CopyTask(10), wave(12, 2), "smoke", steps=30)
-TRACED, UNFINISHED, BOTH = (replace(RUN, seed=seed) for seed in (1, 2, 3))
-
-
-def make(run: Run, seconds: float = 1.0) -> Record:
-    return Record(
-        run=run,
-        metrics={"mse": 0.5},
-        curves={"loss": [[1, 2.0]]},
-        parameters={"with_biases": 1, "without_biases": 1},
-        seconds=seconds,
-        device="CPU: test",
-        threads=1,
-        versions={},
-        commit="abc",
-        data={},
-        diverged=False,
-    )
+TRACED, UNFINISHED, BOTH = (replace(COPY, seed=seed) for seed in (1, 2, 3))
 
 
 def arrays() -> bytes:
@@ -66,9 +49,9 @@ def write_tar(file, members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
 def there(tmp_path) -> Store:
     """A store elsewhere: two records, one with arrays, and an unfinished run."""
     store = Store(tmp_path / "there")
-    store.put(make(RUN))
-    store.put(make(TRACED), arrays())
-    store.put(make(BOTH))
+    store.put(make_record(COPY))
+    store.put(make_record(TRACED), arrays())
+    store.put(make_record(BOTH))
     put_checkpoint(store, BOTH, 20)  # left by a process that was killed after the record
     put_checkpoint(store, UNFINISHED, 20)
     return store
@@ -102,7 +85,7 @@ def test_an_archive_is_a_plain_tar_that_holds_no_more_than_it_says(there, tar, t
         "wrnn-records.sha256",
         *sorted(
             [
-                *(f"{run.id}.json" for run in (RUN, TRACED, BOTH)),
+                *(f"{run.id}.json" for run in (COPY, TRACED, BOTH)),
                 f"{TRACED.id}.npz",
                 f"{UNFINISHED.id}.checkpoint",
             ]
@@ -115,7 +98,7 @@ def test_an_archive_is_a_plain_tar_that_holds_no_more_than_it_says(there, tar, t
 
 def test_an_existing_file_is_overwritten_only_when_told(there, tar):
     before = tar.read_bytes()
-    there.put(make(replace(RUN, seed=9)))
+    there.put(make_record(replace(COPY, seed=9)))
     with pytest.raises(WrnnError, match="--overwrite"):
         archive.export(there, tar)
     assert tar.read_bytes() == before
@@ -143,9 +126,9 @@ def test_merging_twice_changes_nothing(from_tar, there, here, tar):
 
 
 def test_a_record_that_is_here_stays(here, tar):
-    here.put(make(RUN, seconds=7.0))
+    here.put(make_record(COPY, seconds=7.0))
     assert archive.merge(here, tar) == {"records": 2, "checkpoints": 1, "kept": 1}
-    assert here.get(RUN).seconds == 7.0
+    assert here.get(COPY).seconds == 7.0
 
 
 @pytest.mark.parametrize(("step", "taken"), [(10, True), (20, False), (29, False)])
@@ -157,16 +140,16 @@ def test_a_checkpoint_is_taken_only_where_it_is_further(step, taken, here, tar):
 
 
 def test_a_checkpoint_never_stands_beside_its_record(here, tar):
-    put_checkpoint(here, RUN, 29)
-    here.put(make(UNFINISHED))
+    put_checkpoint(here, COPY, 29)
+    here.put(make_record(UNFINISHED))
     archive.merge(here, tar)
     assert not list(here.folder.glob("*.checkpoint"))
 
 
 def test_a_run_in_training_here_is_left_alone(here, tar):
-    with here.claim(RUN), here.claim(UNFINISHED):
+    with here.claim(COPY), here.claim(UNFINISHED):
         assert archive.merge(here, tar) == {"records": 2, "busy": 2}
-    assert here.get(RUN) is None
+    assert here.get(COPY) is None
     assert archive.merge(here, tar) == {"records": 1, "checkpoints": 1, "kept": 2}
     assert not list(here.folder.glob("*.lock"))
 
@@ -181,7 +164,7 @@ def refused(here: Store, source, message: str) -> None:
 
 
 def test_a_truncated_archive_is_refused_at_every_length(here, tar, tmp_path):
-    here.put(make(RUN, seconds=7.0))
+    here.put(make_record(COPY, seconds=7.0))
     content = tar.read_bytes()
     cut = tmp_path / "cut.tar"
     lengths = {0, 1, 18, 19, 20, 511, 512, 513, 1024, 1025, len(content) - 1}
@@ -194,7 +177,7 @@ def test_a_truncated_archive_is_refused_at_every_length(here, tar, tmp_path):
 
 
 def test_every_flipped_bit_is_noticed(here, tar, tmp_path):
-    here.put(make(RUN, seconds=7.0))
+    here.put(make_record(COPY, seconds=7.0))
     content = tar.read_bytes()
     draw = random.Random(0)
     flipped = tmp_path / "flipped.tar"
@@ -209,7 +192,7 @@ def test_every_flipped_bit_is_noticed(here, tar, tmp_path):
 def test_what_is_no_archive_is_refused(here, there, tmp_path):
     foreign = tmp_path / "foreign.tar"
     with tarfile.open(foreign, "w") as opened:
-        opened.add(there.path(RUN), f"{RUN.id}.json")
+        opened.add(there.path(COPY), f"{COPY.id}.json")
     refused(here, foreign, "not an archive")
     foreign.write_bytes(b"text" * 1000)
     refused(here, foreign, "not an archive")
@@ -223,7 +206,7 @@ def test_what_is_no_archive_is_refused(here, there, tmp_path):
 
 
 def link(kind: bytes) -> tarfile.TarInfo:
-    member = tarfile.TarInfo(f"{RUN.id}.json")
+    member = tarfile.TarInfo(f"{COPY.id}.json")
     member.type, member.linkname = kind, "/etc/passwd"
     return member
 
@@ -234,13 +217,13 @@ def link(kind: bytes) -> tarfile.TarInfo:
         *(
             tarfile.TarInfo(name)
             for name in (
-                f"../{RUN.id}.json",
-                f"/tmp/{RUN.id}.json",
-                f"folder/{RUN.id}.json",
-                f"./{RUN.id}.json",
-                f"{RUN.id}.json\n",
-                f"{RUN.id}.lock",
-                f"{RUN.id}.py",
+                f"../{COPY.id}.json",
+                f"/tmp/{COPY.id}.json",
+                f"folder/{COPY.id}.json",
+                f"./{COPY.id}.json",
+                f"{COPY.id}.json\n",
+                f"{COPY.id}.lock",
+                f"{COPY.id}.py",
                 "wrnn-records.sha256",
             )
         ),
@@ -249,7 +232,7 @@ def link(kind: bytes) -> tarfile.TarInfo:
     ids=lambda member: f"{member.name!r}, type {member.type.decode()}",
 )
 def test_no_member_leaves_the_folder_or_is_no_file_of_a_run(member, here, there, tmp_path):
-    content = there.path(RUN).read_bytes()
+    content = there.path(COPY).read_bytes()
     good = tarfile.TarInfo(f"{TRACED.id}.json")
     file = tmp_path / "crafted.tar"
     is_file = member.type == tarfile.REGTYPE
@@ -258,7 +241,7 @@ def test_no_member_leaves_the_folder_or_is_no_file_of_a_run(member, here, there,
         [(good, there.path(TRACED).read_bytes()), (member, content if is_file else b"")],
     )
     refused(here, file, "which no archive of records")
-    assert not (tmp_path / f"{RUN.id}.json").exists()
+    assert not (tmp_path / f"{COPY.id}.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -289,9 +272,9 @@ def test_one_bad_file_stops_the_merge_before_it_begins(
 
 
 def test_a_checkpoint_or_record_under_another_name_is_refused(here, there):
-    put_checkpoint(there, RUN, 3)
-    there.path(RUN, ".checkpoint").rename(there.path(UNFINISHED, ".checkpoint"))
+    put_checkpoint(there, COPY, 3)
+    there.path(COPY, ".checkpoint").rename(there.path(UNFINISHED, ".checkpoint"))
     refused(here, there.folder, "another run")
     there.path(UNFINISHED, ".checkpoint").unlink()
-    there.path(RUN).rename(there.path(UNFINISHED))
+    there.path(COPY).rename(there.path(UNFINISHED))
     refused(here, there.folder, "has the id")

@@ -5,10 +5,11 @@ import io
 
 import numpy as np
 import pytest
+from samples import make_record
 
 from wrnn import claims, measures, paper
 from wrnn.experiments import find_experiments
-from wrnn.records import Record, Store
+from wrnn.records import Store
 from wrnn.results import Estimate, gather
 from wrnn.verdicts import (
     NOT_REPRODUCED,
@@ -70,19 +71,7 @@ def record_of(run, metrics):
     if run.task.name == "copy":
         learnt = 2000 if run.model.input == "ones" else 3000
         curves["cross_entropy"] = [[step, 1.0 * (step < learnt)] for step in range(0, 5000, 500)]
-    return Record(
-        run=run,
-        metrics=metrics,
-        curves=curves,
-        parameters={"with_biases": 2, "without_biases": 1},
-        seconds=1.0,
-        device="test device",
-        threads=1,
-        versions={},
-        commit="unknown",
-        data={},
-        diverged=False,
-    )
+    return make_record(run, metrics=metrics, curves=curves, device="test device")
 
 
 def fill(store, experiments=EXPERIMENTS, **changes):

@@ -3,52 +3,34 @@ import multiprocessing
 from dataclasses import replace
 
 import pytest
+from samples import COPY, make_record
 
 from wrnn import WrnnError
-from wrnn.records import Record, Store, write_atomically
-from wrnn.runs import Run, wave
+from wrnn.records import Store, write_atomically
+from wrnn.runs import Run
 from wrnn.tasks import CopyTask
-
-RUN = Run(CopyTask(10), wave(12, 2), "smoke", steps=3)
-
-
-def make(run=RUN, **changes) -> Record:
-    values = dict(
-        run=run,
-        metrics={"cross_entropy": 0.25, "mse": None},
-        curves={"loss": [[1, 2.0], [3, 0.5]]},
-        parameters={"with_biases": 10, "without_biases": 8},
-        seconds=1.5,
-        device="CPU: test",
-        threads=1,
-        versions={"torch": "2"},
-        commit="abc",
-        data={"sha256": "0"},
-        diverged=False,
-    )
-    return Record(**{**values, **changes})
 
 
 def test_a_record_reads_back_equal_and_its_file_is_byte_stable(tmp_path):
     store = Store(tmp_path)
-    store.put(make())
-    content = store.path(RUN).read_bytes()
-    assert store.get(RUN) == make()
-    store.put(store.get(RUN))
-    assert store.path(RUN).read_bytes() == content
-    assert store.all() == [make()]
+    store.put(make_record())
+    content = store.path(COPY).read_bytes()
+    assert store.get(COPY) == make_record()
+    store.put(store.get(COPY))
+    assert store.path(COPY).read_bytes() == content
+    assert store.all() == [make_record()]
 
 
 def test_the_id_depends_on_every_field_of_the_run():
     changed = [
-        replace(RUN, seed=1),
-        replace(RUN, steps=4),
-        replace(RUN, profile="quick"),
-        replace(RUN, task=CopyTask(10, layout="text")),
-        replace(RUN, model=replace(RUN.model, velocity=0.5)),
-        replace(RUN, drop_steps=(2,)),
+        replace(COPY, seed=1),
+        replace(COPY, steps=4),
+        replace(COPY, profile="quick"),
+        replace(COPY, task=CopyTask(10, layout="text")),
+        replace(COPY, model=replace(COPY.model, velocity=0.5)),
+        replace(COPY, drop_steps=(2,)),
     ]
-    assert len({run.id for run in [RUN, *changed]}) == 1 + len(changed)
+    assert len({run.id for run in [COPY, *changed]}) == 1 + len(changed)
     assert all(Run.from_dict(json.loads(json.dumps(r.to_dict()))) == r for r in changed)
 
 
@@ -65,11 +47,11 @@ def test_the_id_depends_on_every_field_of_the_run():
 )
 def test_a_damaged_record_is_one_line_that_names_the_file(damage, tmp_path):
     store = Store(tmp_path)
-    store.put(make())
-    path = store.path(RUN)
+    store.put(make_record())
+    path = store.path(COPY)
     path.write_text(damage(path.read_text()))
     with pytest.raises(WrnnError, match="not a valid record") as caught:
-        store.get(RUN)
+        store.get(COPY)
     assert path.name in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -89,7 +71,7 @@ def test_an_interrupted_write_leaves_the_old_file_and_no_scratch(tmp_path, monke
 
 
 def _try_to_claim(folder, queue):
-    with Store(folder).claim(RUN) as claimed:
+    with Store(folder).claim(COPY) as claimed:
         queue.put(claimed)
 
 
@@ -97,12 +79,12 @@ def test_a_run_is_held_by_one_process_at_a_time(tmp_path):
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
     store = Store(tmp_path)
-    with store.claim(RUN) as claimed:
+    with store.claim(COPY) as claimed:
         assert claimed
         process = context.Process(target=_try_to_claim, args=(tmp_path, queue))
         process.start()
         assert queue.get(timeout=60) is False
         process.join()
-    with store.claim(RUN) as claimed:
+    with store.claim(COPY) as claimed:
         assert claimed
     assert list(tmp_path.iterdir()) == []

@@ -5,6 +5,7 @@ import warnings
 from dataclasses import replace
 
 import pytest
+import samples
 import torch
 from test_training import SETTLING, leave_checkpoint, settle, use_the_loop
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -12,11 +13,10 @@ from torch.utils._pytree import tree_leaves
 
 from wrnn import WrnnError, data, stepping
 from wrnn.records import Store
-from wrnn.runs import ModelConfig, Run, identity, wave
+from wrnn.runs import ModelConfig, identity, wave
 from wrnn.stepping import EAGER_STEPS, Group, Learner, update_all
 from wrnn.tasks import (
     AddingTask,
-    CopyTask,
     NoisySequentialCIFAR10,
     NoisySequentialDigits,
     SequentialDigits,
@@ -34,17 +34,7 @@ WAITING = {  # operations that bring values to the host, and constants that come
     "nonzero",
     "_unique2",
 }
-COPY = Run(
-    CopyTask(10, test_batches=1, test_batch_size=8),
-    wave(12, 2),
-    "smoke",
-    steps=20,
-    batch_size=8,
-    clip=1.0,
-    drop_steps=(8,),
-    log_every=5,
-    evaluate_every=10,
-)
+COPY = replace(samples.COPY, steps=20, drop_steps=(8,))
 RUNS = {
     "copy": COPY,
     "copy, layout of the text": replace(COPY, task=replace(COPY.task, layout="text")),

@@ -10,42 +10,17 @@ import time
 from dataclasses import replace
 
 import pytest
+from samples import COPY, make_record
 
 from wrnn import WrnnError
 from wrnn.experiments import EXPERIMENTS
-from wrnn.records import Record, Store
+from wrnn.records import Store
 from wrnn.runs import Run, identity, wave
 from wrnn.sweep import Sweep, duration
-from wrnn.tasks import CopyTask
 
-RUN = Run(
-    CopyTask(10, test_batches=1, test_batch_size=8),
-    wave(8, 2),
-    "smoke",
-    steps=20,
-    batch_size=4,
-    log_every=5,
-    evaluate_every=10,
-)
+RUN = replace(COPY, model=wave(8, 2), steps=20, batch_size=4)
 OTHER = replace(RUN, model=identity(8))
 SEEDS = [replace(run, seed=seed) for seed in range(4) for run in (RUN, OTHER)]
-
-
-def make(run: Run, steps: int | None = None) -> Record:
-    return Record(
-        run=run,
-        metrics={},
-        curves={},
-        parameters={},
-        seconds=1.0,
-        device="CPU: test",
-        threads=1,
-        versions={},
-        commit="abc",
-        data={},
-        diverged=False,
-        steps=steps,
-    )
 
 
 class Fake:
@@ -66,7 +41,7 @@ class Fake:
             progress(10 * len(runs))
             self.during(runs)
         for run in runs:
-            store.put(make(run))
+            store.put(make_record(run))
 
 
 @pytest.fixture
@@ -101,7 +76,7 @@ def test_seed_0_comes_alone_and_the_others_in_groups(store, fake):
 
 def test_a_run_that_another_process_has_is_left_out_of_its_group(store, fake):
     runs = [replace(RUN, seed=seed) for seed in range(1, 5)]
-    store.put(make(runs[0]))
+    store.put(make_record(runs[0]))
     with store.claim(runs[2]):
         Sweep(runs, store, replicas=4).train(device="cpu")
     assert fake.groups == [[runs[1], runs[3]]]
@@ -168,7 +143,7 @@ def test_steps_of_a_checkpoint_and_those_not_needed_are_not_counted(store, monke
         fake.now += 2.0
         progress(4)
         progress(4)  # not needed
-        store.put(make(RUN, steps=16))
+        store.put(make_record(RUN, steps=16))
 
     monkeypatch.setattr("wrnn.sweep.train_replicas", resumed)
     store.folder.mkdir()
@@ -349,7 +324,7 @@ def test_a_run_whose_process_was_killed_is_picked_up_by_one_that_passed_it_over(
 
 
 def test_what_a_killed_process_left_beside_a_record_is_taken_away(store, fake):
-    store.put(make(RUN))
+    store.put(make_record(RUN))
     for name in (f"{RUN.id}.lock", f"{RUN.id}.checkpoint", f".{RUN.id}.json.x1"):
         (store.folder / name).touch()
     Sweep([RUN], store).train(device="cpu")

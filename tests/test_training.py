@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from samples import COPY
 
 from wrnn import WrnnError, models, recurrence
 from wrnn.experiments import EXPERIMENTS
@@ -20,17 +21,6 @@ from wrnn.stepping import Group
 from wrnn.tasks import AddingTask, CopyTask, SequentialDigits
 from wrnn.training import TimeLimitReached, Trainer, evaluate, train, train_replicas
 
-COPY = Run(
-    CopyTask(10, test_batches=1, test_batch_size=8),
-    wave(12, 2),
-    "smoke",
-    steps=30,
-    batch_size=8,
-    clip=1.0,
-    drop_steps=(12,),
-    log_every=5,
-    evaluate_every=10,
-)
 DIGITS = replace(
     COPY, task=SequentialDigits(), steps=12, keep="best", model=identity(8, input="default")
 )
