@@ -11,6 +11,7 @@ NBVAL := --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.
 TRAINER = $(if $(wildcard $(INSTALLED)),$(BIN)/python,$(PYTHON))
 SEEDS ?= 5
 TIME_LIMIT ?= 0
+CIFAR10 ?= torchvision
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -41,7 +42,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 book: $(INSTALLED)  ## train the quick profile on the CPU, execute every chapter, build the site
-	@echo "Training the quick profile, executing every chapter, building the site (10 minutes)"
+	@echo "Training the quick profile, executing every chapter, building the site (a few minutes)"
 	@$(BIN)/wrnn book --profile quick
 
 test: $(INSTALLED)  ## unit tests, smoke run of every chapter, nbval on the committed ones, the site
@@ -61,7 +62,7 @@ paper:  ## train everything at the paper's size on CUDA; stop it, call it again:
 	@$(TRAINER) -c 'import numpy, torch, torchvision, tqdm, typer' 2>/dev/null || { \
 	    echo "$(TRAINER) lacks what training needs: $(TRAINER) -m pip install ." >&2; exit 1; }
 	@PYTHONPATH=src $(TRAINER) -m wrnn run all --profile paper --device cuda \
-	    --seeds $(SEEDS) --time-limit $(TIME_LIMIT)
+	    --seeds $(SEEDS) --time-limit $(TIME_LIMIT) --cifar10 $(CIFAR10)
 
 publish: $(INSTALLED)  ## execute the committed chapters again from the committed records
 	@$(BIN)/wrnn book --profile paper --publish

@@ -208,38 +208,7 @@ page.table(
 # {numref}`tab-images-results`.
 
 # %% tags=["hide-cell"]
-on_cpu = [result for result in page.recorded("mnist_cpu") if result.records]
-page.compare(
-    "tab-mnist-cpu",
-    on_cpu,
-    {
-        "task": lambda r: r.run.task.title,
-        "model": lambda r: r.label,
-        "n": lambda r: r.run.model.size,
-        "channels": lambda r: r.run.model.num_channels,
-        "parameters": lambda r: r.parameters,
-        "steps": lambda r: r.run.steps,
-        "images seen": lambda r: r.run.steps * r.run.batch_size,
-        "minutes": lambda r: tables.number(
-            sum(record.seconds for record in r.records) / len(r.records) / 60, 2
-        ),
-        "test accuracy (%)": "accuracy",
-    },
-    "Sequential and permuted MNIST with smaller networks and a budget that fits a CPU.",
-    ("Smaller networks on sequential and permuted MNIST", "mnist_cpu", "paper"),
-)
-
-# %% tags=["hide-input"]
-page.curves(
-    "fig-mnist-cpu",
-    on_cpu,
-    **chapter.ACCURACY,
-    alt="Validation accuracy on sequential and on permuted MNIST against training step, for a "
-    "small wRNN with and without its default recurrent bias, and for an iRNN.",
-    caption="Validation accuracy of smaller networks on sequential and permuted MNIST during "
-    "training.",
-    notice=("Their learning curves", "mnist_cpu", "paper"),
-)
+page.smaller("mnist-cpu", "mnist_cpu", "sequential and permuted MNIST")
 
 # %% [markdown]
 # ```{include} generated/tab-mnist-cpu.md

@@ -108,7 +108,8 @@ page.table(
 #
 # 1. Carry the repository and the data there: MNIST's four `.gz` files in `MNIST/raw` and
 #    `cifar-10-python.tar.gz`, in one folder that `WRNN_DATA` names. What is missing is downloaded
-#    where there is a network.
+#    where there is a network. With CIFAR10 as an image folder, `cifar10/{train,test}/CLASS/`, it is
+#    `make paper CIFAR10=folder`, and tables name the JPEGs where they stand in.
 # 2. `make paper TIME_LIMIT=3000` stops cleanly before a lease or queue limit of an hour ends, and
 #    the same command goes on. It may also be killed: no more than the last half minute is lost.
 #    With a second device, `CUDA_VISIBLE_DEVICES=1 make paper` beside it shares the work, as does

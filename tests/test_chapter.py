@@ -1,34 +1,23 @@
 """A chapter's results, with and without records, and the files that it writes."""
 
 import re
+from dataclasses import replace
 
 import matplotlib.pyplot as plt
 import pytest
+from samples import make_record
 
 from wrnn import chapter, paper
 from wrnn.errors import WrnnError
 from wrnn.experiments import find_experiments
-from wrnn.records import Record, Store
+from wrnn.records import Store
 from wrnn.runs import identity, wave
 from wrnn.tasks import AddingTask
 
 
 def put(store, run, **metrics):
-    store.put(
-        Record(
-            run=run,
-            metrics=metrics,
-            curves={"loss": [[1, 2.0], [2, 1.0]]},
-            parameters={"with_biases": 2, "without_biases": 1},
-            seconds=60.0,
-            device="test device",
-            threads=1,
-            versions={"torch": "0"},
-            commit="unknown",
-            data={"data": "copy, generated"},
-            diverged=False,
-        )
-    )
+    curves = {"loss": [[1, 2.0], [2, 1.0]]}
+    store.put(make_record(run, metrics=metrics, curves=curves, device="test device"))
 
 
 def runs(name, profile):
@@ -174,6 +163,26 @@ def test_curves_and_comparisons_show_records_or_what_is_missing(make_page, capsy
     generated = make_page.folder / "generated"
     assert "figures/fig-x.png" in (generated / "fig-x.md").read_text()
     assert "| wRNN | 0.5 (quick, n = 1) [a] |" in (generated / "tab-x.md").read_text()
+
+
+def test_smaller_networks_are_shown_with_what_they_are(make_page):
+    generated = make_page.folder / "generated"
+    page = make_page("paper")
+    page.smaller("x", "cifar10_cpu", "noisy CIFAR10")
+    for kind in ("tab", "fig"):
+        notice = (generated / f"{kind}-x.md").read_text()
+        assert "wrnn run cifar10_cpu --profile paper --device cpu" in notice
+    run = runs("cifar10_cpu", "paper")[0]
+    put(page.committed, replace(run, task=replace(run.task, source="folder")), accuracy=31.25)
+    page = make_page("paper")
+    page.smaller("x", "cifar10_cpu", "noisy CIFAR10")
+    table = (generated / "tab-x.md").read_text()
+    assert "| 2,000 | 128,000 | 1 | 31.2 (reduced, n = 1) [a] |" in table
+    assert (
+        "[a] real CIFAR10, less noise, smaller models and fewer steps than the paper's, " in table
+    )
+    assert "noisy sequential CIFAR10 (JPEG, T = 200), test device, 1 seed." in table
+    assert "figures/fig-x.png" in (generated / "fig-x.md").read_text()
 
 
 def test_the_last_step_stands_in_for_the_test_set(make_page):

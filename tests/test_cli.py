@@ -71,6 +71,7 @@ def test_time_limit_steps_and_match(call, tmp_path):
         (["run", "fig3", "--match", "transformer"], "no run"),
         (["run", "fig3", "--grid", "paper"], "--profile paper"),
         (["run", "fig3", "--profile", "paper", "--grid", "mine"], "only 'paper'"),
+        (["run", "table3", "--cifar10", "zip"], "'torchvision', 'folder'"),
         (["run", "fig3", "--sedes", "2"], "--sedes"),
         (["records", "merge", "nowhere"], "there is no nowhere"),
         (["records", "export", "out.tar", "--records", "nowhere"], "holds no records"),
@@ -109,6 +110,15 @@ def test_missing_data_is_one_line_and_leaves_nothing(call, tmp_path, monkeypatch
     assert result.returncode == 2
     assert "MNIST" in result.stderr
     assert not list(tmp_path.glob("records/*.json"))
+
+
+def test_cifar10_may_be_an_image_folder(call, tmp_path, monkeypatch):
+    monkeypatch.setenv("WRNN_DATA", str(tmp_path / "data"))
+    command = "run cifar10_cpu --profile paper --device cpu --records records --match iRNN"
+    result = call(*command.split(), "--cifar10", "folder")
+    assert result.returncode == 2
+    assert f"no folder {tmp_path / 'data' / 'cifar10' / 'train'}" in result.stderr
+    assert "noisy sequential CIFAR10 (JPEG, T = 200)" in result.stderr
 
 
 def test_records_travel_in_one_tar(call, tmp_path):

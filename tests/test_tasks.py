@@ -316,6 +316,7 @@ def test_titles_name_the_data_honestly():
         assert task.fingerprint()["data"] == "digits"
     assert "JPEG" in NoisySequentialCIFAR10(source="folder").title
     assert "JPEG" not in NoisySequentialCIFAR10().title
+    assert "T = 200" in NoisySequentialCIFAR10(length=200).title
     assert SequentialMNIST(permuted=True).title == "permuted sequential MNIST"
 
 

@@ -162,7 +162,7 @@ class Chapter:
             return f"Every run of `{experiment}` is recorded at paper scale."
         models: dict[str, Counter[str]] = {}
         for result in lacking:
-            less = " (smaller budget only)" if result.status == "reduced" else ""
+            less = " (reduced only)" if result.status == "reduced" else ""
             models.setdefault(result.run.task.title, Counter())[result.label + less] += 1
         names = "; ".join(
             f"{task}: "
@@ -355,6 +355,42 @@ class Chapter:
                 }
             )
         self.table(name, rows, caption)
+
+    def smaller(self, name: str, experiment: str, what: str) -> None:
+        """Write the table ``tab-NAME`` and the curves ``fig-NAME`` of smaller networks.
+
+        For an experiment on image files that no profile has at the paper's sizes; `what` names the
+        data.
+        """
+        found = [result for result in self.recorded(experiment) if result.records]
+        self.compare(
+            f"tab-{name}",
+            found,
+            {
+                "task": lambda r: r.run.task.title,
+                "model": lambda r: r.label,
+                "n": lambda r: r.run.model.size,
+                "channels": lambda r: r.run.model.num_channels,
+                "parameters": lambda r: r.parameters,
+                "steps": lambda r: r.run.steps,
+                "images seen": lambda r: r.run.steps * r.run.batch_size,
+                "minutes": lambda r: tables.number(
+                    sum(record.seconds for record in r.records) / len(r.records) / 60, 2
+                ),
+                "test accuracy (%)": "accuracy",
+            },
+            f"Smaller networks on {what}, with a budget that fits a CPU.",
+            (f"Smaller networks on {what}", experiment, "paper"),
+        )
+        self.curves(
+            f"fig-{name}",
+            found,
+            **ACCURACY,
+            alt=f"Validation accuracy on {what} against training step, for a small wRNN with and "
+            "without its default recurrent bias, and for an iRNN.",
+            caption=f"Validation accuracy of smaller networks on {what} during training.",
+            notice=(f"Learning curves of smaller networks on {what}", experiment, "paper"),
+        )
 
     def verdicts(self, section: str, what: str, name: str = "") -> None:
         """Write the table of a section's claims with their verdicts, ``tab-SECTION-claims``."""

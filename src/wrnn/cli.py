@@ -15,11 +15,13 @@ from typing import Annotated
 import typer
 
 from wrnn import archive
+from wrnn.data import CIFAR10_SOURCES
 from wrnn.errors import WrnnError
 from wrnn.experiments import EXPERIMENTS, find_experiments, plan
 from wrnn.records import Store, committed_store, local_store, project_root, write_atomically
-from wrnn.runs import PROFILES
+from wrnn.runs import PROFILES, Run
 from wrnn.sweep import Sweep
+from wrnn.tasks.base import check_choice
 from wrnn.training import resolve_device
 
 app = typer.Typer(
@@ -64,6 +66,10 @@ def run(
     ] = "budget",
     evaluate_every: Annotated[int, typer.Option(help="steps between validations")] = 0,
     grid: Annotated[str, typer.Option(help="paper: all settings that the paper tried")] = "",
+    cifar10: Annotated[
+        str,
+        typer.Option(help="torchvision, or folder: an image folder such as of JPEGs: other runs"),
+    ] = "torchvision",
     replicas: Annotated[
         int, typer.Option(help="seeds of one run trained together; 0: 4 on CUDA, 1 on a CPU")
     ] = 0,
@@ -83,17 +89,26 @@ def run(
     runs = [planned for planned in runs if pattern.search(planned.description)]
     if not runs:
         raise WrnnError(f"no run of {', '.join(experiments)} matches {match!r}")
-    if steps:
-        runs = [replace(r, steps=min(steps, r.steps)) for r in runs]
-    runs = [replace(r, stop=stop) for r in runs]
-    if evaluate_every:
-        runs = [replace(r, evaluate_every=evaluate_every) for r in runs]
+    check_choice("--cifar10", cifar10, CIFAR10_SOURCES)
+    runs = [_changed(r, steps, stop, evaluate_every, cifar10) for r in runs]
     replicas = replicas or (4 if chosen.type == "cuda" else 1)
     sweep = Sweep(runs, store_for(profile, records), replicas=replicas)
     deadline = time.monotonic() + time_limit if time_limit else math.inf
     sweep.train(device=device, deadline=deadline)
     print(*sweep.summary(found), sep="\n", end="\n" * bool(sweep.spent))
     raise typer.Exit(report(sweep))
+
+
+def _changed(planned: Run, steps: int, stop: str, evaluate_every: int, cifar10: str) -> Run:
+    """Return the run that is trained in place of a planned one; a 0 changes nothing."""
+    task = planned.task
+    return replace(
+        planned,
+        task=replace(task, source=cifar10) if hasattr(task, "source") else task,
+        steps=min(steps or planned.steps, planned.steps),
+        stop=stop,
+        evaluate_every=evaluate_every or planned.evaluate_every,
+    )
 
 
 def report(sweep: Sweep) -> int:

@@ -24,6 +24,7 @@ CIFAR10_CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
     *("dog", "frog", "horse", "ship", "truck"),
 )
+CIFAR10_SOURCES = ("torchvision", "folder")  # see `cifar10`
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
@@ -175,7 +176,10 @@ def _cifar10(root: Path) -> ImageData:
         with _scratch(root) as partial:
             if have_archive:
                 shutil.copyfile(archive, partial / archive.name)
-            remedy = f"point WRNN_DATA at a folder with {archive.name}, or use source='folder'"
+            remedy = (
+                f"point WRNN_DATA at a folder with {archive.name}, or use an image folder: "
+                "source='folder', --cifar10 folder"
+            )
             _download(CIFAR10, partial, folder, remedy)
             # The target exists if a run that started together with this one was faster.
             with contextlib.suppress(OSError):

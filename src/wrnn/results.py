@@ -3,8 +3,8 @@
 A chapter sees results only through this module, so that no record can be shown without its status:
 
 - ``paper``: the paper's own sizes, steps and data;
-- ``reduced``: the paper's task and data with fewer steps than the paper's (cut short, or stopped
-  once the task was settled), or smaller models;
+- ``reduced``: the paper's task with fewer steps than the paper's (cut short, or stopped once the
+  task was settled), smaller models, or images that went through JPEG;
 - ``quick`` and ``smoke``: a smaller task or model that shows the effect, not the number;
 - ``missing``: not yet recorded.
 """
@@ -51,6 +51,8 @@ class Result:
             "paper": "paper scale",
             "reduced": self.smaller or f"paper sizes, {self.budget}",
         }.get(self.status, f"{self.status} profile")
+        for title in sorted({r.run.task.title for r in self.records} - {self.run.task.title}):
+            scale += f", {title}"
         devices = " and ".join(sorted({record.device for record in self.records}))
         count = len(self.records)
         return f"{scale}, {devices}, {count} seed{'s' * (count > 1)}"
@@ -115,30 +117,39 @@ def gather(experiment: Experiment, profile: str, store: Store) -> list[Result]:
         planned = [run] + [replace(run, seed=s, trace=False) for s in range(1, MOST_SEEDS)]
         found = {p.seed: recorded[p.id] for p in planned if p.id in recorded}
         if profile == "paper":
-            # A settled run stands in for a seed whose whole budget is not recorded, and records of
-            # the longest smaller budget where no seed has either.
-            stand_ins = _stand_ins(run, recorded.values())
-            longest = max((record.run.steps for record in stand_ins), default=0)
-            if longest == run.steps or not found:
-                for record in stand_ins:
-                    if record.run.steps == longest:
-                        found.setdefault(record.run.seed, record)
+            # A settled run stands in for a seed whose whole budget is not recorded; where no seed
+            # has either, the longest records do, and of these first those on the same images.
+            stand_ins: dict[tuple[int, bool], list[Record]] = {}
+            for record in _stand_ins(run, recorded.values()):
+                closeness = record.run.steps, record.run.task == run.task
+                stand_ins.setdefault(closeness, []).append(record)
+            closest = max(stand_ins, default=(0, False))
+            if closest == (run.steps, True) or not found:
+                for record in stand_ins.get(closest, ()):
+                    found.setdefault(record.run.seed, record)
         records = tuple(found[seed] for seed in sorted(found))
         smaller = experiment.smaller if profile == "paper" else ""
-        cut = any(r.stopped == "settled" or r.run.steps < run.steps for r in records)
-        status = "reduced" if smaller or cut else profile
+        less = any(
+            r.stopped == "settled" or r.run.steps < run.steps or r.run.task != run.task
+            for r in records
+        )
+        status = "reduced" if smaller or less else profile
         results.append(Result(run, records, status if records else "missing", smaller))
     return results
 
 
 def _stand_ins(run: Run, records) -> list[Record]:
-    """Return the records that differ from the run by a smaller budget or the stop rule only."""
+    """Return the records that differ from the run by less budget, stop rule or image files only."""
 
     def comparable(other: Run) -> Run:
         same = ("steps", "stop", "seed", "trace", "log_every", "evaluate_every")
-        return replace(other, **{name: getattr(run, name) for name in same})
+        task = other.task
+        if type(task) is type(run.task) and hasattr(task, "source"):
+            task = replace(task, source=run.task.source)
+        return replace(other, task=task, **{name: getattr(run, name) for name in same})
 
-    def shorter(other: Run) -> bool:
-        return other.steps < run.steps or (other.steps == run.steps and other.stop == "settled")
+    def stands_in(other: Run) -> bool:
+        equal = (other.stop, other.task) == (run.stop, run.task)
+        return other.steps <= run.steps and not (equal and other.steps == run.steps)
 
-    return [r for r in records if shorter(r.run) and comparable(r.run) == run]
+    return [r for r in records if stands_in(r.run) and comparable(r.run) == run]

@@ -187,7 +187,7 @@ class Sweep:
                 owners.setdefault((run.task, run.model), experiment.name)
         totals: dict[str, list[float]] = {}  # runs, steps, seconds
         for run, (steps, seconds) in self.spent.items():
-            of = totals.setdefault(owners.get((run.task, run.model), "grid"), [0, 0, 0])
+            of = totals.setdefault(owners.get((run.task, run.model), "other"), [0, 0, 0])
             of[:] = of[0] + 1, of[1] + steps, of[2] + seconds
         if not totals:
             return []

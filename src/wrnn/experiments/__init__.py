@@ -76,6 +76,13 @@ EXPERIMENTS = {
         Experiment(
             "table3", "Noisy sequential images (also Figure 8)", "06_noisy_images", images.table3
         ),
+        Experiment(
+            "cifar10_cpu",
+            "Noisy sequential CIFAR10 within a CPU's reach",
+            "06_noisy_images",
+            images.cifar10_cpu,
+            smaller="real CIFAR10, less noise, smaller models and fewer steps than the paper's",
+        ),
         Experiment("noise", "Fixed against fresh noise", "06_noisy_images", images.noise),
         Experiment("table4", "Copy task: ablation", "07_ablations", synthetic.table4),
         Experiment("fig10", "Several wave speeds in one network", "08_beyond", images.fig10),

@@ -175,6 +175,33 @@ def table3(profile: str) -> list[Run]:
     return [Run(task, model, profile, clip=1.0, keep="best", **budget) for model in models]
 
 
+def cifar10_cpu(profile: str) -> list[Run]:
+    """Real CIFAR10, less noise, smaller models and fewer steps.
+
+    The parameters of the models compare as those of the paper's models do.
+    """
+    if profile != "paper":
+        return table3(profile)[:2]
+    return [
+        Run(
+            NoisySequentialCIFAR10(length=200),
+            model,
+            profile,
+            steps=2000,
+            batch_size=64,
+            clip=1.0,
+            log_every=20,
+            evaluate_every=100,
+            keep="best",
+        )
+        for model in (
+            wave(128, 4),
+            wave(128, 4, recurrent_bias="zero"),
+            identity(160, input="default"),
+        )
+    ]
+
+
 def noise(profile: str) -> list[Run]:
     """The wRNN and the iRNN with the noise that all images share, and with fresh noise."""
     shared = table3(profile)[:2]

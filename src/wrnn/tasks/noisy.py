@@ -117,13 +117,18 @@ class NoisySequentialCIFAR10(NoisyRowsTask):
     def __post_init__(self) -> None:
         """Raise WrnnError for an unknown source, and as NoisyRowsTask does."""
         super().__post_init__()
-        check_choice("source", self.source, ("torchvision", "folder"))
+        check_choice("source", self.source, data.CIFAR10_SOURCES)
         check_flag("normalised", self.normalised)
 
     @property
     def title(self) -> str:
         """The task in words."""
-        name = "CIFAR10" if self.source == "torchvision" else "CIFAR10 (JPEG)"
+        remarks = []
+        if self.source == "folder":
+            remarks.append("JPEG")
+        if self.length != 1000:
+            remarks.append(f"T = {self.length}")
+        name = f"CIFAR10 ({', '.join(remarks)})" if remarks else "CIFAR10"
         return f"noisy sequential {name}{', fresh noise' if self.noise == 'fresh' else ''}"
 
     def data(self) -> data.ImageData:
