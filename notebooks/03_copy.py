@@ -325,8 +325,11 @@ page.verdicts("copy", "The paper's claims on the copy task")
 # - **The ring.** With 100 sites and one site per step, a lag of 100 is one full lap and $T = 480$
 #   is about five. A wave that has been round several times lies on top of newer ones, so copying
 #   over such lags cannot rest on an untouched buffer; the trained kernels must keep the laps apart.
-# - **A smaller budget.** Where a row says *reduced*, the run is the paper's but for fewer steps.
-#   Such a run can show a gap. It cannot show that an iRNN would never close it.
+# - **Fewer steps.** Where a row says *settled*, the run is the paper's, ended once its validation
+#   loss had been at the floor of $10^{-7}$ nats for 2,000 steps. The weights that validate best are
+#   kept, so the rest of the steps could only have lowered the loss. Where a row says *reduced*, the
+#   run was cut short wherever it stood: it can show a gap, but not that an iRNN would never close
+#   it.
 #
 # ## Running it again
 #

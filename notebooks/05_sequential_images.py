@@ -274,7 +274,7 @@ else:
 
 # %% tags=["hide-input"]
 sizes = page.recorded("fig7")
-done = sum(result.status == "paper" for result in sizes)
+done = sum(result.complete for result in sizes)
 page.say(
     f"**At the paper's budget {done} of {len(sizes)} sizes are recorded.** "
     f"Command: `{chapter.command('fig7')}`."

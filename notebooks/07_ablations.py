@@ -144,10 +144,11 @@ page.table(
 # ```
 
 # %% tags=["hide-input"]
-statuses = [result.status for result in recorded.values()]
+whole = sum(result.complete for result in recorded.values())
+reduced = sum(result.status == "reduced" for result in recorded.values())
 page.say(
-    f"**{statuses.count('paper')} of {len(recorded)} runs are recorded at the paper's budget**, "
-    f"{statuses.count('reduced')} at a smaller one. Command: `{chapter.command('table4')}`."
+    f"**{whole} of {len(recorded)} runs are recorded at the paper's budget**, or until they "
+    f"settled at the floor, {reduced} at a smaller one. Command: `{chapter.command('table4')}`."
 )
 
 # %% [markdown]

@@ -320,7 +320,7 @@ for result in shown:
         other
         for other in shown
         if other.run.model.kind == "wrnn"
-        and (other.run.task, other.status) == (result.run.task, result.status)
+        and (other.run.task, other.complete) == (result.run.task, result.complete)
     ]
     for other in pairs:
         own, shared = (r.metric("cross_entropy").mean for r in (result, other))

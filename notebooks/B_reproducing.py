@@ -61,7 +61,7 @@ rows = [
 ]
 for experiment in EXPERIMENTS.values():
     recorded = page.recorded(experiment.name)
-    whole = sum(result.status == "paper" for result in recorded)
+    whole = sum(result.complete for result in recorded)
     reduced = sum(result.status == "reduced" for result in recorded)
     rows.append(
         {
@@ -128,7 +128,8 @@ page.table(
 # ## The published records
 #
 # {numref}`tab-records` lists every record in `records/`. *Full* is the paper's whole budget,
-# *reduced* the paper's sizes with fewer steps, and *quick* the reference set of the small profile.
+# *settled* a run that ended before it because its task was settled, *reduced* less than that, and
+# *quick* the reference set of the small profile.
 
 # %% tags=["hide-cell"]
 planned = {
@@ -144,9 +145,11 @@ records = sorted(
 
 
 def scale(record):
-    """Full, reduced, or the name of the small profile."""
+    """Full, settled, reduced, or the name of the small profile."""
     if record.run.profile != "paper":
         return record.run.profile
+    if record.stopped == "settled":
+        return "settled"
     return "full" if record.id in planned else "reduced"
 
 

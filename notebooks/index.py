@@ -59,17 +59,19 @@ page.table(
 #
 # Verdicts:
 #
-# - **● reproduced**: recorded at the paper's scale, and within the tolerance.
+# - **● reproduced**: recorded at the paper's scale, or until settled, and within the tolerance.
 # - **◐ partly**: within the wider tolerance in brackets; or the rule holds, but with a smaller
 #   training budget, or with some of the runs still missing.
-# - **○ not reproduced**: recorded at the paper's scale, and outside both.
+# - **○ not reproduced**: recorded at the paper's scale, or until settled, and outside both.
 # - **· not yet run**: no record decides it. A value may stand beside it when a smaller budget was
 #   run and its outcome settles nothing.
 #
 # Results carry the scale they were made at, in every table and legend:
 #
 # - *no label*: the paper's sizes, steps and data.
-# - *reduced*: the paper's sizes and data with fewer training steps, which are given.
+# - *settled*: the same, but stopped before the last step because the task was settled: copying at
+#   its floor for 2,000 steps, adding solved and 5,000 steps taken. The step is given.
+# - *reduced*: cut short (the steps are given), smaller networks, or images that went through JPEG.
 # - *quick*, *smoke*: a smaller task or network, which shows an effect and never a number of the
 #   paper. Digits of 8 by 8 pixels stand there for MNIST, and are called digits.
 # - *not yet recorded*: the command that records it is given in its place.

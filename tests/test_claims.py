@@ -230,6 +230,20 @@ def test_a_smaller_budget_supports_but_never_settles(tmp_path):
     assert failed.verdict == NOT_RUN and failed.shown == "2 (reduced, n = 1)"
 
 
+def test_a_settled_run_counts_as_one_of_the_whole_budget(tmp_path):
+    store = Store(tmp_path)
+    fill(store, ["fig3"])
+    for result in gathered(store, ["fig3"])["fig3"]:
+        (record,) = result.records
+        if result.run.model.kind == "wrnn":
+            store.path(record.run).unlink()
+            settled = dataclasses.replace(record.run, stop="settled")
+            store.put(dataclasses.replace(record, run=settled, steps=9000, stopped="settled"))
+    finding = judge(CLAIMS["copy-gap-0"], gathered(store, ["fig3"]))
+    assert (finding.verdict, finding.scale) == (REPRODUCED, "")
+    assert "settled at its floor after 9,000 of 60,000 steps" in finding.basis
+
+
 def test_one_missing_configuration_leaves_a_claim_open(tmp_path):
     store = Store(tmp_path)
     fill(store, ["table1"])

@@ -17,7 +17,7 @@ def test_a_result_is_missing_then_reduced_then_paper(tmp_path):
     store.put(make_record(replace(run, steps=100)))
     store.put(make_record(replace(run, steps=20_000, log_every=50)))
     reduced = gather(FIG3, "paper", store)[0]
-    assert reduced.status == "reduced"
+    assert reduced.status == "reduced" and not reduced.complete
     assert [record.run.steps for record in reduced.records] == [20_000]
     assert "20,000 of 60,000 steps" in reduced.description
     store.put(make_record(run))
@@ -62,9 +62,9 @@ def test_settled_runs_stand_in_for_the_seeds_whose_budget_is_not_recorded(tmp_pa
     settled = [replace(run, seed=seed, trace=False, stop="settled") for seed in range(3)]
     store.put(make_record(replace(run, steps=20_000)))
     store.put(make_record(settled[0], steps=17_000, stopped="settled"))
-    store.put(make_record(settled[1], steps=23_000, stopped="settled"))
+    store.put(make_record(replace(settled[1], steps=25_000), steps=23_000, stopped="settled"))
     result = gather(FIG3, "paper", store)[0]
-    assert result.status == "reduced"
+    assert result.status == "settled" and result.complete
     assert [record.run.seed for record in result.records] == [0, 1]
     assert result.description == (
         "paper sizes, settled at its floor after 17,000 to 23,000 of 60,000 steps, "
@@ -72,7 +72,7 @@ def test_settled_runs_stand_in_for_the_seeds_whose_budget_is_not_recorded(tmp_pa
     )
     store.put(make_record(settled[2]))  # never at its floor: it took the whole budget
     result = gather(FIG3, "paper", store)[0]
-    assert result.status == "reduced"
+    assert result.status == "settled"
     assert "2 of 3 seeds settled at its floor after 17,000 to" in result.description
     for seed in range(2):
         store.put(make_record(replace(run, seed=seed, trace=seed == 0)))
@@ -109,5 +109,5 @@ def test_a_settled_adding_run_is_described_as_solved(tmp_path):
     run = EXPERIMENTS["table1"].runs("paper")[0]
     store.put(make_record(replace(run, stop="settled"), steps=5000, stopped="settled"))
     result = gather(EXPERIMENTS["table1"], "paper", store)[0]
-    assert (result.status, result.label) == ("reduced", "wRNN")
+    assert (result.status, result.label) == ("settled", "wRNN")
     assert result.description.startswith("paper sizes, solved, stopped after 5,000 of 60,000 steps")

@@ -113,7 +113,8 @@ class Chapter:
         """Return the experiment at the paper's sizes, from the published records.
 
         One result per configuration, in the order of the experiment; its status is "paper",
-        "reduced" or "missing". With profile "paper" and train True, missing runs are trained first.
+        "settled", "reduced" or "missing". With profile "paper" and train True, missing runs are
+        trained first.
         """
         (found,) = find_experiments([experiment])
         if self.profile == "paper":
@@ -157,7 +158,7 @@ class Chapter:
 
     def missing(self, experiment: str) -> str:
         """Name, in Markdown, the runs that lack a full-budget record, and the command for them."""
-        lacking = [r for r in self.recorded(experiment) if r.status != "paper"]
+        lacking = [r for r in self.recorded(experiment) if not r.complete]
         if not lacking:
             return f"Every run of `{experiment}` is recorded at paper scale."
         models: dict[str, Counter[str]] = {}

@@ -133,8 +133,8 @@ def status() -> None:
             # A run of this machine goes before the published one.
             choices = zip(*(gather(experiment, profile, store) for store in stores), strict=True)
             results = [next((r for r in choice if r.records), choice[0]) for choice in choices]
-            whole = [r for r in results if r.records and r.status == profile]
-            smaller = [r for r in results if r.records and r.status != profile]
+            whole = [r for r in results if r.status in (profile, "settled")]
+            smaller = [r for r in results if r.records and r not in whole]
             records = [record for result in whole + smaller for record in result.records]
             print(
                 f"{experiment.name:<12}{profile:<9}{f'{len(whole)}/{len(results)}':>9}"

@@ -135,10 +135,10 @@ def legend_label(result) -> str:
     """Return a model's label followed by what its records stand for, unless at paper scale."""
     if result.status == "paper":
         return result.label
-    if result.status == "reduced":
-        if result.smaller:
-            done = result.records[0].steps
-            return f"{result.label} (smaller than the paper's, {done:,} steps)"
+    if result.smaller and result.records:
+        done = result.records[0].steps
+        return f"{result.label} (smaller than the paper's, {done:,} steps)"
+    if result.status in ("settled", "reduced"):
         return f"{result.label} ({result.budget})"
     if result.status == "missing":
         return f"{result.label}: not yet recorded"

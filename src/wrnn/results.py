@@ -3,8 +3,9 @@
 A chapter sees results only through this module, so that no record can be shown without its status:
 
 - ``paper``: the paper's own sizes, steps and data;
-- ``reduced``: the paper's task with fewer steps than the paper's (cut short, or stopped once the
-  task was settled), smaller models, or images that went through JPEG;
+- ``settled``: the same, stopped before the last step because the task was settled by then;
+- ``reduced``: the paper's task cut short, or with smaller models, or with images that went through
+  JPEG;
 - ``quick`` and ``smoke``: a smaller task or model that shows the effect, not the number;
 - ``missing``: not yet recorded.
 """
@@ -43,12 +44,18 @@ class Result:
         return self.run.model.label
 
     @property
+    def complete(self) -> bool:
+        """Whether nothing of the paper's scale is missing that could bear on a claim."""
+        return self.status in ("paper", "settled")
+
+    @property
     def description(self) -> str:
         """Where the numbers come from, in a few words, such as "quick profile, CPU, 1 seed"."""
         if self.status == "missing":
             return "not yet recorded"
         scale = {
             "paper": "paper scale",
+            "settled": f"paper sizes, {self.budget}",
             "reduced": self.smaller or f"paper sizes, {self.budget}",
         }.get(self.status, f"{self.status} profile")
         for title in sorted({r.run.task.title for r in self.records} - {self.run.task.title}):
@@ -121,7 +128,8 @@ def gather(experiment: Experiment, profile: str, store: Store) -> list[Result]:
             # has either, the longest records do, and of these first those on the same images.
             stand_ins: dict[tuple[int, bool], list[Record]] = {}
             for record in _stand_ins(run, recorded.values()):
-                closeness = record.run.steps, record.run.task == run.task
+                steps = run.steps if record.stopped == "settled" else record.run.steps
+                closeness = steps, record.run.task == run.task
                 stand_ins.setdefault(closeness, []).append(record)
             closest = max(stand_ins, default=(0, False))
             if closest == (run.steps, True) or not found:
@@ -129,11 +137,10 @@ def gather(experiment: Experiment, profile: str, store: Store) -> list[Result]:
                     found.setdefault(record.run.seed, record)
         records = tuple(found[seed] for seed in sorted(found))
         smaller = experiment.smaller if profile == "paper" else ""
-        less = any(
-            r.stopped == "settled" or r.run.steps < run.steps or r.run.task != run.task
-            for r in records
-        )
-        status = "reduced" if smaller or less else profile
+        settled = any(r.stopped == "settled" for r in records)
+        cut = any(r.run.steps < run.steps and r.stopped != "settled" for r in records)
+        lossy = any(r.run.task != run.task for r in records)
+        status = "reduced" if smaller or cut or lossy else "settled" if settled else profile
         results.append(Result(run, records, status if records else "missing", smaller))
     return results
 

@@ -1,11 +1,13 @@
 """Verdicts: a claim of the paper, the records that bear on it, and what follows from both.
 
 A verdict is computed, never written down. Records at the paper's scale give "reproduced",
-"partly" or "not reproduced" by the claim's rule. Records of a reduced budget (the paper's sizes and
-data, fewer steps), or of some configurations only, can support a claim, never settle it: where the
-rule holds they give "partly", and where it doesn't the claim stays "not yet run", since the rest
-may still bring it about. A claim that training too little would fulfil by itself, such as that a
-model fails, is not supported that way. The quick and smoke profiles give no verdict.
+"partly" or "not reproduced" by the claim's rule, and so do runs that were stopped because their
+task was settled, since the steps left out would not change what a claim asks. Records of a reduced
+budget (the paper's sizes and data, cut short), or of some configurations only, can support a claim,
+never decide it: where the rule holds they give "partly", and where it doesn't the claim stays "not
+yet run", since the rest may still bring it about. A claim that training too little would fulfil by
+itself, such as that a model fails, is not supported that way. The quick and smoke profiles give no
+verdict.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -78,9 +80,9 @@ def within(target: float, full: float, partly: float) -> Rule:
 class Shelf:
     """The results that a measure may use; it remembers which ones were taken.
 
-    `results` maps experiments to their results at the paper's sizes. With `complete` only those of
-    the paper's own budget count and every configuration asked for must be there; without it those
-    of a smaller budget count too and some may be missing.
+    `results` maps experiments to their results at the paper's sizes. With `complete` only complete
+    ones count (:attr:`wrnn.results.Result.complete`) and every configuration asked for must be
+    there; without it reduced ones count too and some may be missing.
     """
 
     def __init__(self, results: Mapping[str, Sequence[Result]], *, complete: bool):
@@ -97,8 +99,7 @@ class Shelf:
             return all(getattr(owner[n], n, None) == value for n, value in wanted.items())
 
         asked = [result for result in self.results.get(experiment, ()) if matches(result)]
-        allowed = ("paper",) if self.complete else ("paper", "reduced")
-        found = [result for result in asked if result.status in allowed]
+        found = [r for r in asked if r.complete or (r.status == "reduced" and not self.complete)]
         if not found or (self.complete and len(found) < len(asked)):
             raise NotRecorded(experiment)
         self.taken += [result for result in found if result not in self.taken]
