@@ -12,6 +12,7 @@ from wrnn.tasks import (
     NoisySequentialDigits,
     SequentialDigits,
     SequentialMNIST,
+    Task,
 )
 
 MNIST_EPOCH = 446  # steps: 57,000 training images in batches of 128
@@ -76,29 +77,24 @@ def fig2(profile: str) -> list[Run]:
     return [r for r in table2(profile)[:3] if r.model.readout == "linear"]
 
 
+def _within_cpu(task: Task, models: Iterable[ModelConfig], steps: int, **options) -> list[Run]:
+    budget = dict(steps=steps, batch_size=64, clip=1.0, log_every=20, evaluate_every=100)
+    return [Run(task, model, "paper", keep="best", **budget, **options) for model in models]
+
+
 def mnist_cpu(profile: str) -> list[Run]:
     """Real MNIST with smaller models and fewer steps."""
     if profile != "paper":
         return fig2(profile)
+    models = (
+        wave(256, 4),
+        wave(256, 4, recurrent_bias="zero"),
+        identity(96, input="default"),
+    )
     return [
-        Run(
-            SequentialMNIST(permuted=permuted),
-            model,
-            profile,
-            steps=1000,
-            batch_size=64,
-            clip=1.0,
-            log_every=20,
-            evaluate_every=100,
-            keep="best",
-            trace=not permuted,
-        )
+        run
         for permuted in (False, True)
-        for model in (
-            wave(256, 4),
-            wave(256, 4, recurrent_bias="zero"),
-            identity(96, input="default"),
-        )
+        for run in _within_cpu(SequentialMNIST(permuted), models, 1000, trace=not permuted)
     ]
 
 
@@ -182,24 +178,12 @@ def cifar10_cpu(profile: str) -> list[Run]:
     """
     if profile != "paper":
         return table3(profile)[:2]
-    return [
-        Run(
-            NoisySequentialCIFAR10(length=200),
-            model,
-            profile,
-            steps=2000,
-            batch_size=64,
-            clip=1.0,
-            log_every=20,
-            evaluate_every=100,
-            keep="best",
-        )
-        for model in (
-            wave(128, 4),
-            wave(128, 4, recurrent_bias="zero"),
-            identity(160, input="default"),
-        )
-    ]
+    models = (
+        wave(128, 4),
+        wave(128, 4, recurrent_bias="zero"),
+        identity(160, input="default"),
+    )
+    return _within_cpu(NoisySequentialCIFAR10(length=200), models, 2000)
 
 
 def noise(profile: str) -> list[Run]:
