@@ -368,7 +368,7 @@ class Chapter:
             f"tab-{name}",
             found,
             {
-                "task": lambda r: r.run.task.title,
+                "task": lambda r: r.records[0].run.task.title,
                 "model": lambda r: r.label,
                 "n": lambda r: r.run.model.size,
                 "channels": lambda r: r.run.model.num_channels,
