@@ -178,15 +178,18 @@ def test_a_verdict_flips_with_its_record(tmp_path, claim, experiment, wanted, me
 
 def test_the_verdict_on_v_init_flips_with_the_curves(tmp_path):
     store = Store(tmp_path)
-    fill(store, ["table4"])
+    fill(store, ["v_init"])
+    fill(store, ["v_init"], seed=1)
     claim = CLAIMS["v-init-speed"]
-    finding = judge(claim, gathered(store, ["table4"]))
-    assert (finding.verdict, finding.value.mean) == (REPRODUCED, 1.5)
-    for result in gathered(store, ["table4"])["table4"]:
-        record = result.records[0]
-        late = {"cross_entropy": [[4500, 0.0]]} if result.run.model.input == "ones" else {}
-        store.put(dataclasses.replace(record, curves=record.curves | late))
-    assert judge(claim, gathered(store, ["table4"])).verdict == NOT_REPRODUCED
+    finding = judge(claim, gathered(store, ["v_init"]))
+    assert (finding.verdict, finding.value.mean, finding.value.count) == (REPRODUCED, 1.5, 2)
+    for result in gathered(store, ["v_init"])["v_init"]:
+        if result.run.model.input == "ones":
+            for record in result.records:
+                never = record.curves | {"cross_entropy": [[500, 9.0], [1000, 9.0]]}
+                store.put(dataclasses.replace(record, curves=never, steps=6000))
+    finding = judge(claim, gathered(store, ["v_init"]))
+    assert (finding.verdict, finding.value.mean) == (NOT_REPRODUCED, 0.5)
 
 
 @pytest.mark.parametrize(

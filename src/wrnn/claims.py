@@ -271,7 +271,7 @@ CLAIMS: tuple[Claim, ...] = (
         "(iterations without over iterations with it)",
         at_least(1.2, 1.0),
         "ablations",
-        ("table4",),
+        ("v_init",),
         measures.input_init_speed,
     ),
     Claim(

@@ -228,27 +228,29 @@ def shift_against_input(shelf: Shelf) -> Estimate:
     return orders(shelf.one("table4", lag=40, **NO_INPUT), [without_shift])
 
 
-def steps_to_learn(result: Result) -> float:
-    """Steps until the validation loss of a copy run is a tenth of the memoryless one; else NaN."""
-    steps, mean, _, _ = result.curve("cross_entropy")
+def steps_to_learn(result: Result) -> dict[int, float]:
+    """Steps by seed until the validation loss of a copy run is a tenth of the memoryless one.
+
+    All steps of the run where it never is.
+    """
     level = result.run.task.memoryless_baseline() / 10
-    return next((s for s, loss in zip(steps, mean, strict=True) if loss <= level), math.nan)
+    return {
+        record.run.seed: next(
+            (step for step, loss in record.curves["cross_entropy"] if loss <= level), record.steps
+        )
+        for record in result.records
+    }
 
 
 def input_init_speed(shelf: Shelf) -> Estimate:
-    """Iterations to learn T = 30 without V-init over those with it (Table 4's models).
-
-    Where the wRNN does not learn without it, the iterations it was trained for count.
-    """
-    whole = shelf.one("table4", kind="wrnn", lag=40, input="ones", recurrent="shift")
-    without = shelf.one("table4", lag=40, **NO_INPUT)
-    with_it, without_it = steps_to_learn(whole), steps_to_learn(without)
-    if math.isnan(with_it):
-        raise NotRecorded("table4")
-    if math.isnan(without_it):
-        without_it = without.records[0].steps
-    count = min(len(whole.records), len(without.records))
-    return Estimate(without_it / with_it, None, count)
+    """Iterations to learn T = 30 without V-init over those with it, paired by seed."""
+    with_it, without_it = (
+        steps_to_learn(shelf.one("v_init", lag=40, input=start)) for start in ("ones", "default")
+    )
+    seeds = sorted(with_it.keys() & without_it.keys())
+    if not seeds:
+        raise NotRecorded("v_init")
+    return estimate([without_it[seed] / with_it[seed] for seed in seeds])
 
 
 def shift_in_irnn(shelf: Shelf) -> Estimate:

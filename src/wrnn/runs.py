@@ -54,11 +54,13 @@ class ModelConfig:
                 )
                 if missing
             ]
-            zero_bias = " (zero bias)" if self.recurrent_bias == "zero" else ""
+            other = " (zero bias)" if self.recurrent_bias == "zero" else ""
+            if self.input == "identity":
+                other += " (V-init of the text)"
             if isinstance(self.velocity, tuple):
                 slowest, fastest = min(self.velocity), max(self.velocity)
-                zero_bias += f" (speeds {slowest:g} to {fastest:g})"
-            return " − ".join([f"wRNN{zero_bias}", *without])
+                other += f" (speeds {slowest:g} to {fastest:g})"
+            return " − ".join([f"wRNN{other}", *without])
         if self.kind == "local":
             return "local wRNN"
         if self.kind == "irnn":

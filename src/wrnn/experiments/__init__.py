@@ -85,13 +85,25 @@ EXPERIMENTS = {
         ),
         Experiment("noise", "Fixed against fresh noise", "06_noisy_images", images.noise),
         Experiment("table4", "Copy task: ablation", "07_ablations", synthetic.table4),
+        Experiment("v_init", "Copy task: when it is learned", "07_ablations", synthetic.v_init),
         Experiment("fig10", "Several wave speeds in one network", "08_beyond", images.fig10),
         Experiment("fig18", "Waves through training", "08_beyond", images.fig18),
         Experiment("local", "Locally connected variant", "08_beyond", synthetic.local),
     )
 }
 # The order in which "all" is trained: what is cheap and tells most first.
-_FIRST = ("table4", "fig3", "table1", "table2", "table3", "fig7", "fig2", "fig10", "fig18")
+_FIRST = (
+    "table4",
+    "v_init",
+    "fig3",
+    "table1",
+    "table2",
+    "table3",
+    "fig7",
+    "fig2",
+    "fig10",
+    "fig18",
+)
 ALIASES = {"fig5": "table1", "fig6": "table2", "fig8": "table3"}
 
 

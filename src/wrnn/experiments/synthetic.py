@@ -58,6 +58,27 @@ def table4(profile: str) -> list[Run]:
     return runs
 
 
+def v_init(profile: str) -> list[Run]:
+    """The first steps of copying, by how input enters: as in the code, as in the text, anywhere.
+
+    Table 4's wRNN, validated every ten steps and cut short, since what counts is when it learns.
+    """
+    first = [run for run in table4(profile) if run.model.kind == "wrnn" and run.task.lag <= 40]
+    return [
+        replace(
+            run,
+            model=replace(run.model, input=input_start),
+            steps=min(run.steps, 1000),
+            log_every=min(run.log_every, 10),
+            evaluate_every=min(run.evaluate_every, 10),
+            trace=False,
+        )
+        for run in first
+        if (run.model.recurrent, run.model.input) == ("shift", "ones")
+        for input_start in ("ones", "identity", "default")
+    ]
+
+
 def local(profile: str) -> list[Run]:
     """The wRNN beside its locally connected variant, which only the released code has."""
     size, channels = {"paper": (100, 6), "quick": (40, 6), "smoke": (12, 2)}[profile]
