@@ -749,8 +749,8 @@ for sentence in sentences:
     page.say(sentence)
 
 # %% [markdown]
-# Where a factor remains, what is left to suspect is the rest of the grid, more seeds, since the paper
-# prints the best of many runs, and the moment at which its test loss was read.
+# Where a factor remains, what is left to suspect is the rest of the grid, more seeds (the paper
+# prints the best of many runs) and the moment at which its test loss was read.
 #
 # **The wRNN's loss on the copy task.** Most of our runs end once the validation loss has stayed at
 # or below a floor of $10^{-7}$ nats for 2,000 steps, those of the paper after 60,000 steps.
