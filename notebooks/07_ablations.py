@@ -371,7 +371,8 @@ page.verdicts("ablations", "The paper's claims on the ablation")
 #   before it is known which of the two the paper trained.
 # - **V-init in code and text.** In the code every input enters at the first site of *every*
 #   channel, with weight 1; the text describes one channel per input. Our *V-init* is the code's.
-#   One-hot symbols then all look alike until training tells them apart.
+#   One-hot symbols then all look alike until training tells them apart, which takes steps that a
+#   network with random input weights does not need ({numref}`tab-ablations-learning`).
 # - **The bias of the convolution** keeps PyTorch's random start in the code, and so it does here:
 #   even *with* u-shift the network does not start as exactly a shift.
 # - **One setting for all rows.** The paper takes the best of a grid for each, we one setting for
