@@ -358,10 +358,10 @@ class Chapter:
         self.table(name, rows, caption)
 
     def smaller(self, name: str, experiment: str, what: str) -> None:
-        """Write the table ``tab-NAME`` and the curves ``fig-NAME`` of smaller networks.
+        """Write table ``tab-NAME`` and curves ``fig-NAME`` of an experiment on smaller networks.
 
-        For an experiment on image files that no profile has at the paper's sizes; `what` names the
-        data.
+        Such an experiment is on images, and smaller than the paper's even in the paper profile;
+        `what` names its task.
         """
         found = [result for result in self.recorded(experiment) if result.records]
         self.compare(

@@ -234,12 +234,12 @@ def steps_to_learn(result: Result) -> dict[int, float]:
     All steps of the run where it never is.
     """
     level = result.run.task.memoryless_baseline() / 10
-    return {
-        record.run.seed: next(
-            (step for step, loss in record.curves["cross_entropy"] if loss <= level), record.steps
-        )
-        for record in result.records
-    }
+    steps = {}
+    for record in result.records:
+        curve = record.curves.get("cross_entropy", ())  # none where it diverged before
+        learned = (step for step, loss in curve if loss <= level)
+        steps[record.run.seed] = next(learned, record.steps)
+    return steps
 
 
 def input_init_speed(shelf: Shelf) -> Estimate:
