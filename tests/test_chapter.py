@@ -177,7 +177,7 @@ def test_smaller_networks_are_shown_with_what_they_are(make_page):
     page = make_page("paper")
     page.smaller("x", "cifar10_cpu", "noisy CIFAR10")
     table = (generated / "tab-x.md").read_text()
-    assert "| 2,000 | 128,000 | 1 | 31.2 (reduced, n = 1) [a] |" in table
+    assert "| 4 × 128 | 54,320 | 2,000 | 31.2 (reduced, n = 1) [a] | 1 |" in table
     assert (
         "[a] real CIFAR10, less noise, smaller models and fewer steps than the paper's, " in table
     )

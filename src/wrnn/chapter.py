@@ -370,17 +370,15 @@ class Chapter:
             {
                 "task": lambda r: r.records[0].run.task.title,
                 "model": lambda r: r.label,
-                "n": lambda r: r.run.model.size,
-                "channels": lambda r: r.run.model.num_channels,
+                "channels × n": lambda r: f"{r.run.model.num_channels} × {r.run.model.size}",
                 "parameters": lambda r: r.parameters,
                 "steps": lambda r: r.run.steps,
-                "images seen": lambda r: r.run.steps * r.run.batch_size,
+                "test accuracy (%)": "accuracy",
                 "minutes": lambda r: tables.number(
                     sum(record.seconds for record in r.records) / len(r.records) / 60, 2
                 ),
-                "test accuracy (%)": "accuracy",
             },
-            f"Smaller networks on {what}, with a budget that fits a CPU.",
+            f"Smaller networks on {what}, with a budget that fits a CPU, in batches of 64.",
             (f"Smaller networks on {what}", experiment, "paper"),
         )
         self.curves(
