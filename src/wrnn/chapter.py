@@ -378,7 +378,7 @@ class Chapter:
                     sum(record.seconds for record in r.records) / len(r.records) / 60, 2
                 ),
             },
-            f"Smaller networks on {what}, with a budget that fits a CPU, in batches of 64.",
+            f"Smaller networks on {what}, with a budget that fits a CPU.",
             (f"Smaller networks on {what}", experiment, "paper"),
         )
         self.curves(
