@@ -276,7 +276,7 @@ page.compare(
 page.say(page.missing("v_init"))
 page.curves(
     "fig-ablations-learning",
-    first_steps,
+    page.results("v_init"),
     curve="cross_entropy",
     ylabel="validation cross-entropy (nats)",
     references=lambda task: {"learned": task.memoryless_baseline() / 10},
