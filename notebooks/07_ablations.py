@@ -279,7 +279,7 @@ page.curves(
     page.results("v_init"),
     curve="cross_entropy",
     ylabel="validation cross-entropy (nats)",
-    references=lambda task: {"learned": task.memoryless_baseline() / 10},
+    references=lambda task: {"learned": measures.learned_loss(task)},
     alt="Validation loss against training step on a logarithmic scale, one panel per lag, for "
     "three starts of the input weights, with a line at a tenth of the loss without memory.",
     caption="Validation loss of the wRNN in its first training steps, by the start of its input "

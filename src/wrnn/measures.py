@@ -228,12 +228,17 @@ def shift_against_input(shelf: Shelf) -> Estimate:
     return orders(shelf.one("table4", lag=40, **NO_INPUT), [without_shift])
 
 
+def learned_loss(task: CopyTask) -> float:
+    """The loss, a tenth of the memoryless one, from which a copy task counts as learned."""
+    return task.memoryless_baseline() / 10
+
+
 def steps_to_learn(result: Result) -> dict[int, float]:
-    """Steps by seed until the validation loss of a copy run is a tenth of the memoryless one.
+    """Steps by seed until the validation loss of a copy run says that it is learned.
 
     All steps of the run where it never is.
     """
-    level = result.run.task.memoryless_baseline() / 10
+    level = learned_loss(result.run.task)
     steps = {}
     for record in result.records:
         curve = record.curves.get("cross_entropy", ())  # none where it diverged before
