@@ -18,6 +18,7 @@ from wrnn import archive
 from wrnn.data import CIFAR10_SOURCES
 from wrnn.errors import WrnnError
 from wrnn.experiments import EXPERIMENTS, find_experiments, plan
+from wrnn.experiments.campaign import campaign, scaled
 from wrnn.records import Store, committed_store, local_store, project_root, write_atomically
 from wrnn.runs import PROFILES, Run
 from wrnn.sweep import Sweep
@@ -61,6 +62,9 @@ def run(
     records: Records = None,
     match: Annotated[str, typer.Option(help="only runs whose description has this pattern")] = "",
     steps: Annotated[int, typer.Option(help="train fewer steps than planned: another run")] = 0,
+    epochs: Annotated[
+        int, typer.Option(help="MNIST and CIFAR10: fewer epochs, with the schedule scaled")
+    ] = 0,
     stop: Annotated[
         str, typer.Option(help="budget, or settled: not past a task's floor")
     ] = "budget",
@@ -76,10 +80,12 @@ def run(
 ) -> None:
     """Train what has no record yet; stop and repeat the command at any time."""
     chosen = resolve_device(device)
-    if min(time_limit, steps, evaluate_every, replicas) < 0:
+    if min(time_limit, steps, epochs, evaluate_every, replicas) < 0:
         raise WrnnError(
-            "--time-limit, --steps, --evaluate-every and --replicas must not be negative"
+            "--time-limit, --steps, --epochs, --evaluate-every and --replicas must not be negative"
         )
+    if steps and epochs:
+        raise WrnnError("--steps and --epochs exclude each other: give one of them")
     try:
         pattern = re.compile(match)
     except re.error as error:
@@ -90,6 +96,8 @@ def run(
     if not runs:
         raise WrnnError(f"no run of {', '.join(experiments)} matches {match!r}")
     check_choice("--cifar10", cifar10, CIFAR10_SOURCES)
+    if epochs:
+        runs = [scaled(planned, epochs) for planned in runs]
     runs = [_changed(r, steps, stop, evaluate_every, cifar10) for r in runs]
     replicas = replicas or (4 if chosen.type == "cuda" else 1)
     sweep = Sweep(runs, store_for(profile, records), replicas=replicas)
@@ -117,6 +125,27 @@ def report(sweep: Sweep) -> int:
     for error in sweep.errors.values():
         print(f"wrnn: {error}", file=sys.stderr)
     return sweep.exit_status
+
+
+@app.command("campaign")
+def run_campaign(
+    time_limit: Annotated[float, typer.Option(help="seconds after which to stop; 0: none")] = 0,
+    device: Device = "auto",
+    records: Records = None,
+) -> None:
+    """Train what a CPU reaches of the paper's sizes, in order; several may work on one folder.
+
+    CIFAR10 is read from an image folder. Stop and repeat the command at any time.
+    """
+    resolve_device(device)
+    if time_limit < 0:
+        raise WrnnError("--time-limit must not be negative")
+    store = store_for("paper", records)
+    sweep = Sweep(campaign(store), store, replan=lambda: campaign(store))
+    deadline = time.monotonic() + time_limit if time_limit else math.inf
+    sweep.train(device=device, deadline=deadline)
+    print(*sweep.summary(find_experiments(["all"])), sep="\n", end="\n" * bool(sweep.spent))
+    raise typer.Exit(report(sweep))
 
 
 @app.command()

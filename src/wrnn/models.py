@@ -90,15 +90,21 @@ class WaveRNN(nn.Module):
         recurrent: str = "shift",
         velocity: float = 1.0,
         input: str = "ones",
+        input_bias: str = "zero",
         recurrent_bias: str = "default",
         generator: torch.Generator | None = None,
     ) -> None:
-        """Initialise every parameter; the defaults are what the released code does.
+        """Initialise every parameter; the defaults are what the released code does with V-init.
+
+        Without V-init the released code starts with ``input="normal", input_bias="uniform"``.
 
         Args:
             recurrent: "shift" (u-shift), "identity" (a shift of velocity 0) or PyTorch's "default".
             velocity: sites per step of the shift, one number or one per channel.
-            input: "ones" or "identity" (:func:`wrnn.init.single_site_`), or PyTorch's "default".
+            input: "ones" or "identity" (V-init, :func:`wrnn.init.single_site_`), "normal" for
+                N(0, 0.001), or "default" for torch.nn.Linear's U(-1/sqrt(d), 1/sqrt(d)), where d is
+                the input size.
+            input_bias: "zero", or "uniform" for torch.nn.Linear's U(-1/sqrt(d), 1/sqrt(d)).
             recurrent_bias: "default" is PyTorch's U(-1/sqrt(c f), 1/sqrt(c f)), which the released
                 code leaves in place; "zero" starts the layer as exactly the shift.
             generator: source of randomness; None is PyTorch's global one.
@@ -112,13 +118,17 @@ class WaveRNN(nn.Module):
             init.fan_in_uniform_(self.weight_hh, fan_in, generator)
         else:
             raise WrnnError(f"unknown recurrent init {recurrent!r}: use shift, identity or default")
-        if input == "default":
+        if input == "normal":
+            nn.init.normal_(self.weight_ih, std=0.001, generator=generator)
+        elif input == "default":
             init.fan_in_uniform_(self.weight_ih, self.input_size, generator)
-        else:
+        elif input in ("ones", "identity"):
             init.single_site_(self.weight_ih, self.num_channels, kind=input)
+        else:
+            raise WrnnError(f"unknown input init {input!r}: use ones, identity, normal or default")
         if self.bias_ih is None:
             return
-        nn.init.zeros_(self.bias_ih)
+        _start_bias_(self.bias_ih, input_bias, self.input_size, generator, "input bias")
         if recurrent_bias == "default":
             init.fan_in_uniform_(self.bias_hh, fan_in, generator)
         elif recurrent_bias == "zero":
@@ -213,20 +223,34 @@ class IdentityRNN(nn.RNN):
         *,
         recurrent: str = "identity",
         input: str = "normal",
+        input_bias: str = "zero",
+        recurrent_bias: str = "default",
         generator: torch.Generator | None = None,
     ) -> None:
-        """Initialise every parameter; all biases start at zero.
+        """Initialise every parameter; d is the input size, n the number of units.
+
+        The released code starts with ``input_bias="uniform"`` wherever it does not use V-init, and
+        with ``recurrent_bias="uniform"`` where ``recurrent="default"``.
 
         Args:
-            recurrent: "identity", "shift" (the shift matrix, Table 4's Sigma-init) or "default".
-            input: "normal" is N(0, 0.001), the released code for copy and adding; "default" is
-                PyTorch's, its choice for images; "ones" or "identity" is the wRNN's V-init on one
-                ring.
+            recurrent: "identity", "shift" (the shift matrix, Table 4's Sigma-init), or "default"
+                for PyTorch's U(-1/sqrt(n), 1/sqrt(n)).
+            input: "normal" is N(0, 0.001), the released code for copy and adding; "uniform" is
+                torch.nn.Linear's U(-1/sqrt(d), 1/sqrt(d)), its choice for images; "default" is
+                torch.nn.RNN's U(-1/sqrt(n), 1/sqrt(n)); "ones" or "identity" is the wRNN's V-init
+                on one ring.
+            input_bias: "zero", or "uniform" for torch.nn.Linear's U(-1/sqrt(d), 1/sqrt(d)).
+            recurrent_bias: "default" is zero; "uniform" is U(-1/sqrt(n), 1/sqrt(n)).
             generator: source of randomness; None is PyTorch's global one.
         """
+        recurrent_bias = "zero" if recurrent_bias == "default" else recurrent_bias
         for name, parameter in self.named_parameters():
-            if name.startswith("bias"):
-                nn.init.zeros_(parameter)
+            if name.startswith("bias_ih"):
+                _start_bias_(parameter, input_bias, self.input_size, generator, "input bias")
+            elif name.startswith("bias_hh"):
+                _start_bias_(
+                    parameter, recurrent_bias, self.hidden_size, generator, "recurrent bias"
+                )
             elif name.startswith("weight_hh"):
                 if recurrent == "identity":
                     init.identity_(parameter)
@@ -240,6 +264,8 @@ class IdentityRNN(nn.RNN):
                     )
             elif input == "normal":
                 nn.init.normal_(parameter, std=0.001, generator=generator)
+            elif input == "uniform":
+                init.fan_in_uniform_(parameter, self.input_size, generator)
             elif input == "default":
                 init.fan_in_uniform_(parameter, self.hidden_size, generator)
             else:
@@ -344,6 +370,18 @@ def count_parameters(model: nn.Module) -> dict[str, int]:
     biases = sum(count for name, count in counts.items() if "bias" in name)
     total = sum(counts.values())
     return {"with_biases": total, "without_biases": total - biases}
+
+
+def _start_bias_(
+    bias: Tensor, kind: str, fan_in: int, generator: torch.Generator | None, name: str
+) -> None:
+    """Fill a bias with zeros or, as torch.nn.Linear does, U(-1/sqrt(fan_in), 1/sqrt(fan_in))."""
+    if kind == "zero":
+        nn.init.zeros_(bias)
+    elif kind == "uniform":
+        init.fan_in_uniform_(bias, fan_in, generator)
+    else:
+        raise WrnnError(f"unknown {name} init {kind!r}: use zero or uniform")
 
 
 def _require_size(name: str, size: int) -> None:

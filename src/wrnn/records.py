@@ -2,7 +2,8 @@
 
 A record's file is named by its run's id, so records made on several machines merge by copying
 (:mod:`wrnn.archive`), and a chapter finds what exists. Next to ``ID.json`` there may be ``ID.npz``
-(arrays kept by ``Run.trace``) and, while a run is unfinished, ``ID.checkpoint`` and ``ID.lock``.
+(the trained weights where they are small, and the arrays kept by ``Run.trace``) and, while a run is
+unfinished, ``ID.checkpoint`` and ``ID.lock``.
 """
 
 import contextlib
@@ -12,7 +13,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,8 @@ import numpy as np
 
 from wrnn.errors import WrnnError
 from wrnn.runs import Run
+
+WEIGHTS = "weights/"  # prefix of the names of weights among the arrays beside a record
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Record:
     steps: int | None = None  # really taken; None stands for the whole budget
     stopped: str | None = None  # why: "budget", "settled" (Run.stop) or "diverged"
     replicas: int = 1  # most runs that were trained together with this one, itself included
+    processor_seconds: float | None = None  # of all threads; None in records older than the field
     trace_path: Path | None = dataclasses.field(default=None, compare=False)
 
     def __post_init__(self) -> None:
@@ -68,11 +72,21 @@ class Record:
         }
 
     def trace(self) -> dict[str, np.ndarray] | None:
-        """Return the arrays kept beside the record, or None where it has none."""
+        """Return the trace kept beside the record (`training.trace`), or None where it has none."""
+        return self._arrays(lambda name: None if name.startswith(WEIGHTS) else name)
+
+    def weights(self) -> dict[str, np.ndarray] | None:
+        """Return the tested weights by parameter name, or None where they were not kept."""
+        return self._arrays(
+            lambda name: name.removeprefix(WEIGHTS) if name.startswith(WEIGHTS) else None
+        )
+
+    def _arrays(self, rename: Callable[[str], str | None]) -> dict[str, np.ndarray] | None:
         if self.trace_path is None:
             return None
         with np.load(self.trace_path) as arrays:
-            return {name: arrays[name] for name in arrays.files}
+            names = {name: renamed for name in arrays.files if (renamed := rename(name))}
+            return {renamed: arrays[name] for name, renamed in names.items()} or None
 
     def to_json(self) -> str:
         """Return the text of the record's file."""

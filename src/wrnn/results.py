@@ -98,10 +98,7 @@ class Result:
     @property
     def trace(self) -> dict | None:
         """The arrays kept beside the first record that has them."""
-        for record in self.records:
-            if record.trace_path is not None:
-                return record.trace()
-        return None
+        return next(filter(None, (record.trace() for record in self.records)), None)
 
 
 def estimate(values: list[float]) -> Estimate:
@@ -146,17 +143,18 @@ def gather(experiment: Experiment, profile: str, store: Store) -> list[Result]:
 
 
 def _stand_ins(run: Run, records) -> list[Record]:
-    """Return the records that differ from the run by less budget, stop rule or image files only."""
+    """Return the records that differ from the run by less budget, stop rule or image files only.
+
+    A schedule that was scaled with the budget counts as the same.
+    """
 
     def comparable(other: Run) -> Run:
-        same = ("steps", "stop", "seed", "trace", "log_every", "evaluate_every")
+        same = ["steps", "stop", "seed", "trace", "log_every", "evaluate_every"]
+        if other.drop_steps == (other.steps * 5 // 6,) and run.drop_steps:
+            same.append("drop_steps")
         task = other.task
         if type(task) is type(run.task) and hasattr(task, "source"):
             task = replace(task, source=run.task.source)
         return replace(other, task=task, **{name: getattr(run, name) for name in same})
 
-    def stands_in(other: Run) -> bool:
-        equal = (other.stop, other.task) == (run.stop, run.task)
-        return other.steps <= run.steps and not (equal and other.steps == run.steps)
-
-    return [r for r in records if stands_in(r.run) and comparable(r.run) == run]
+    return [r for r in records if r.run.steps <= run.steps and comparable(r.run) == run]

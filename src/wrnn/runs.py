@@ -25,8 +25,9 @@ class ModelConfig:
     """One model of the paper: its kind, its size and how it starts.
 
     ``size`` is the number of units per channel for a wRNN, as the paper's n, and the number of
-    hidden units otherwise. ``recurrent``, ``input`` and ``recurrent_bias`` are the switches of the
-    models' ``reset_parameters``; a gated model (LSTM, GRU) keeps PyTorch's own initialisation.
+    hidden units otherwise. ``recurrent``, ``input``, ``input_bias`` and ``recurrent_bias`` are the
+    switches of the models' ``reset_parameters``; a gated model (LSTM, GRU) keeps PyTorch's own
+    initialisation.
     """
 
     kind: str  # wrnn, local (wRNN without weight sharing), irnn, lstm or gru
@@ -39,6 +40,7 @@ class ModelConfig:
     input: str = "ones"
     recurrent_bias: str = "default"
     velocity: float | tuple[float, ...] = 1.0  # of the shift, one or one per channel
+    input_bias: str = "zero"
 
     @property
     def label(self) -> str:
@@ -49,12 +51,14 @@ class ModelConfig:
             without = [
                 text
                 for text, missing in (
-                    ("V-init", self.input == "default"),
+                    ("V-init", self.input in ("normal", "default")),
                     (f"u-shift ({self.recurrent})", self.recurrent != "shift"),
                 )
                 if missing
             ]
             other = " (zero bias)" if self.recurrent_bias == "zero" else ""
+            if (self.input, self.input_bias) == ("default", "zero"):
+                other += " (uniform V, zero input bias)"
             if self.input == "identity":
                 other += " (V-init of the text)"
             if isinstance(self.velocity, tuple):
@@ -65,7 +69,13 @@ class ModelConfig:
             return "local wRNN"
         if self.kind == "irnn":
             added = ["Σ-init"] * (self.recurrent == "shift") + ["V-init"] * (self.input == "ones")
-            return " + ".join([f"iRNN (n={self.size})", *added])
+            name = " + ".join([f"iRNN (n={self.size})", *added])
+            remarks = [self.nonlinearity] * (self.nonlinearity != "relu")
+            remarks += ["default start"] * (self.recurrent == "default")
+            remarks += ["V of torch.nn.RNN"] * (self.input == "default")
+            without_v_init = self.input not in ("ones", "identity")
+            remarks += ["zero input bias"] * (without_v_init and self.input_bias == "zero")
+            return f"{name}, {', '.join(remarks)}" if remarks else name
         return f"{self.kind.upper()} (n={self.size})"
 
 
@@ -75,10 +85,18 @@ def wave(size: int, num_channels: int, **options) -> ModelConfig:
 
 
 def identity(
-    size: int, input: str = "normal", recurrent: str = "identity", **options
+    size: int,
+    input: str = "normal",
+    recurrent: str = "identity",
+    input_bias: str = "uniform",
+    **options,
 ) -> ModelConfig:
-    """Describe an iRNN of ``size`` units, by default as in the released copy and adding code."""
-    return ModelConfig("irnn", size, input=input, recurrent=recurrent, **options)
+    """Describe an iRNN of ``size`` units, by default as in the released copy and adding code.
+
+    The released code for images starts it with ``input="uniform"``.
+    """
+    options |= dict(input=input, recurrent=recurrent, input_bias=input_bias)
+    return ModelConfig("irnn", size, **options)
 
 
 def build_model(
@@ -98,12 +116,19 @@ def build_model(
             recurrent=config.recurrent,
             velocity=config.velocity,
             input=config.input,
+            input_bias=config.input_bias,
             recurrent_bias=config.recurrent_bias,
             generator=generator,
         )
     elif config.kind == "irnn":
         rnn = IdentityRNN(task.input_size, config.size, nonlinearity=config.nonlinearity)
-        rnn.reset_parameters(recurrent=config.recurrent, input=config.input, generator=generator)
+        rnn.reset_parameters(
+            recurrent=config.recurrent,
+            input=config.input,
+            input_bias=config.input_bias,
+            recurrent_bias=config.recurrent_bias,
+            generator=generator,
+        )
     elif config.kind in ("lstm", "gru"):
         rnn = {"lstm": nn.LSTM, "gru": nn.GRU}[config.kind](task.input_size, config.size)
         for parameter in rnn.parameters():
@@ -149,8 +174,11 @@ class Run:
     def to_dict(self) -> dict:
         """Return the run as JSON types; ``Run.from_dict`` reverses it."""
         values = dataclasses.asdict(self)
-        if self.stop == "budget":  # so that runs older than the field keep their id
+        # Fields that came later are left out at their default, so that older runs keep their id.
+        if self.stop == "budget":
             del values["stop"]
+        if self.model.input_bias == "zero":
+            del values["model"]["input_bias"]
         values["task"] = {"name": self.task.name, **dataclasses.asdict(self.task)}
         values["drop_steps"] = list(self.drop_steps)
         if isinstance(self.model.velocity, tuple):

@@ -7,7 +7,7 @@ import contextlib
 import math
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from wrnn.errors import WrnnError
@@ -23,14 +23,23 @@ class Sweep:
     """Runs to train in order: what this process has spent on them, what it trains, what is left.
 
     ``replicas`` runs that are equal but for their seed are trained together; seed 0 comes alone.
+    ``replan`` gives the runs anew after each one, where what is recorded decides what comes next.
     """
 
-    def __init__(self, runs: list[Run], store: Store, *, replicas: int = 1):
+    def __init__(
+        self,
+        runs: list[Run],
+        store: Store,
+        *,
+        replicas: int = 1,
+        replan: Callable[[], list[Run]] | None = None,
+    ):
         if replicas < 1:
             raise WrnnError(f"--replicas is {replicas}: expected at least 1")
         self.runs = runs
         self.store = store
         self.replicas = replicas
+        self.replan = replan
         self.spent: dict[Run, tuple[float, float]] = {}  # steps and seconds, in this process
         self.errors: dict[Run, str] = {}
         self.exit_status = 0
@@ -56,12 +65,13 @@ class Sweep:
         for run in self.runs:
             self.store.get(run)  # a damaged record is an error before anything is trained
         options = dict(device=device, deadline=deadline, checkpoint_seconds=checkpoint_seconds)
-        before: list[Run] = []
         with self._live_table(), contextlib.suppress(TimeLimitReached):
-            while (left := self.left()) != before and time.monotonic() < deadline:
-                before = left
-                for group in self._groups(left):
-                    self._train_group(group, options)
+            # After each group from the first run again: what another process has given up is tried.
+            while time.monotonic() < deadline and any(
+                self._train_group(group, options) for group in self._groups(self.left())
+            ):
+                if self.replan:
+                    self.runs = self.replan()
         for run in self.runs:
             if self.store.path(run, ".lock").exists():
                 with self.store.claim(run):
@@ -76,13 +86,16 @@ class Sweep:
             runs = [run for run in runs if run not in group]
             yield group
 
-    def _train_group(self, group: list[Run], options: dict) -> None:
-        """Train those runs of a group that no other process holds or has finished."""
+    def _train_group(self, group: list[Run], options: dict) -> bool:
+        """Train those runs of a group that no other process holds or has finished.
+
+        Returns whether there were any.
+        """
         with contextlib.ExitStack() as claims:
             claimed = [run for run in group if claims.enter_context(self.store.claim(run))]
             group = [run for run in claimed if not self.store.path(run).exists()]
             if not group:
-                return
+                return False
             self._begin(group)
             error = None
             try:
@@ -98,6 +111,7 @@ class Sweep:
             self.exit_status = 2 if isinstance(error, WrnnError) else 1
             self.errors[group[0]] = f"{group[0].description}: {error}".splitlines()[0]
             self._print(self.errors[group[0]])
+        return True
 
     def _begin(self, group: list[Run]) -> None:
         self._group, self._steps, self._began = group, 0, time.monotonic()

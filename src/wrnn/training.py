@@ -20,13 +20,15 @@ from torch import Tensor
 from wrnn.errors import WrnnError
 from wrnn.models import SequenceModel, count_parameters
 from wrnn.provenance import device_name, git_commit, versions
-from wrnn.records import Record, Store, finite, write_atomically
+from wrnn.records import WEIGHTS, Record, Store, finite, write_atomically
 from wrnn.runs import Run
 from wrnn.stepping import Group, Learner
 
 EVALUATION_BATCH = 256
 CURVE_POINTS = 500
 TRACE_CHANNELS = 2
+MOST_WEIGHT_BYTES = 1_000_000
+FEW_WEIGHT_BYTES = 100_000
 
 
 class TimeLimitReached(Exception):
@@ -63,10 +65,12 @@ class Trainer(Learner):
     def __init__(self, run: Run, device: torch.device):
         super().__init__(run, device)
         self.seconds = 0.0
+        self.processor_seconds = 0.0
         self.replicas = 1  # most runs trained together with this one, itself included
         self.reported = 0  # steps that the progress callback knows of
         self.diverged = False
-        self.solved_step: int | None = None
+        self.solved_step: int | None = None  # of the first validation that says so
+        self.solved_step_training: int | None = None  # of the first training batch that says so
         self.settled_since: int | None = None  # first of the validations in a row at the floor
         self.settled = False
         self.best: tuple[float, dict[str, Tensor]] | None = None
@@ -78,9 +82,11 @@ class Trainer(Learner):
             **super().state(),
             "run": self.run.to_dict(),
             "seconds": self.seconds,
+            "processor_seconds": self.processor_seconds,
             "replicas": self.replicas,
             "diverged": self.diverged,
             "solved_step": self.solved_step,
+            "solved_step_training": self.solved_step_training,
             "settled_since": self.settled_since,
             "settled": self.settled,
             "best": self.best,
@@ -91,11 +97,13 @@ class Trainer(Learner):
         """Go on from :meth:`state`'s output."""
         super().load(state)
         self.seconds = state["seconds"]
-        self.replicas = state.get("replicas", 1)
+        self.processor_seconds = state["processor_seconds"]
+        self.replicas = state["replicas"]
         self.diverged = state["diverged"]
         self.solved_step = state["solved_step"]
-        self.settled_since = state.get("settled_since")  # not in checkpoints of old
-        self.settled = state.get("settled", False)
+        self.solved_step_training = state["solved_step_training"]
+        self.settled_since = state["settled_since"]
+        self.settled = state["settled"]
         self.best = state["best"]
         self.curves = Curves(state["curves"])
 
@@ -107,12 +115,13 @@ class Trainer(Learner):
         if not math.isfinite(value):
             self.diverged = True
             return
+        solved = run.task.solved
+        if solved and self.solved_step_training is None and value <= solved[1]:
+            self.solved_step_training = self.step
         if not self.at_evaluation:
             return
         metrics = evaluate(self.model, run, "validation", self.device)
         self.curves.add(self.step, metrics)
-        # (metric, threshold) of tasks that can be solved
-        solved = getattr(run.task, "solved", None)
         if solved and self.solved_step is None and metrics[solved[0]] <= solved[1]:
             self.solved_step = self.step
         if run.stop == "settled":
@@ -126,13 +135,15 @@ class Trainer(Learner):
     def note_floor(self, metrics: dict[str, float]) -> None:
         """Note from validation metrics whether the task is settled."""
         rule = self.run.task.settled
-        if not metrics[rule.metric] <= rule.floor:
+        if self.run.task.solved:
+            steps = self.solved_step, self.solved_step_training
+            self.settled_since = None if None in steps else max(steps)
+        elif not metrics[rule.metric] <= rule.floor:
             self.settled_since = None
-            return
-        if self.settled_since is None:
+        elif self.settled_since is None:
             self.settled_since = self.step
-        held = self.step - self.settled_since
-        self.settled = held >= rule.hold and self.step >= rule.least
+        since = self.settled_since
+        self.settled = since is not None and self.step - since >= rule.hold
 
     @property
     def at_evaluation(self) -> bool:
@@ -159,8 +170,10 @@ class Trainer(Learner):
         if self.best is not None:
             self.model.load_state_dict(self.best[1])
         metrics = evaluate(self.model, run, "test", self.device)
-        if getattr(run.task, "solved", None):
-            metrics["solved_step"] = math.inf if self.solved_step is None else self.solved_step
+        if run.task.solved:
+            for name in ("solved_step", "solved_step_training"):
+                step = getattr(self, name)
+                metrics[name] = math.inf if step is None else step
         record = Record(
             run=run,
             metrics={name: finite(value) for name, value in metrics.items()},
@@ -176,8 +189,25 @@ class Trainer(Learner):
             steps=self.step,
             stopped=self.stopped,
             replicas=self.replicas,
+            processor_seconds=round(self.processor_seconds, 3),
         )
-        return record, (trace(self.model, run, self.device) if run.trace else None)
+        arrays = trace(self.model, run, self.device) if run.trace else {}
+        arrays |= small_weights(self.model, every_size=run.seed == 0)
+        if not arrays:
+            return record, None
+        file = io.BytesIO()
+        np.savez_compressed(file, **arrays)
+        return record, file.getvalue()
+
+
+def small_weights(model: SequenceModel, *, every_size: bool) -> dict[str, np.ndarray]:
+    """Return the weights to keep beside a record, named as in the model after ``WEIGHTS``.
+
+    They are kept up to 1 MB where ``every_size`` is true, and up to 100 kB where not.
+    """
+    weights = {WEIGHTS + name: value.cpu().numpy() for name, value in model.state_dict().items()}
+    size = sum(array.nbytes for array in weights.values())
+    return weights if size <= (MOST_WEIGHT_BYTES if every_size else FEW_WEIGHT_BYTES) else {}
 
 
 @torch.no_grad()
@@ -194,8 +224,8 @@ def evaluate(model: SequenceModel, run: Run, split: str, device: torch.device) -
 
 
 @torch.no_grad()
-def trace(model: SequenceModel, run: Run, device: torch.device) -> bytes:
-    """Return, as an .npz file, what the model does with the first test sample.
+def trace(model: SequenceModel, run: Run, device: torch.device) -> dict[str, np.ndarray]:
+    """Return what the model does with the first test sample.
 
     Arrays: input (T, input_size), hidden (T, channels, sites) in float16 (of a wRNN the two
     channels whose activity varies most, or of every starting speed that one channel; of other
@@ -214,16 +244,13 @@ def trace(model: SequenceModel, run: Run, device: torch.device) -> bytes:
         busiest = sorted(speeds.values())
     else:
         busiest = sorted(order[:TRACE_CHANNELS])
-    arrays = {
+    return {
         "input": x[:, 0].cpu().numpy().astype(np.float16),
         "hidden": hidden[:, busiest].cpu().numpy().astype(np.float16),
         "channels": np.array(busiest),
         "output": output.squeeze(-2).cpu().numpy(),
         "target": (y[:, 0] if y.dim() == 2 else y[0]).cpu().numpy(),
     }
-    file = io.BytesIO()
-    np.savez_compressed(file, **arrays)
-    return file.getvalue()
 
 
 def train(
@@ -258,8 +285,8 @@ def train_replicas(
     record is the one that it gets alone: bit for bit on a CPU, to rounding on CUDA, where the group
     takes each step as one graph. The runs may be at different steps; one that ends drops out.
 
-    The seconds of a record are the run's share of the wall time: while k runs train together, each
-    is given a k-th of it. The record's ``replicas`` is the largest k.
+    The seconds of a record, by the clock and of the processor, are the run's share: while k runs
+    train together, each is given a k-th of them. The record's ``replicas`` is the largest k.
 
     On a CPU this takes one thread of PyTorch unless ``OMP_NUM_THREADS`` is set: models of this size
     hardly gain from more, and the record does not depend on how many cores there are.
@@ -299,6 +326,7 @@ def train_replicas(
     trainers = record_ended()
     group = Group(trainers)
     before = last_saved = time.monotonic()
+    processor_before = time.process_time()
     while trainers:
         group.take_step()
         for trainer in trainers:
@@ -306,11 +334,12 @@ def train_replicas(
                 trainer.log()
                 progress(trainer.step - trainer.reported)
                 trainer.reported = trainer.step
-        now = time.monotonic()
+        now, processor_now = time.monotonic(), time.process_time()
         for trainer in trainers:
             trainer.seconds += (now - before) / len(trainers)
+            trainer.processor_seconds += (processor_now - processor_before) / len(trainers)
             trainer.replicas = max(trainer.replicas, len(trainers))
-        before = now
+        before, processor_before = now, processor_now
         if now - last_saved >= checkpoint_seconds or now >= deadline:
             for trainer in trainers:
                 file = io.BytesIO()
@@ -320,7 +349,7 @@ def train_replicas(
         if any(trainer.stopped for trainer in trainers):
             trainers = record_ended()
             group.keep(trainers)
-            before = time.monotonic()
+            before, processor_before = time.monotonic(), time.process_time()
         if now >= deadline and trainers:
             stopped = " and ".join(f"{t.run.description} at step {t.step}" for t in trainers)
             raise TimeLimitReached(f"stopped {stopped}")

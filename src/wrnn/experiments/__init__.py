@@ -85,6 +85,12 @@ EXPERIMENTS = {
         ),
         Experiment("noise", "Fixed against fresh noise", "06_noisy_images", images.noise),
         Experiment("table4", "Copy task: ablation", "07_ablations", synthetic.table4),
+        Experiment(
+            "other_starts",
+            "Copy task: ablation from other starts",
+            "A_text_and_code",
+            synthetic.other_starts,
+        ),
         Experiment("v_init", "Copy task: when it is learned", "07_ablations", synthetic.v_init),
         Experiment("fig10", "Several wave speeds in one network", "08_beyond", images.fig10),
         Experiment("fig18", "Waves through training", "08_beyond", images.fig18),

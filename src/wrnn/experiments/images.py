@@ -66,7 +66,8 @@ def table2(profile: str) -> list[Run]:
     models = (
         wave(size, channels),
         wave(size, channels, readout="mlp"),
-        identity(hidden, input="default"),
+        identity(hidden, input="uniform"),
+        identity(hidden, input="uniform", input_bias="zero"),
         *_gated(gated, profile),
     )
     return [run for permuted in (False, True) for run in _pixels(profile, permuted, models)]
@@ -74,7 +75,8 @@ def table2(profile: str) -> list[Run]:
 
 def fig2(profile: str) -> list[Run]:
     """The models of sMNIST whose hidden states are shown."""
-    return [r for r in table2(profile)[:3] if r.model.readout == "linear"]
+    wrnn, _, irnn, *_ = table2(profile)
+    return [wrnn, irnn]
 
 
 def _within_cpu(task: Task, models: Iterable[ModelConfig], steps: int, **options) -> list[Run]:
@@ -89,7 +91,8 @@ def mnist_cpu(profile: str) -> list[Run]:
     models = (
         wave(256, 4),
         wave(256, 4, recurrent_bias="zero"),
-        identity(96, input="default"),
+        identity(96, input="uniform"),
+        identity(96, input="uniform", input_bias="zero"),
     )
     return [
         run
@@ -109,7 +112,7 @@ def fig7(profile: str) -> list[Run]:
         "smoke": (8, (1, 2), (4, 8)),
     }[profile]
     models = [wave(size, count) for count in channels]
-    models += [identity(units, input="default") for units in hidden]
+    models += [identity(units, input="uniform") for units in hidden]
     shared = {run.model: run for run in table2(profile) if run.task.permuted}
     runs = _pixels(profile, True, models)
     return [shared.get(run.model, replace(run, trace=False)) for run in runs]
@@ -130,7 +133,7 @@ def fig18(profile: str) -> list[Run]:
     """
     first = replace(fig2(profile)[0], drop_steps=())
     lengths = {
-        "paper": (1, MNIST_EPOCH, 10 * MNIST_EPOCH, 100 * MNIST_EPOCH),
+        "paper": (1, MNIST_EPOCH, 8 * MNIST_EPOCH, 100 * MNIST_EPOCH),
         "quick": (1, 60, 600),
         "smoke": (1, 10),
     }[profile]
@@ -148,7 +151,7 @@ def table3(profile: str) -> list[Run]:
     gated = {"paper": 128, "quick": 32, "smoke": 8}[profile]
     models = (
         wave(size, channels),
-        identity(hidden, input="default"),
+        identity(hidden, input="uniform"),
         *_gated(gated, profile),
     )
     if profile == "paper":
@@ -181,7 +184,7 @@ def cifar10_cpu(profile: str) -> list[Run]:
     models = (
         wave(128, 4),
         wave(128, 4, recurrent_bias="zero"),
-        identity(160, input="default"),
+        identity(160, input="uniform"),
     )
     return _within_cpu(NoisySequentialCIFAR10(length=200), models, 2000)
 

@@ -18,8 +18,8 @@ def _copy(run: Run) -> Iterator[dict]:
     models = [run.model]
     if run.model.kind == "irnn" and run.model.recurrent == "identity":
         models = [
-            replace(run.model, recurrent=recurrent, nonlinearity=nonlinearity)
-            for recurrent in ("identity", "default")
+            replace(run.model, recurrent=recurrent, recurrent_bias=bias, nonlinearity=nonlinearity)
+            for recurrent, bias in (("identity", "default"), ("default", "uniform"))
             for nonlinearity in ("relu", "tanh")
         ]
     for model, rate, clip in product(models, (1e-2, 1e-3, 1e-4), (0.0, 1.0, 10.0)):

@@ -14,17 +14,17 @@ from wrnn.errors import WrnnError
 
 @dataclass(frozen=True)
 class Settled:
-    """When nothing more is to be learned: a validation metric stays at or below a floor.
+    """When nothing more is to be learned: a validation metric is at or below a floor.
 
-    The metric must have been there at every validation for ``hold`` steps in a row, and at least
-    ``least`` steps must have been taken. ``words`` say so before a number of steps.
+    The metric must have been there at every validation for ``hold`` steps in a row. A task that can
+    be solved (``Task.solved``) is settled ``hold`` steps after both of its criteria were met first,
+    whatever came after. ``words`` say so before a number of steps.
     """
 
     metric: str
     floor: float
     words: str
-    hold: int = 0
-    least: int = 0
+    hold: int
 
 
 class Task(ABC):
@@ -41,6 +41,9 @@ class Task(ABC):
     selection: ClassVar[tuple[str, str]]  # metric that chooses between checkpoints, "min" or "max"
     splits: ClassVar[tuple[str, ...]] = ("train", "validation", "test")
     settled: ClassVar[Settled | None] = None  # None: such a task is always trained to the end
+    # Metric and threshold of a task that can be solved: by a validation, and, the paper's
+    # criterion, by the loss of a training batch at a logging step.
+    solved: ClassVar[tuple[str, float] | None] = None
     length: int  # T, steps of a sequence
 
     @property
