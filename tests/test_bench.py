@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from wrnn import bench, cli, tables
+from companion import bench, cli
+from companion.evidence import tables
+from companion.records.files import Store
 from wrnn.errors import WrnnError
-from wrnn.records import Store
 from wrnn.tasks import CopyTask
 
 TINY = (
@@ -100,7 +101,7 @@ def test_results_of_a_folder_are_read_and_checked(result, tmp_path):
 
 
 def test_the_chapter_shows_what_is_measured(result, tmp_path, monkeypatch):
-    book = pytest.importorskip("wrnn.book")
+    book = pytest.importorskip("companion.book")
     source = Path(__file__).parents[1] / "notebooks" / "C_performance.py"
     gpu = as_on_a_gpu(json.loads(json.dumps(result))) | {"device": "NVIDIA H200"}
     gpu["cases"][0]["name"] = bench.PAPER_CASES[0].name

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from wrnn.errors import WrnnError
-from wrnn.recurrence import choose_backend, compiled, local_recurrence, wave_recurrence
+from wrnn.recurrence import choose_backend, cpu, local_recurrence, wave_recurrence
 
 NONLINEARITIES = ("relu", "tanh", "identity")
 NAMES = ("x", "h_0", "weight_ih", "bias_ih", "weight_hh", "bias_hh", "weight_out", "bias_out")
@@ -212,17 +212,17 @@ def test_two_live_graphs_do_not_share_memory():
 
 def test_backward_twice_and_memory_used_again():
     tensors = arguments(8, 3, 2, 3, 8, 3)
-    compiled._spare.clear()
+    cpu._spare.clear()
     loss = run(tensors, backend="compiled").square().sum()
     once = torch.autograd.grad(loss, list(tensors.values()), retain_graph=True)
-    assert not compiled._spare
+    assert not cpu._spare
     twice = torch.autograd.grad(loss, list(tensors.values()))
     assert all(torch.equal(a, b) for a, b in zip(once, twice, strict=True))
-    (memory,) = compiled._spare
+    (memory,) = cpu._spare
     output = run(tensors, backend="compiled")
-    assert not compiled._spare
+    assert not cpu._spare
     del output
-    assert compiled._spare[0].data_ptr() == memory.data_ptr()
+    assert cpu._spare[0].data_ptr() == memory.data_ptr()
 
 
 @pytest.mark.parametrize("last_only", [False, True])
@@ -263,9 +263,9 @@ def test_checkpoints_save_memory():
     tensors = without_readout(arguments(steps, 2, 1, 2, 8, 3))
     padded_state = 2 * 16 * (8 + 2)  # numbers: channels, lanes and sites with their halo
     for options, states in (({}, steps + 1), ({"checkpoint_every": every}, every + 1)):
-        compiled._spare.clear()
+        cpu._spare.clear()
         run(tensors, backend="compiled", last_only=True, **options).sum().backward()
-        (spare,) = compiled._spare
+        (spare,) = cpu._spare
         assert len(spare) == states * padded_state
 
 

@@ -162,11 +162,11 @@ def _triton_cannot(x: Tensor, weight_hh: Tensor) -> str | None:
 def _function(backend: str) -> Callable[..., tuple[Tensor | None, Tensor]]:
     """Return the function that computes a backend."""
     if backend == "triton":
-        from wrnn.recurrence.triton import fused  # only here: a CPU can do without triton
+        from wrnn.recurrence.gpu import fused  # only here: a CPU can do without triton
 
         return fused
     if backend == "compiled":
-        from wrnn.recurrence.compiled import compiled  # only here: a GPU can do without numba
+        from wrnn.recurrence.cpu import compiled  # only here: a GPU can do without numba
 
         return compiled
     return loop.step_loop
