@@ -34,6 +34,7 @@ from wrnn.tasks import CopyTask
 PEAKS = {"H200": (4.3e12, 67e12, 0.15e-6)}
 LIMITS = ("memory bandwidth", "arithmetic", "the chain of steps")
 LIBRARY = "torch.nn.RNN"
+FORMER = {"compiled": "numba", "compiled, checkpointed": "numba, checkpointed"}  # in old files
 CPU_STATES = 1e9  # bytes of states; the loop takes about five times as much
 
 
@@ -192,13 +193,21 @@ def read_results(folder: Path) -> list[dict]:
     results = []
     for path in sorted(folder.glob("*.json")):
         try:
-            result = json.loads(path.read_text(encoding="utf-8"))
+            result = json.loads(path.read_text(encoding="utf-8"), object_hook=_renamed)
             _check(result)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise WrnnError(f"{path} is not a benchmark result: {reason}") from error
         results.append(result)
     return results
+
+
+def _renamed(entry: dict) -> dict:
+    """Return an object of a kept file with the ways in it under their present names."""
+    return {
+        FORMER.get(key, key): FORMER.get(value, value) if isinstance(value, str) else value
+        for key, value in entry.items()
+    }
 
 
 def _check(result: dict) -> None:

@@ -266,7 +266,7 @@ class IdentityRNN(nn.RNN):
             or x.dtype not in (torch.float32, torch.float64)
         ):
             return False
-        return choose_backend(x, self.weight_hh_l0.unsqueeze(-1))[0] == "compiled"
+        return choose_backend(x, self.weight_hh_l0.unsqueeze(-1))[0] == "numba"
 
     def compute(
         self,
@@ -291,7 +291,7 @@ class IdentityRNN(nn.RNN):
             self.weight_hh_l0.unsqueeze(-1),
             self.bias_hh_l0 if self.bias else None,
             nonlinearity=self.nonlinearity,
-            backend="compiled",
+            backend="numba",
             last_only=last_only,
             weight_out=weight_out,
             bias_out=bias_out,
