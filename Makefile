@@ -61,7 +61,7 @@ site: $(INSTALLED)  ## build the site from the committed chapters, without train
 paper:  ## train everything at the paper's size on CUDA; stop it, call it again: it resumes
 	@$(TRAINER) -c 'import numpy, torch, torchvision, tqdm, typer' 2>/dev/null || { \
 	    echo "$(TRAINER) lacks what training needs: $(TRAINER) -m pip install ." >&2; exit 1; }
-	@PYTHONPATH=src $(TRAINER) -m wrnn run all --profile paper --device cuda \
+	@PYTHONPATH=src $(TRAINER) -m companion run all --profile paper --device cuda \
 	    --seeds $(SEEDS) --time-limit $(TIME_LIMIT) --cifar10 $(CIFAR10)
 
 publish: $(INSTALLED)  ## execute the committed chapters again from the committed records

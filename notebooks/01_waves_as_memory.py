@@ -21,8 +21,10 @@ train: bool = True  # train what has no record yet; False reads records only
 # %% tags=["hide-input"]
 import numpy as np
 
-from wrnn import analysis, chapter, figures, tables
-from wrnn.experiments import find_experiments
+from companion.evidence import tables
+from companion.evidence import waves as analysis
+from companion.page import chapter, figures
+from companion.runs.experiments import find_experiments
 
 page = chapter.Chapter(profile=profile, device=device, seeds=seeds, train=train)
 

@@ -23,7 +23,10 @@ import numpy as np
 import torch
 
 import wrnn
-from wrnn import analysis, chapter, figures, paper, tables
+from companion.evidence import published as paper
+from companion.evidence import tables
+from companion.evidence import waves as analysis
+from companion.page import chapter, figures
 
 page = chapter.Chapter(profile=profile, device=device, seeds=seeds, train=train)
 

@@ -21,8 +21,11 @@ train: bool = True  # train what has no record yet; False reads records only
 # %% tags=["hide-input"]
 import torch
 
-from wrnn import chapter, count_parameters, figures, measures, paper, tables
-from wrnn.runs import build_model, identity, wave
+from companion.evidence import measures, tables
+from companion.evidence import published as paper
+from companion.page import chapter, figures
+from companion.runs.run import build_model, identity, wave
+from wrnn import count_parameters
 from wrnn.tasks import CopyTask
 
 page = chapter.Chapter(profile=profile, device=device, seeds=seeds, train=train)

@@ -20,8 +20,10 @@ train: bool = True  # train what has no record yet; False reads records only
 # %% tags=["hide-input"]
 import torch
 
-from wrnn import chapter, paper, tables
-from wrnn.runs import identity, wave
+from companion.evidence import published as paper
+from companion.evidence import tables
+from companion.page import chapter
+from companion.runs.run import identity, wave
 from wrnn.tasks import AddingTask
 
 page = chapter.Chapter(profile=profile, device=device, seeds=seeds, train=train)

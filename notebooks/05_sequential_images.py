@@ -20,9 +20,11 @@ seeds: int = 1  # how many seeds of every run
 train: bool = True  # train what has no record yet; False reads records only
 
 # %% tags=["hide-input"]
-from wrnn import chapter, figures, measures, paper, tables
-from wrnn.experiments import MNIST_EPOCH
-from wrnn.runs import identity, wave
+from companion.evidence import measures, tables
+from companion.evidence import published as paper
+from companion.page import chapter, figures
+from companion.runs.experiments import MNIST_EPOCH
+from companion.runs.run import identity, wave
 from wrnn.tasks import SequentialDigits, SequentialMNIST
 
 page = chapter.Chapter(profile=profile, device=device, seeds=seeds, train=train)

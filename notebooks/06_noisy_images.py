@@ -18,9 +18,12 @@ seeds: int = 1  # how many seeds of every run
 train: bool = True  # train what has no record yet; False reads records only
 
 # %% tags=["hide-input"]
-from wrnn import chapter, count_parameters, paper, tables
-from wrnn.experiments import CIFAR_EPOCH, EXPERIMENTS
-from wrnn.runs import build_model, identity, wave
+from companion.evidence import published as paper
+from companion.evidence import tables
+from companion.page import chapter
+from companion.runs.experiments import CIFAR_EPOCH, EXPERIMENTS
+from companion.runs.run import build_model, identity, wave
+from wrnn import count_parameters
 from wrnn.tasks import NoisySequentialCIFAR10, NoisySequentialDigits
 
 page = chapter.Chapter(profile=profile, device=device, seeds=seeds, train=train)

@@ -24,8 +24,10 @@ from math import log10
 
 import torch
 
-from wrnn import chapter, measures, paper, tables
-from wrnn.runs import ModelConfig, build_model, identity, wave
+from companion.evidence import measures, tables
+from companion.evidence import published as paper
+from companion.page import chapter
+from companion.runs.run import ModelConfig, build_model, identity, wave
 from wrnn.tasks import CopyTask
 
 page = chapter.Chapter(profile=profile, device=device, seeds=seeds, train=train)

@@ -22,8 +22,10 @@ train: bool = True  # train what has no record yet; False reads records only
 import torch
 
 import wrnn
-from wrnn import analysis, chapter, figures, tables
-from wrnn.experiments import EXPERIMENTS
+from companion.evidence import tables
+from companion.evidence import waves as analysis
+from companion.page import chapter, figures
+from companion.runs.experiments import EXPERIMENTS
 from wrnn.tasks import CopyTask
 
 page = chapter.Chapter(profile=profile, device=device, seeds=seeds, train=train)

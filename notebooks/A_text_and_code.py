@@ -26,9 +26,15 @@ import torch
 from torch.nn import functional as F
 
 import wrnn
-from wrnn import analysis, chapter, count_parameters, data, paper, results, tables
-from wrnn.experiments import EXPERIMENTS, grid
-from wrnn.runs import build_model, identity, wave
+from companion.evidence import published as paper
+from companion.evidence import tables
+from companion.evidence import waves as analysis
+from companion.evidence.verdicts import REPRODUCED
+from companion.page import chapter
+from companion.records import results
+from companion.runs.experiments import EXPERIMENTS, grid
+from companion.runs.run import build_model, identity, wave
+from wrnn import count_parameters
 from wrnn.tasks import (
     AddingTask,
     CopyTask,
@@ -36,9 +42,9 @@ from wrnn.tasks import (
     NoisySequentialDigits,
     SequentialDigits,
     SequentialMNIST,
+    data,
 )
 from wrnn.tasks.noisy import CIFAR10_MEAN, CIFAR10_STD
-from wrnn.verdicts import REPRODUCED
 
 page = chapter.Chapter(profile=profile, device=device, seeds=seeds, train=train)
 number = tables.number

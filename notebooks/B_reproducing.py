@@ -15,9 +15,10 @@ seeds: int = 1  # how many seeds of every run
 train: bool = True  # train what has no record yet; False reads records only
 
 # %% tags=["hide-input"]
-from wrnn import chapter, tables
-from wrnn.experiments import ALIASES, EXPERIMENTS
-from wrnn.results import MOST_SEEDS
+from companion.evidence import tables
+from companion.page import chapter
+from companion.records.results import MOST_SEEDS
+from companion.runs.experiments import ALIASES, EXPERIMENTS
 
 page = chapter.Chapter(profile=profile, device=device, seeds=seeds, train=False)
 
@@ -114,7 +115,7 @@ page.table(
 #    the same command goes on. It may also be killed: no more than the last half minute is lost.
 #    With a second device, `CUDA_VISIBLE_DEVICES=1 make paper` beside it shares the work, as does
 #    any other process on the machine; no run is trained twice.
-# 3. `PYTHONPATH=src python3 -m wrnn records export records.tar` writes the records, and the
+# 3. `PYTHONPATH=src python3 -m companion records export records.tar` writes the records, and the
 #    checkpoints of what is unfinished, into one file of a few megabytes, and prints its size;
 #    `--no-checkpoints` makes it smaller.
 # 4. `wrnn records merge records.tar` at home, where a tar that was cut short or damaged is refused

@@ -20,7 +20,9 @@ seeds: int = 1  # how many seeds of every run
 train: bool = True  # train what has no record yet; False reads records only
 
 # %% tags=["hide-input"]
-from wrnn import bench, chapter, figures, tables
+from companion import bench
+from companion.evidence import tables
+from companion.page import chapter, figures
 
 page = chapter.Chapter(profile=profile, device=device, seeds=seeds, train=train)
 measured = {"cpu": [], "cuda": []}

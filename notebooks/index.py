@@ -16,7 +16,8 @@ seeds: int = 1  # how many seeds of every run
 train: bool = True  # train what has no record yet; False reads records only
 
 # %% tags=["hide-input"]
-from wrnn import chapter, claims
+from companion.evidence import claims
+from companion.page import chapter
 
 page = chapter.Chapter(profile=profile, device=device, seeds=seeds, train=train)
 findings = page.findings()

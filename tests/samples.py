@@ -1,7 +1,7 @@
 """A small run and records of runs never trained, for the tests of several modules."""
 
-from wrnn.records import Record
-from wrnn.runs import Run, wave
+from companion.records.files import Record
+from companion.runs.run import Run, wave
 from wrnn.tasks import CopyTask
 
 COPY = Run(

@@ -8,9 +8,10 @@ import pytest
 import torch
 from samples import COPY, make_record
 
-from wrnn import WrnnError, archive
-from wrnn.records import Store
-from wrnn.runs import Run
+from companion.records import archive
+from companion.records.files import Store
+from companion.runs.run import Run
+from wrnn import WrnnError
 
 TRACED, UNFINISHED, BOTH = (replace(COPY, seed=seed) for seed in (1, 2, 3))
 
@@ -110,7 +111,7 @@ def test_an_interrupted_export_leaves_nothing(there, tmp_path, monkeypatch):
     def fail(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr("wrnn.records.os.replace", fail)
+    monkeypatch.setattr("companion.records.files.os.replace", fail)
     with pytest.raises(OSError, match="disk full"):
         archive.export(there, tmp_path / "out" / "records.tar")
     assert list((tmp_path / "out").iterdir()) == []

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from wrnn import bench, cli, tables
+from companion import bench, cli
+from companion.evidence import tables
+from companion.records.files import Store
 from wrnn.errors import WrnnError
-from wrnn.records import Store
 from wrnn.tasks import CopyTask
 
 TINY = (
@@ -99,8 +100,16 @@ def test_results_of_a_folder_are_read_and_checked(result, tmp_path):
     assert [r["kind"] for r in read] == ["cuda", "cpu"] and read[1] == result
 
 
+def test_files_that_call_the_numba_way_compiled_are_understood(result, tmp_path):
+    kept = json.dumps(result)
+    former = kept.replace('"numba"', '"compiled"').replace('"numba, ', '"compiled, ')
+    assert former != kept
+    (tmp_path / "old.json").write_text(former)
+    assert bench.read_results(tmp_path) == [result]
+
+
 def test_the_chapter_shows_what_is_measured(result, tmp_path, monkeypatch):
-    book = pytest.importorskip("wrnn.book")
+    book = pytest.importorskip("companion.book")
     source = Path(__file__).parents[1] / "notebooks" / "C_performance.py"
     gpu = as_on_a_gpu(json.loads(json.dumps(result))) | {"device": "NVIDIA H200"}
     gpu["cases"][0]["name"] = bench.PAPER_CASES[0].name

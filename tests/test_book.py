@@ -8,7 +8,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from wrnn import WrnnError, book
+from companion import book
+from wrnn import WrnnError
 
 ROOT = Path(__file__).parents[1]
 FIGURE = """```{figure} figures/fig-line.png
@@ -301,7 +302,7 @@ def test_staging_leaves_out_what_was_executed(project):
 
 
 def test_every_source_of_a_published_number_is_in_the_bibliography():
-    from wrnn import paper
+    from companion.evidence import published as paper
 
     entries = set(re.findall(r"^@\w+\{(\w+),", (ROOT / "book/references.bib").read_text(), re.M))
     assert {number.source for number in paper.select("")} <= entries

@@ -7,11 +7,12 @@ import matplotlib.pyplot as plt
 import pytest
 from samples import make_record
 
-from wrnn import chapter, paper
+from companion.evidence import published as paper
+from companion.page import chapter
+from companion.records.files import Store
+from companion.runs.experiments import find_experiments
+from companion.runs.run import identity, wave
 from wrnn.errors import WrnnError
-from wrnn.experiments import find_experiments
-from wrnn.records import Store
-from wrnn.runs import identity, wave
 from wrnn.tasks import AddingTask
 
 
@@ -267,7 +268,7 @@ def test_unknown_injected_parameter():
 
 def test_plain_papermill_stops_at_an_unknown_parameter(tmp_path, make_page):
     nbformat, papermill = pytest.importorskip("nbformat"), pytest.importorskip("papermill")
-    source = "from wrnn import chapter\npage = chapter.Chapter(profile, train=False)"
+    source = "from companion.page import chapter\npage = chapter.Chapter(profile, train=False)"
     cells = [
         nbformat.v4.new_code_cell('profile: str = "quick"', metadata={"tags": ["parameters"]}),
         nbformat.v4.new_code_cell(source),

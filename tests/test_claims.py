@@ -7,11 +7,9 @@ import numpy as np
 import pytest
 from samples import make_record
 
-from wrnn import claims, measures, paper
-from wrnn.experiments import find_experiments
-from wrnn.records import Store
-from wrnn.results import Estimate, gather
-from wrnn.verdicts import (
+from companion.evidence import claims, measures
+from companion.evidence import published as paper
+from companion.evidence.verdicts import (
     NOT_REPRODUCED,
     NOT_RUN,
     PARTLY,
@@ -22,6 +20,9 @@ from wrnn.verdicts import (
     judge,
     within,
 )
+from companion.records.files import Store
+from companion.records.results import Estimate, gather
+from companion.runs.experiments import find_experiments
 
 EXPERIMENTS = claims.experiments_needed()
 CLAIMS = {claim.id: claim for claim in claims.CLAIMS}

@@ -2,10 +2,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from wrnn.cli import main
-from wrnn.experiments import EXPERIMENTS
-from wrnn.records import Store
-from wrnn.runs import PROFILES
+from companion.cli import main
+from companion.records.files import Store
+from companion.runs.experiments import EXPERIMENTS
+from companion.runs.run import PROFILES
 
 
 @pytest.fixture

@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from wrnn import data
 from wrnn.errors import WrnnError
-from wrnn.tasks import NoisySequentialCIFAR10, SequentialMNIST
+from wrnn.tasks import NoisySequentialCIFAR10, SequentialMNIST, data
 
 MNIST_FILES = (
     "train-images-idx3-ubyte.gz",

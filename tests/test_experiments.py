@@ -4,13 +4,13 @@ from itertools import groupby
 
 import pytest
 
+from companion.records.files import Store
+from companion.runs.experiments import EXPERIMENTS, find_experiments, grid, plan
+from companion.runs.run import PROFILES, Run, build_model, wave
+from companion.training.train import train
 from wrnn import WrnnError
-from wrnn.experiments import EXPERIMENTS, find_experiments, grid, plan
-from wrnn.models import count_parameters
-from wrnn.records import Store
-from wrnn.runs import PROFILES, Run, build_model, wave
+from wrnn.model import count_parameters
 from wrnn.tasks import CopyTask
-from wrnn.training import train
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 import seaborn
 
-from wrnn import WrnnError, analysis, animation, figures
+from companion.evidence import waves as analysis
+from companion.page import figures
+from companion.page import film as animation
+from wrnn import WrnnError
 
 
 def result(label, status="paper", title="copy", seeds=1, values=(1e-2, 1e-4, 0.0)):
-    """What figures read of a wrnn.results.Result."""
+    """What figures read of a companion.records.results.Result."""
     task = SimpleNamespace(title=title)
     records = [SimpleNamespace(steps=20_000)] * seeds
     steps = [10 * (i + 1) for i in range(len(values))]

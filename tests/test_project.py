@@ -185,7 +185,7 @@ def extras() -> set[str]:
     everything = importable_names(
         {canonicalize_name(d.name) for d in importlib.metadata.distributions()}
     )
-    return everything - importable_names(closure(TRAINING)) - {"wrnn"}
+    return everything - importable_names(closure(TRAINING)) - {"wrnn", "companion"}
 
 
 def test_import_is_light(extras):
@@ -228,7 +228,7 @@ sys.meta_path[sys.meta_path.index(PathFinder)] = WithoutExtras
 socket.socket.connect = socket.getaddrinfo = refuse
 sys.argv = ["wrnn", "run", *{arguments.split()!r}]
 sys.argv += ["--device", "cpu", "--records", {str(tmp_path / "records")!r}]
-from wrnn.cli import main
+from companion.cli import main
 main()
 """
     result = run_python(code, WRNN_DATA=str(tmp_path / "data"))
@@ -275,7 +275,7 @@ def test_readme_snippets_run():
 
 
 def test_readme_experiments_exist():
-    from wrnn.experiments import find_experiments
+    from companion.runs.experiments import find_experiments
 
     named = re.findall(r"wrnn run ([a-z0-9 ]+?) --", "\n".join(readme_blocks("bash")))
     assert named
@@ -288,11 +288,12 @@ def test_commands_take_the_options_that_they_are_given():
     lines = [*read("Makefile").splitlines(), *"\n".join(readme_blocks("bash")).splitlines()]
     used: dict[str, set[str]] = {}
     text = "\n".join(lines).replace("\\\n", " ")
-    for command, rest in re.findall(r"(?:^|/|-m )wrnn ([a-z]+)(.*)", text, re.MULTILINE):
+    pattern = r"(?:^|/|-m )(?:wrnn|companion) ([a-z]+)(.*)"
+    for command, rest in re.findall(pattern, text, re.MULTILINE):
         used.setdefault(command, set()).update(re.findall(r"--[a-z-]+", rest.partition("#")[0]))
     assert {"run", "book", "status"} <= used.keys()
     for command, options in used.items():
-        result = run_python(f"from wrnn import cli; cli.app([{command!r}, '--help'])")
+        result = run_python(f"from companion import cli; cli.app([{command!r}, '--help'])")
         assert result.returncode == 0, result.stderr
         known = set(re.findall(r"--[a-z-]+", result.stdout))
         assert options <= known, f"wrnn {command}"
@@ -345,7 +346,7 @@ def test_make_paper_needs_no_install_where_python_has_what_training_needs(tmp_pa
     (tmp_path / "torch").touch()
     assert make().returncode == 0
     assert make("SEEDS=1", "TIME_LIMIT=3000", "CIFAR10=folder").returncode == 0
-    command = "src -m wrnn run all --profile paper --device cuda"
+    command = "src -m companion run all --profile paper --device cuda"
     assert (tmp_path / "calls").read_text().splitlines() == [
         f"{command} --seeds 5 --time-limit 0 --cifar10 torchvision",
         f"{command} --seeds 1 --time-limit 3000 --cifar10 folder",

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 from samples import COPY, make_record
 
+from companion.records.files import Store, write_atomically
+from companion.runs.run import Run
 from wrnn import WrnnError
-from wrnn.records import Store, write_atomically
-from wrnn.runs import Run
 from wrnn.tasks import CopyTask
 
 
@@ -63,7 +63,7 @@ def test_an_interrupted_write_leaves_the_old_file_and_no_scratch(tmp_path, monke
     def fail(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr("wrnn.records.os.replace", fail)
+    monkeypatch.setattr("companion.records.files.os.replace", fail)
     with pytest.raises(OSError, match="disk full"):
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old"

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from wrnn.errors import WrnnError
-from wrnn.recurrence import choose_backend, compiled, local_recurrence, wave_recurrence
+from wrnn.recurrence import choose_backend, cpu, local_recurrence, wave_recurrence
 
 NONLINEARITIES = ("relu", "tanh", "identity")
 NAMES = ("x", "h_0", "weight_ih", "bias_ih", "weight_hh", "bias_hh", "weight_out", "bias_out")
@@ -111,16 +111,16 @@ def test_loop_is_a_dense_circulant_product(sizes, nonlinearity):
 @pytest.mark.parametrize("form", ["states", "readout", "last", "last readout"])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("sizes", SIZES)
-def test_compiled_is_the_loop(sizes, dtype, form, nonlinearity):
+def test_numba_is_the_loop(sizes, dtype, form, nonlinearity):
     tensors = arguments(*sizes, dtype=dtype)
     doubles = {k: v.detach().double().requires_grad_() for k, v in tensors.items()}
     options = {"nonlinearity": nonlinearity, "last_only": "last" in form}
     if "readout" not in form:
         tensors, doubles = without_readout(tensors), without_readout(doubles)
     expected = run(doubles, backend="loop", **options)
-    output = run(tensors, backend="compiled", **options)
+    output = run(tensors, backend="numba", **options)
     with torch.no_grad():
-        torch.testing.assert_close(run(tensors, backend="compiled", **options), output)
+        torch.testing.assert_close(run(tensors, backend="numba", **options), output)
     tolerance = {torch.float64: 1e-12, torch.float32: 1e-4}[dtype]
     reference = gradients(expected, doubles)
     for name, value in {"output": output, **gradients(output, tensors)}.items():
@@ -130,7 +130,7 @@ def test_compiled_is_the_loop(sizes, dtype, form, nonlinearity):
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_compiled_is_the_loop_at_random_sizes(seed):
+def test_numba_is_the_loop_at_random_sizes(seed):
     """Batches of one to three tiles, rings around the kernel's size and larger, any length."""
     draw = random.Random(seed)
     kernel = draw.choice((1, 3, 5, 7))
@@ -141,7 +141,7 @@ def test_compiled_is_the_loop_at_random_sizes(seed):
         tensors = without_readout(tensors)
     options = {"nonlinearity": draw.choice(("relu", "tanh")), "last_only": last_only}
     expected = run(tensors, backend="loop", **options)
-    output = run(tensors, backend="compiled", **options)
+    output = run(tensors, backend="numba", **options)
     reference = gradients(expected, tensors)
     for name, value in {"output": output, **gradients(output, tensors)}.items():
         wanted = expected if name == "output" else reference[name]
@@ -150,22 +150,22 @@ def test_compiled_is_the_loop_at_random_sizes(seed):
 
 
 @pytest.mark.parametrize("wanted", [*NAMES[:7], ("x", "weight_hh"), ("bias_ih", "h_0")])
-def test_compiled_on_any_subset_of_gradients(wanted):
+def test_numba_on_any_subset_of_gradients(wanted):
     tensors = arguments(6, 3, 2, 3, 8, 3)
     for name, tensor in tensors.items():
         tensor.requires_grad_(name == wanted or name in wanted)
     expected = gradients(run(tensors, backend="loop"), tensors)
-    computed = gradients(run(tensors, backend="compiled"), tensors)
+    computed = gradients(run(tensors, backend="numba"), tensors)
     assert computed and computed.keys() == expected.keys()
     for name in computed:
         torch.testing.assert_close(computed[name], expected[name], rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("missing", [("bias_ih",), ("bias_hh",), ("bias_ih", "bias_hh")])
-def test_compiled_without_biases(missing):
+def test_numba_without_biases(missing):
     tensors = arguments(6, 3, 2, 3, 8, 3)
     tensors = {k: v for k, v in tensors.items() if k not in missing}
-    expected, output = run(tensors, backend="loop"), run(tensors, backend="compiled")
+    expected, output = run(tensors, backend="loop"), run(tensors, backend="numba")
     torch.testing.assert_close(output, expected, rtol=1e-12, atol=1e-12)
     reference = gradients(expected, tensors)
     for name, gradient in gradients(output, tensors).items():
@@ -173,12 +173,12 @@ def test_compiled_without_biases(missing):
 
 
 @pytest.mark.parametrize("last_only", [False, True])
-def test_gradcheck_of_compiled(last_only):
+def test_gradcheck_of_numba(last_only):
     tensors = arguments(4, 2, 2, 2, 6, 3)
 
     def function(*values):
         by_name = dict(zip(tensors, values, strict=True))
-        return run(by_name, nonlinearity="tanh", backend="compiled", last_only=last_only)
+        return run(by_name, nonlinearity="tanh", backend="numba", last_only=last_only)
 
     assert torch.autograd.gradcheck(function, list(tensors.values()))
 
@@ -192,7 +192,7 @@ def test_non_contiguous_input():
     batch_first = tensors["x"].detach().transpose(0, 1).contiguous().transpose(0, 1)
     strided["x"] = batch_first.requires_grad_()
     assert not any(v.is_contiguous() for v in strided.values())
-    for backend in ("loop", "compiled"):
+    for backend in ("loop", "numba"):
         expected, output = run(tensors, backend=backend), run(strided, backend=backend)
         torch.testing.assert_close(output, expected, rtol=1e-12, atol=1e-12)
         reference = gradients(expected, tensors)
@@ -203,8 +203,8 @@ def test_non_contiguous_input():
 def test_two_live_graphs_do_not_share_memory():
     first, second = arguments(8, 3, 2, 3, 8, 3), arguments(8, 3, 2, 3, 8, 3, seed=5)
     expected = [gradients(run(t, backend="loop"), t) for t in (first, second)]
-    run(first, backend="compiled").sum().backward()  # leaves memory behind for the next graph
-    outputs = [run(t, backend="compiled") for t in (first, second)]
+    run(first, backend="numba").sum().backward()  # leaves memory behind for the next graph
+    outputs = [run(t, backend="numba") for t in (first, second)]
     for output, tensors, reference in zip(outputs, (first, second), expected, strict=True):
         for name, gradient in gradients(output, tensors).items():
             torch.testing.assert_close(gradient, reference[name], rtol=1e-12, atol=1e-12)
@@ -212,17 +212,17 @@ def test_two_live_graphs_do_not_share_memory():
 
 def test_backward_twice_and_memory_used_again():
     tensors = arguments(8, 3, 2, 3, 8, 3)
-    compiled._spare.clear()
-    loss = run(tensors, backend="compiled").square().sum()
+    cpu._spare.clear()
+    loss = run(tensors, backend="numba").square().sum()
     once = torch.autograd.grad(loss, list(tensors.values()), retain_graph=True)
-    assert not compiled._spare
+    assert not cpu._spare
     twice = torch.autograd.grad(loss, list(tensors.values()))
     assert all(torch.equal(a, b) for a, b in zip(once, twice, strict=True))
-    (memory,) = compiled._spare
-    output = run(tensors, backend="compiled")
-    assert not compiled._spare
+    (memory,) = cpu._spare
+    output = run(tensors, backend="numba")
+    assert not cpu._spare
     del output
-    assert compiled._spare[0].data_ptr() == memory.data_ptr()
+    assert cpu._spare[0].data_ptr() == memory.data_ptr()
 
 
 @pytest.mark.parametrize("last_only", [False, True])
@@ -230,22 +230,22 @@ def test_backward_twice_and_memory_used_again():
 def test_results_outlive_the_memory_of_their_graph(sizes, last_only):
     channels, n, batch = sizes
     tensors = without_readout(arguments(6, batch, 2, channels, n, min(n, 3)))
-    output = run(tensors, backend="compiled", last_only=last_only)
+    output = run(tensors, backend="numba", last_only=last_only)
     kept, copy = output.detach(), output.detach().clone()
     output.sum().backward()
     del output
-    run({**tensors, "x": tensors["x"] + 1}, backend="compiled", last_only=last_only)
+    run({**tensors, "x": tensors["x"] + 1}, backend="numba", last_only=last_only)
     assert torch.equal(kept, copy)
 
 
 def test_same_bits_every_time():
     tensors = arguments(20, 4, 2, 3, 16, 3, dtype=torch.float32)
-    first = gradients(run(tensors, backend="compiled"), tensors)
-    again = gradients(run(tensors, backend="compiled"), tensors)
+    first = gradients(run(tensors, backend="numba"), tensors)
+    again = gradients(run(tensors, backend="numba"), tensors)
     assert all(torch.equal(first[name], again[name]) for name in first)
 
 
-@pytest.mark.parametrize("backend", ["loop", "compiled"])
+@pytest.mark.parametrize("backend", ["loop", "numba"])
 @pytest.mark.parametrize("every", [1, 3, 10, 50])
 @pytest.mark.parametrize("last_only", [False, True])
 def test_checkpoints_change_nothing(backend, every, last_only):
@@ -263,9 +263,9 @@ def test_checkpoints_save_memory():
     tensors = without_readout(arguments(steps, 2, 1, 2, 8, 3))
     padded_state = 2 * 16 * (8 + 2)  # numbers: channels, lanes and sites with their halo
     for options, states in (({}, steps + 1), ({"checkpoint_every": every}, every + 1)):
-        compiled._spare.clear()
-        run(tensors, backend="compiled", last_only=True, **options).sum().backward()
-        (spare,) = compiled._spare
+        cpu._spare.clear()
+        run(tensors, backend="numba", last_only=True, **options).sum().backward()
+        (spare,) = cpu._spare
         assert len(spare) == states * padded_state
 
 
@@ -303,7 +303,7 @@ def changed(**changes):
         (changed(), {"backend": "cuda"}, "unknown backend 'cuda': choose from auto, loop"),
         (changed(), {"nonlinearity": "gelu"}, "unknown nonlinearity 'gelu': choose from relu"),
         (changed(), {"precision": "half"}, "unknown precision 'half'"),
-        (changed(), {"backend": "compiled", "precision": "tf32"}, "needs backend 'triton'"),
+        (changed(), {"backend": "numba", "precision": "tf32"}, "needs backend 'triton'"),
         (changed(), {"checkpoint_every": 0}, "checkpoint_every must be 1 or more, not 0"),
         (changed(weight_hh=torch.zeros(3, 3, 4)), {}, "kernel size 4 does not fit"),
         (changed(weight_hh=torch.zeros(3, 3, 9)), {}, "kernel size 9 does not fit a ring of 8"),
@@ -318,7 +318,7 @@ def changed(**changes):
         (changed(weight_out=None), {}, "bias_out"),
         (changed(h_0=torch.zeros(2, 24).double()), {}, "h_0 is torch.float64 on cpu, but x is"),
         ({k: v.half() for k, v in changed().items()}, {}, "must be float32 or float64, not"),
-        ({k: v.to("meta") for k, v in changed().items()}, {"backend": "compiled"}, "on meta"),
+        ({k: v.to("meta") for k, v in changed().items()}, {"backend": "numba"}, "on meta"),
     ],
 )
 def test_bad_input_is_one_clear_line(tensors, options, message):
@@ -330,13 +330,13 @@ def test_bad_input_is_one_clear_line(tensors, options, message):
 def test_auto_says_what_it_takes_and_why():
     tensors = changed()
     name, reason = choose_backend(tensors["x"], tensors["weight_hh"])
-    assert name == "compiled" and "not triton" in reason
+    assert name == "numba" and "not triton" in reason
     name, reason = choose_backend(tensors["x"].to("meta"), tensors["weight_hh"].to("meta"))
-    assert name == "loop" and "not compiled: it runs on the CPU" in reason
+    assert name == "loop" and "not numba: it runs on the CPU" in reason
     name, reason = choose_backend(torch.zeros(3, 2, 2), torch.zeros(13, 13, 3))
-    assert name == "loop" and "not compiled: a batch under a sixth" in reason
+    assert name == "loop" and "not numba: a batch under a sixth" in reason
     torch.testing.assert_close(
-        run(tensors, backend="auto"), run(tensors, backend="compiled"), rtol=0, atol=0
+        run(tensors, backend="auto"), run(tensors, backend="numba"), rtol=0, atol=0
     )
 
 
@@ -344,9 +344,9 @@ def test_without_numba_the_loop_is_taken_and_says_so(monkeypatch):
     tensors = changed()
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     name, reason = choose_backend(tensors["x"], tensors["weight_hh"])
-    assert name == "loop" and "not compiled: the package numba is not installed" in reason
+    assert name == "loop" and "not numba: the package numba is not installed" in reason
     with pytest.raises(WrnnError, match="numba is not installed"):
-        run(tensors, backend="compiled")
+        run(tensors, backend="numba")
 
 
 def test_threads_do_not_change_a_bit():
@@ -356,18 +356,18 @@ def test_threads_do_not_change_a_bit():
     try:
         for number in (1, 3):
             torch.set_num_threads(number)
-            results.append(gradients(run(tensors, backend="compiled"), tensors))
+            results.append(gradients(run(tensors, backend="numba"), tensors))
     finally:
         torch.set_num_threads(threads)
     assert all(torch.equal(results[0][name], results[1][name]) for name in results[0])
 
 
-def test_compiled_is_faster_than_the_loop_on_copy():
+def test_numba_is_faster_than_the_loop_on_copy():
     """A loose bound, on one thread, in processor time: other programs must not decide it."""
     tensors = arguments(100, 128, 10, 6, 100, 3, 10, dtype=torch.float32)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    seconds = {"loop": [], "compiled": []}
+    seconds = {"loop": [], "numba": []}
     try:
         for _, backend in itertools.product(range(4), seconds):
             start = time.process_time()
@@ -375,7 +375,7 @@ def test_compiled_is_faster_than_the_loop_on_copy():
             seconds[backend].append(time.process_time() - start)
     finally:
         torch.set_num_threads(threads)
-    ratio = min(seconds["loop"]) / min(seconds["compiled"])
+    ratio = min(seconds["loop"]) / min(seconds["numba"])
     assert ratio >= 1.5, f"only {ratio:.2f} times as fast"
 
 
@@ -383,7 +383,7 @@ def test_no_warning_from_the_common_paths():
     tensors = arguments(5, 2, 2, 2, 6, 3)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for backend in ("loop", "compiled"):
+        for backend in ("loop", "numba"):
             run(tensors, backend=backend, checkpoint_every=2).sum().backward()
 
 

@@ -3,9 +3,9 @@ from dataclasses import replace
 import pytest
 from samples import make_record
 
-from wrnn.experiments import EXPERIMENTS
-from wrnn.records import Store
-from wrnn.results import estimate, gather
+from companion.records.files import Store
+from companion.records.results import estimate, gather
+from companion.runs.experiments import EXPERIMENTS
 
 FIG3 = EXPERIMENTS["fig3"]
 

@@ -17,7 +17,7 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.support.wait import WebDriverWait
 from sphinx_external_toc.parsing import parse_toc_yaml
 
-from wrnn import book
+from companion import book
 
 ROOT = Path(__file__).parents[1]
 PHONE = 390

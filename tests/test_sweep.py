@@ -12,11 +12,11 @@ from dataclasses import replace
 import pytest
 from samples import COPY, make_record
 
+from companion.records.files import Store
+from companion.runs.experiments import EXPERIMENTS
+from companion.runs.run import Run, identity, wave
+from companion.training.sweep import Sweep, duration
 from wrnn import WrnnError
-from wrnn.experiments import EXPERIMENTS
-from wrnn.records import Store
-from wrnn.runs import Run, identity, wave
-from wrnn.sweep import Sweep, duration
 
 RUN = replace(COPY, model=wave(8, 2), steps=20, batch_size=4)
 OTHER = replace(RUN, model=identity(8))
@@ -30,8 +30,8 @@ class Fake:
         self.now = 0.0
         self.groups: list[list[Run]] = []
         self.during = lambda runs: None
-        monkeypatch.setattr("wrnn.sweep.train_replicas", self.train_replicas)
-        monkeypatch.setattr("wrnn.sweep.time.monotonic", lambda: self.now)
+        monkeypatch.setattr("companion.training.sweep.train_replicas", self.train_replicas)
+        monkeypatch.setattr("companion.training.sweep.time.monotonic", lambda: self.now)
 
     def train_replicas(self, runs, store, *, progress, **options):
         self.groups.append(runs)
@@ -145,7 +145,7 @@ def test_steps_of_a_checkpoint_and_those_not_needed_are_not_counted(store, monke
         progress(4)  # not needed
         store.put(make_record(RUN, steps=16))
 
-    monkeypatch.setattr("wrnn.sweep.train_replicas", resumed)
+    monkeypatch.setattr("companion.training.sweep.train_replicas", resumed)
     store.folder.mkdir()
     store.path(RUN, ".checkpoint").touch()
     sweep = Sweep([RUN, replace(RUN, seed=1)], store)
@@ -187,7 +187,7 @@ def test_a_deadline_ends_it_and_a_log_has_a_line_for_every_start_and_end(store, 
 
 def test_a_terminal_shows_a_live_table(tmp_path):
     command = "run fig3 --profile smoke --device cpu --records records"
-    code = f"import sys; sys.argv[1:] = {command.split()!r}; from wrnn.cli import main; main()"
+    code = f"import sys; sys.argv[1:] = {command.split()!r}; from companion.cli import main; main()"
     child, terminal = pty.fork()
     if child == 0:
         os.chdir(tmp_path)
@@ -212,9 +212,9 @@ def test_a_terminal_shows_a_live_table(tmp_path):
 WORKER = """
 import json, sys
 from pathlib import Path
-from wrnn.records import Store
-from wrnn.runs import Run
-from wrnn.sweep import Sweep
+from companion.records.files import Store
+from companion.runs.run import Run
+from companion.training.sweep import Sweep
 
 runs = [Run.from_dict(values) for values in json.loads(sys.argv[1])]
 print("ready", flush=True)
@@ -297,8 +297,8 @@ def test_killing_either_of_two_processes_at_random_moments_loses_nothing(seed, s
 
 HOLDER = """
 import json, sys, time
-from wrnn.records import Store
-from wrnn.runs import Run
+from companion.records.files import Store
+from companion.runs.run import Run
 with Store(sys.argv[2]).claim(Run.from_dict(json.loads(sys.argv[1]))) as claimed:
     print(claimed, flush=True)
     time.sleep(600)

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from wrnn import tables
+from companion.evidence import tables
 from wrnn.errors import WrnnError
 
 

@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from wrnn import data
 from wrnn.errors import WrnnError
 from wrnn.tasks import (
     TASKS,
@@ -18,6 +17,7 @@ from wrnn.tasks import (
     NoisySequentialDigits,
     SequentialDigits,
     SequentialMNIST,
+    data,
     task_from_dict,
 )
 

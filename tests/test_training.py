@@ -13,13 +13,14 @@ import pytest
 import torch
 from samples import COPY
 
-from wrnn import WrnnError, models, recurrence
-from wrnn.experiments import EXPERIMENTS
-from wrnn.records import Store, write_atomically
-from wrnn.runs import Run, identity, wave
-from wrnn.stepping import Group
+from companion.records.files import Store, write_atomically
+from companion.runs.experiments import EXPERIMENTS
+from companion.runs.run import Run, identity, wave
+from companion.training.step import Group
+from companion.training.train import TimeLimitReached, Trainer, evaluate, train, train_replicas
+from wrnn import WrnnError, recurrence
+from wrnn import model as models
 from wrnn.tasks import AddingTask, CopyTask, SequentialDigits
-from wrnn.training import TimeLimitReached, Trainer, evaluate, train, train_replicas
 
 DIGITS = replace(
     COPY, task=SequentialDigits(), steps=12, keep="best", model=identity(8, input="default")
@@ -170,9 +171,9 @@ def test_a_time_limit_stops_cleanly_and_the_rest_gives_the_same_record(store, tm
 
 KILLED = """
 import json, sys
-from wrnn.records import Store
-from wrnn.runs import Run
-from wrnn.training import train_replicas
+from companion.records.files import Store
+from companion.runs.run import Run
+from companion.training.train import train_replicas
 runs = [Run.from_dict(values) for values in json.loads(sys.argv[1])]
 print("ready", flush=True)
 train_replicas(runs, Store(sys.argv[2]), checkpoint_seconds=0.0)

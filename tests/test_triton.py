@@ -29,9 +29,9 @@ pytest.importorskip("triton", reason="triton is published for Linux only")
 
 ERRORS = """
 import json, sys, torch
-from wrnn.recurrence import triton, wave_recurrence
+from wrnn.recurrence import gpu, wave_recurrence
 
-triton.STRETCH = 2  # so that even a few steps are several stretches
+gpu.STRETCH = 2  # so that even a few steps are several stretches
 
 def error(steps, batch, inputs, channels, n, kernel, nonlinearity, outputs, wanted, every):
     generator = torch.Generator().manual_seed(steps + n)
@@ -66,8 +66,8 @@ import json, pathlib, re, subprocess, sys, tempfile
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from wrnn.recurrence import kernels
-from wrnn.recurrence.triton import layout
+from wrnn.recurrence import gpu_kernels as kernels
+from wrnn.recurrence.gpu import layout
 
 tools = pathlib.Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 
@@ -129,8 +129,8 @@ print(json.dumps(all(torch.equal(a, b) for x, y in zip(alone, together) for a, b
 
 FAR = """
 import json, mmap, tempfile, torch
-from wrnn.recurrence import kernels
-from wrnn.recurrence.triton import layout
+from wrnn.recurrence import gpu_kernels as kernels
+from wrnn.recurrence.gpu import layout
 
 def memory(numbers):
     file = tempfile.TemporaryFile()  # what is never touched of it takes no room
@@ -172,8 +172,8 @@ MESSAGES = """
 import sys, torch, triton
 from triton.backends.compiler import GPUTarget
 from triton.runtime.jit import JITFunction
-from wrnn.recurrence import kernels
-from wrnn.recurrence.triton import fused
+from wrnn.recurrence import gpu_kernels as kernels
+from wrnn.recurrence.gpu import fused
 
 class Hopper:  # as much of a driver as compiling asks for
     get_current_target = lambda self: GPUTarget("cuda", 90, 32)
@@ -337,7 +337,7 @@ def fused_on_meta(monkeypatch):
 
     A call that gets through on them never waits for a device, which a CUDA graph asks for.
     """
-    module = importlib.import_module("wrnn.recurrence.triton")
+    module = importlib.import_module("wrnn.recurrence.gpu")
     for name in ("forward_narrow", "forward_wide", "backward_narrow", "backward_wide"):
         monkeypatch.setattr(module.kernels, name, NoKernel())
     return module.fused
@@ -427,7 +427,7 @@ def test_what_the_kernels_cannot_do_has_a_reason(values, reason, monkeypatch):
 
 
 def test_importing_the_package_does_not_import_triton():
-    script = "import sys, wrnn.recurrence; print('wrnn.recurrence.triton' in sys.modules)"
+    script = "import sys, wrnn.recurrence; print('wrnn.recurrence.gpu' in sys.modules)"
     result = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
@@ -481,7 +481,7 @@ def own_memory(call, values):
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_on_a_gpu_training_takes_the_memory_of_the_states(name):
-    fused = importlib.import_module("wrnn.recurrence.triton").fused
+    fused = importlib.import_module("wrnn.recurrence.gpu").fused
     values = paper_tensors(name, "cuda")
     given = sum(tensor.nbytes for tensor in values)
     states = len(values[0]) * values[1].nbytes

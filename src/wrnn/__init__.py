@@ -1,8 +1,8 @@
-"""The Wave-RNN of Keller, Muller, Sejnowski and Welling (ICLR 2024), its tasks and experiments."""
+"""The Wave-RNN of Keller, Muller, Sejnowski and Welling (ICLR 2024) and its tasks."""
 
 from wrnn import init, tasks
 from wrnn.errors import WrnnError
-from wrnn.models import IdentityRNN, LocalWaveRNN, SequenceModel, WaveRNN, count_parameters
+from wrnn.model import IdentityRNN, LocalWaveRNN, SequenceModel, WaveRNN, count_parameters
 
 __version__ = "0.1.0"
 __all__ = [

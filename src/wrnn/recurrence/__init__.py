@@ -1,6 +1,6 @@
 """The recurrence of the Wave-RNN (section 2 of the paper): one function, several ways to run it.
 
-`loop` is the definition, `compiled` the fast way on a CPU, `triton` the fused way on a GPU. All of
+`loop` is the definition, `numba` the fast way on a CPU, `triton` the fused way on a GPU. All of
 them agree; `auto` takes the fastest that can compute what is asked for.
 """
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from wrnn.errors import WrnnError
 from wrnn.recurrence import loop
 
-BACKENDS = ("auto", "loop", "compiled", "triton")
+BACKENDS = ("auto", "loop", "numba", "triton")
 NONLINEARITIES = tuple(loop.ACTIVATIONS)
 PRECISIONS = ("float32", "tf32")
 
@@ -116,10 +116,10 @@ def choose_backend(
     refused = []
     for backend, praise in (
         ("triton", "the whole sequence in one launch"),
-        ("compiled", "the fastest on a CPU"),
+        ("numba", "the fastest on a CPU"),
     ):
         reason = _cannot(backend, x, weight_hh, precision)
-        if reason is None and backend == "compiled" and 6 * x.shape[1] < len(weight_hh):
+        if reason is None and backend == "numba" and 6 * x.shape[1] < len(weight_hh):
             reason = "a batch under a sixth of the channels is faster step by step"
         if reason is None:
             return backend, "; ".join((praise, *refused))
@@ -133,9 +133,9 @@ def _cannot(backend: str, x: Tensor, weight_hh: Tensor, precision: str) -> str |
         return _triton_cannot(x, weight_hh)
     if precision != "float32":
         return f"precision {precision!r} needs backend 'triton'"
-    if backend == "compiled" and x.device.type != "cpu":
+    if backend == "numba" and x.device.type != "cpu":
         return f"it runs on the CPU and the input is on {x.device}"
-    if backend == "compiled" and importlib.util.find_spec("numba") is None:
+    if backend == "numba" and importlib.util.find_spec("numba") is None:
         return "the package numba is not installed"
     return None
 
@@ -162,11 +162,11 @@ def _triton_cannot(x: Tensor, weight_hh: Tensor) -> str | None:
 def _function(backend: str) -> Callable[..., tuple[Tensor | None, Tensor]]:
     """Return the function that computes a backend."""
     if backend == "triton":
-        from wrnn.recurrence.triton import fused  # only here: a CPU can do without triton
+        from wrnn.recurrence.gpu import fused  # only here: a CPU can do without triton
 
         return fused
-    if backend == "compiled":
-        from wrnn.recurrence.compiled import compiled  # only here: a GPU can do without numba
+    if backend == "numba":
+        from wrnn.recurrence.cpu import compiled  # only here: a GPU can do without numba
 
         return compiled
     return loop.step_loop

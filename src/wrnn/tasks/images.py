@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from wrnn import data
+from wrnn.tasks import data
 from wrnn.tasks.base import (
     Task,
     check_choice,
@@ -204,7 +204,7 @@ class SequentialMNIST(PixelTask):
         return "permuted sequential MNIST" if self.permuted else "sequential MNIST"
 
     def data(self) -> data.ImageData:
-        """MNIST from `$WRNN_DATA`; see wrnn.data.mnist."""
+        """MNIST from `$WRNN_DATA`; see wrnn.tasks.data.mnist."""
         return data.mnist()
 
 
@@ -226,5 +226,5 @@ class SequentialDigits(PixelTask):
         return f"{'permuted ' if self.permuted else ''}sequential digits (8 x 8)"
 
     def data(self) -> data.ImageData:
-        """The digits bundled with scikit-learn; see wrnn.data.digits."""
+        """The digits bundled with scikit-learn; see wrnn.tasks.data.digits."""
         return data.digits()

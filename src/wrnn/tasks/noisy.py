@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from wrnn import data
+from wrnn.tasks import data
 from wrnn.tasks.base import check_choice, check_flag, check_integer, checksum, seeded_generator
 from wrnn.tasks.images import ImageTask
 
@@ -100,7 +100,8 @@ class NoisySequentialCIFAR10(NoisyRowsTask):
     Rows run from top to bottom. Within a row come the 32 red values from left to right, then the
     32 green, then the 32 blue, as in the released code, which scales pixels to [0, 1] and no
     further; `normalised=True` also subtracts each colour's mean and divides by its standard
-    deviation over the training images. `source` says which files are read: see wrnn.data.cifar10.
+    deviation over the training images. `source` says which files are read: see
+    wrnn.tasks.data.cifar10.
     """
 
     name: ClassVar[str] = "noisy_sequential_cifar10"
@@ -132,7 +133,7 @@ class NoisySequentialCIFAR10(NoisyRowsTask):
         return f"noisy sequential {name}{', fresh noise' if self.noise == 'fresh' else ''}"
 
     def data(self) -> data.ImageData:
-        """CIFAR10 from `$WRNN_DATA`; see wrnn.data.cifar10."""
+        """CIFAR10 from `$WRNN_DATA`; see wrnn.tasks.data.cifar10."""
         return data.cifar10(self.source)
 
     def _rows(self, pixels: Tensor) -> Tensor:
@@ -163,5 +164,5 @@ class NoisySequentialDigits(NoisyRowsTask):
         return f"noisy sequential digits (8 x 8){', fresh noise' if self.noise == 'fresh' else ''}"
 
     def data(self) -> data.ImageData:
-        """The digits bundled with scikit-learn; see wrnn.data.digits."""
+        """The digits bundled with scikit-learn; see wrnn.tasks.data.digits."""
         return data.digits()

@@ -1,0 +1,499 @@
+"""How fast the recurrence is: every way to compute it, side by side, on the paper's configurations.
+
+One measurement is the forward and the backward pass of one training step, readout included. The
+ways take turns in one process and medians are compared, because clocks and neighbours drift. On a
+CPU, which shares its time with other programs, only ratios are reported; on a GPU milliseconds too.
+Results are kept as ``records/bench/NAME.json``, one per device; the performance chapter reads them.
+"""
+
+import importlib.util
+import json
+import math
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from companion.records.provenance import device_name, versions
+from companion.runs.run import Run, wave
+from companion.training.step import EAGER_STEPS, Group, Learner
+from wrnn.errors import WrnnError
+from wrnn.recurrence import choose_backend, loop, wave_recurrence
+from wrnn.tasks import CopyTask
+
+# Copy bandwidth (bytes/s), exact multiply-adds (FLOP/s) and the least time of a dependent step (s)
+PEAKS = {"H200": (4.3e12, 67e12, 0.15e-6)}
+LIMITS = ("memory bandwidth", "arithmetic", "the chain of steps")
+LIBRARY = "torch.nn.RNN"
+FORMER = {"compiled": "numba", "compiled, checkpointed": "numba, checkpointed"}  # in old files
+CPU_STATES = 1e9  # bytes of states; the loop takes about five times as much
+
+
+@dataclass(frozen=True)
+class Case:
+    """One configuration: sizes as in the paper, `num_channels` 0 for the iRNN.
+
+    Targets are what the project aims for: `gpu_target` milliseconds on an H200 in exact float32,
+    `cpu_target` times as fast as the loop.
+    """
+
+    name: str
+    steps: int
+    batch_size: int
+    channel_size: int
+    num_channels: int
+    input_size: int
+    output_size: int
+    every_step: bool = False
+    gpu_target: float | None = None
+    cpu_target: float | None = None
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of all states of a sequence in float32, which a backward pass needs."""
+        hidden = max(1, self.num_channels) * self.channel_size
+        return 4 * self.steps * self.batch_size * hidden
+
+    def floors(self, device_name: str) -> dict[str, float]:
+        """Return the least milliseconds of a training step by what limits it; see `LIMITS`.
+
+        States written and read once at full bandwidth; three products (state, gradient of the
+        state, gradient of the kernel) at full speed; 2 T dependent steps. The largest of them is
+        the floor. Empty for the iRNN, on a CPU, and on a GPU whose peaks are not in `PEAKS`.
+        """
+        peaks = [values for name, values in PEAKS.items() if name in device_name]
+        if not peaks or not self.num_channels:
+            return {}
+        bandwidth, speed, latency = peaks[0]
+        products = 3 * 2 * (self.state_bytes / 4) * (3 * self.num_channels + self.input_size)
+        seconds = (2 * self.state_bytes / bandwidth, products / speed, 2 * self.steps * latency)
+        return {limit: 1e3 * value for limit, value in zip(LIMITS, seconds, strict=True)}
+
+
+PAPER_CASES = (
+    Case("copy, 100 steps", 100, 128, 100, 6, 10, 10, True, cpu_target=3.0),
+    Case("copy, 120 steps", 120, 128, 100, 6, 10, 10, True, gpu_target=0.25),
+    Case("copy, 500 steps", 500, 128, 100, 6, 10, 10, True),
+    Case("adding, T = 400", 400, 128, 100, 27, 2, 1, cpu_target=2.5),
+    Case("adding, T = 1000", 1000, 128, 100, 27, 2, 1, gpu_target=6.2),
+    Case("sMNIST, n = 256, c = 16", 784, 128, 256, 16, 1, 10, gpu_target=3.0, cpu_target=2.8),
+    Case("sMNIST, n = 169, c = 32", 784, 128, 169, 32, 1, 10),
+    Case("sMNIST, n = 324, c = 32", 784, 128, 324, 32, 1, 10),
+    Case("nsCIFAR10, n = 256, c = 16", 1000, 256, 256, 16, 96, 10),
+    Case("copy, iRNN n = 100", 100, 128, 100, 0, 10, 10, True),
+    Case("sMNIST, iRNN n = 256", 784, 128, 256, 0, 1, 10),
+)
+QUICK_CASES = (
+    Case("copy, 100 steps", 100, 128, 100, 6, 10, 10, True, cpu_target=3.0),
+    Case("adding, T = 50", 50, 32, 100, 27, 2, 1),
+    Case("sMNIST, 49 of 784 steps", 49, 32, 256, 16, 1, 10),
+    Case("copy, iRNN n = 100", 100, 128, 100, 0, 10, 10, True),
+)
+GROWTH = {  # which size grows, and by what: in the quick profile and in the paper profile
+    "steps": ((50, 100, 200, 400), (100, 1000, 10_000, 100_000)),
+    "batch_size": ((16, 32, 64, 128), (128, 256, 512, 1024)),
+    "channel_size": ((50, 100, 200, 400), (100, 200, 400, 800)),
+}
+REPLICAS = (1, 2, 4, 8)
+
+
+def run_bench(
+    device: str = "cpu",
+    *,
+    profile: str = "quick",
+    repeats: int = 5,
+    report: Callable[[str], None] = lambda line: None,
+) -> dict:
+    """Measure every way to compute the recurrence; see the module for what is measured.
+
+    Args:
+        device: "cpu" or "cuda".
+        profile: "quick" (reduced sizes, a minute or two on two cores) or "paper" (on a CPU a
+            quarter of an hour, 8 GB of memory, and fewer sequences where the loop needs more).
+        repeats: how many times each way is measured; the median counts.
+        report: is called with a line about what is measured next.
+
+    Returns:
+        A dict that JSON can hold: the device, threads, versions and settings; for every case its
+        sizes and targets, the name of the best way that there is for it (`best`), how many times as
+        fast as the loop each way is (`ratios`), the peak memory of a step as a multiple of its
+        states where it can be measured (`memory`), and on a GPU also `milliseconds`, the `floors`
+        and the `share_of_floor` that the best way reaches. Under `growth`: how the cost grows with
+        T (each ⌈√T⌉-th state kept), B and n, see `fit_line`; and on a GPU with the number of
+        replicas that train together, the optimiser included.
+
+    Raises:
+        WrnnError: an unknown profile, fewer than one repeat, or no such device.
+    """
+    if profile not in ("quick", "paper"):
+        raise WrnnError(f"unknown profile {profile!r}: choose quick or paper")
+    if repeats < 1:
+        raise WrnnError(f"repeats must be 1 or more, not {repeats}")
+    if device not in ("cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
+        raise WrnnError(f"no device {device!r} here: choose cpu, or cuda where there is one")
+    on_gpu = device == "cuda"
+    name = device_name(torch.device(device))
+    cases = []
+    for case in PAPER_CASES if profile == "paper" else QUICK_CASES:
+        while device == "cpu" and case.state_bytes > CPU_STATES:
+            case = replace(case, batch_size=case.batch_size // 2)
+        report(f"{case.name}: T = {case.steps}, B = {case.batch_size}")
+        best = _best(case, device)
+        medians = _medians(_ways(case, device), repeats, device)
+        measured = [way for way in medians if way in ("loop", LIBRARY) or way.startswith(best)]
+        memory = {way: _memory(case, device, way) for way in measured}
+        entry = asdict(case) | {"state_bytes": case.state_bytes, "best": best}
+        entry["ratios"] = _relative(medians)
+        entry["memory"] = {way: peak for way, peak in memory.items() if peak is not None}
+        if on_gpu:
+            entry["milliseconds"] = {way: 1e3 * seconds for way, seconds in medians.items()}
+            if floors := case.floors(name):
+                share = max(floors.values()) / entry["milliseconds"][best]
+                entry |= {"floors": floors, "share_of_floor": share}
+        cases.append(entry)
+    growth = {}
+    for size, values in GROWTH.items():
+        report(f"growth with {size}")
+        growth[size] = _growth(size, values[profile == "paper"], device, repeats)
+    if on_gpu:
+        report("growth with replicas")
+        growth["replicas"] = _replicas(device, repeats)
+    return {
+        "device": name,
+        "kind": device,
+        "threads": torch.get_num_threads(),
+        "profile": profile,
+        "repeats": repeats,
+        "versions": versions() | {name: metadata.version(name) for name in _compilers()},
+        "cases": cases,
+        "growth": growth,
+    }
+
+
+def _compilers() -> list[str]:
+    """Return the packages that compile the fast ways, where they are installed."""
+    return [name for name in ("numba", "triton") if importlib.util.find_spec(name)]
+
+
+def read_results(folder: Path) -> list[dict]:
+    """Return the results of `run_bench` that a folder keeps, by file name; none without a folder.
+
+    Raises:
+        WrnnError: a file there is damaged or not such a result.
+    """
+    results = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            result = json.loads(path.read_text(encoding="utf-8"), object_hook=_renamed)
+            _check(result)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise WrnnError(f"{path} is not a benchmark result: {reason}") from error
+        results.append(result)
+    return results
+
+
+def _renamed(entry: dict) -> dict:
+    """Return an object of a kept file with the ways in it under their present names."""
+    return {
+        FORMER.get(key, key): FORMER.get(value, value) if isinstance(value, str) else value
+        for key, value in entry.items()
+    }
+
+
+def _check(result: dict) -> None:
+    """Raise ValueError, KeyError or TypeError where something that `run_bench` gives is not so."""
+    numbers, signed = [result["threads"], result["repeats"]], []
+    if result["kind"] not in ("cpu", "cuda"):
+        raise ValueError(f"kind is {result['kind']!r}: expected cpu or cuda")
+    if not all(isinstance(text, str) for text in (result["device"], *result["versions"].values())):
+        raise ValueError("device and versions must be text")
+    for entry in result["cases"]:
+        case = Case(**{field.name: entry[field.name] for field in fields(Case)})
+        numbers += [case.steps, case.batch_size, case.channel_size, entry["state_bytes"]]
+        numbers.append(entry["ratios"].get(entry["best"], 1.0))  # the loop may be the best
+        for kind in ("ratios", "memory", *["milliseconds"] * (result["kind"] == "cuda")):
+            numbers += entry[kind].values()
+        if "floors" in entry:
+            numbers += [*entry["floors"].values(), entry["share_of_floor"]]
+    for fit in [result["growth"][size] for size in GROWTH.keys() | result["growth"].keys()]:
+        columns = (fit["values"], fit["relative_time"], fit["relative_line"])
+        for value, seconds, line in zip(*columns, strict=True):
+            numbers += [value, seconds]
+            signed.append(line)
+        numbers += fit.get("memory", [])
+        signed.append(fit["exponent"])
+    if not all(math.isfinite(number) for number in signed):
+        raise ValueError("a fit is not finite")
+    for number in numbers:
+        if isinstance(number, bool) or not (math.isfinite(number) and number > 0):
+            raise ValueError(f"{number!r} where a positive number belongs")
+
+
+def _parameters(case: Case, device: str) -> list[Tensor]:
+    """Draw V, u and the readout, each with its bias; the recurrence has a gain below 1."""
+    generator = torch.Generator().manual_seed(0)
+    hidden = max(1, case.num_channels) * case.channel_size
+    kernel = (case.num_channels,) * 2 + (3,) if case.num_channels else (hidden, hidden)
+    shapes = [(hidden, case.input_size), (hidden,), kernel, kernel[:1]]
+    shapes += [(case.output_size, hidden), (case.output_size,)]
+    drawn = [torch.randn(shape, generator=generator) * 0.1 for shape in shapes]
+    drawn[2] *= 5 / math.sqrt(kernel[0] * (3 if case.num_channels else 1))
+    return [tensor.to(device).requires_grad_() for tensor in drawn]
+
+
+def _best(case: Case, device: str, precision: str = "float32") -> str:
+    """Return the name of the fastest way that there is for a case."""
+    x = torch.empty(case.steps, case.batch_size, case.input_size, device=device)
+    kernel = _kernel(_parameters(case, device)[2])
+    best, _ = choose_backend(x, kernel, precision=precision)
+    return LIBRARY if best == "loop" and not case.num_channels else best
+
+
+def _step(case: Case, device: str, outputs: Callable[..., Tensor]) -> Callable[[], object]:
+    """Return a training step, without the optimiser, of a model outputs(x, *parameters)."""
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(case.steps, case.batch_size, case.input_size, generator=generator).to(device)
+    parameters = _parameters(case, device)
+    return lambda: torch.autograd.grad(outputs(x, *parameters).square().mean(), parameters)
+
+
+def _kernel(weight_hh: Tensor) -> Tensor:
+    """Return a kernel; a matrix (hidden, hidden) is that of an iRNN, whose units are channels."""
+    return weight_hh if weight_hh.dim() == 3 else weight_hh.unsqueeze(-1)
+
+
+def _fused(
+    x, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, bias_out, *, every_step, **options
+):
+    """Run the recurrence with its readout."""
+    h_0 = x.new_zeros(x.shape[1], len(weight_ih))
+    tensors = (x, h_0, weight_ih, bias_ih, _kernel(weight_hh), bias_hh)
+    readout = {"weight_out": weight_out, "bias_out": bias_out, "last_only": not every_step}
+    return wave_recurrence(*tensors, **readout, **options)
+
+
+def _ways(case: Case, device: str) -> dict[str, Callable[[], object]]:
+    """Return a training step for each way to compute the case, the loop first."""
+    step, best = partial(_step, case, device), _best(case, device)
+    fused = partial(_fused, every_step=case.every_step)
+    if case.num_channels:
+        ways = {"loop": step(partial(fused, backend="loop"))}
+        if device == "cuda":
+            ways["CUDA graph"] = _graphed(ways["loop"])
+            compiled = partial(_compiled_loop, step=torch.compile(loop.one_step), case=case)
+            ways["torch.compile"] = step(compiled)
+    else:
+        ways = {
+            "loop": step(partial(_irnn_loop, every_step=case.every_step)),
+            LIBRARY: step(partial(_irnn_library, every_step=case.every_step)),
+        }
+    if best == LIBRARY:
+        return ways
+    if best != "loop":
+        ways[best] = step(partial(fused, backend=best))
+        if _best(case, device, "tf32") == best:
+            ways[f"{best}, tf32"] = step(partial(fused, backend=best, precision="tf32"))
+    every = _interval(case.steps)
+    ways[f"{best}, checkpointed"] = step(partial(fused, backend=best, checkpoint_every=every))
+    return ways
+
+
+def _interval(steps: int) -> int:
+    """Return ⌈√T⌉, the distance of checkpoints that takes the least memory."""
+    return math.ceil(math.sqrt(steps))
+
+
+def _compiled_loop(x, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, bias_out, *, step, case):
+    """Run the loop with its step compiled; a whole sequence would take minutes to compile."""
+    readout = weight_out if case.every_step else None
+    h_0 = x.new_zeros(case.batch_size, len(weight_ih))
+    tensors = (x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, readout)
+    output, h_n = loop.step_loop(*tensors, "relu", not case.every_step, step)
+    return output + bias_out if case.every_step else F.linear(h_n, weight_out, bias_out)
+
+
+def _irnn_loop(x, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, bias_out, *, every_step):
+    """Run the iRNN step by step."""
+    h = x.new_zeros(x.shape[1], len(weight_ih))
+    states = []
+    for x_t in x:
+        h = torch.relu(F.linear(x_t, weight_ih, bias_ih) + F.linear(h, weight_hh, bias_hh))
+        states.append(h)
+    return F.linear(torch.stack(states) if every_step else h, weight_out, bias_out)
+
+
+def _irnn_library(x, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, bias_out, *, every_step):
+    """Run the iRNN through torch.nn.RNN."""
+    layer = nn.RNN(x.shape[-1], len(weight_ih), nonlinearity="relu", device=x.device)
+    names = ("weight_ih_l0", "bias_ih_l0", "weight_hh_l0", "bias_hh_l0")
+    weights = dict(zip(names, (weight_ih, bias_ih, weight_hh, bias_hh), strict=True))
+    output, _ = torch.func.functional_call(layer, weights, (x,))
+    return F.linear(output if every_step else output[-1], weight_out, bias_out)
+
+
+def _graphed(step: Callable[[], object]) -> Callable[[], None]:
+    """Record a training step as a CUDA graph; returns what replays it."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay
+
+
+def _medians(ways: dict[str, Callable], repeats: int, device: str) -> dict[str, float]:
+    """Let the ways take turns; returns the median seconds of each, but for the first turn."""
+    seconds = {way: [] for way in ways}
+    for turn in range(repeats + 1):
+        for way, step in ways.items():
+            _wait(device)
+            start = time.perf_counter()
+            step()
+            _wait(device)
+            if turn:
+                seconds[way].append(time.perf_counter() - start)
+    return {way: statistics.median(values) for way, values in seconds.items()}
+
+
+def _wait(device: str) -> None:
+    """Wait for the GPU, where there is one."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def _relative(medians: dict[str, float]) -> dict[str, float]:
+    """Return how many times as fast as the loop each way is."""
+    return {way: medians["loop"] / seconds for way, seconds in medians.items() if way != "loop"}
+
+
+def _memory(case: Case, device: str, way: str) -> float | None:
+    """Return the peak memory of a training step over its states; None where it is not known.
+
+    Inputs and parameters are there before and do not count. On a CPU a process of its own is
+    measured, because a long-lived one keeps memory for later.
+    """
+    if device == "cuda":
+        step = _ways(case, device)[way]
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        step()
+        return (torch.cuda.max_memory_allocated() - before) / case.state_bytes
+    if not Path("/proc/self/clear_refs").exists():
+        return None
+    code = f"from companion.bench import Case, _resident; print(_resident({case!r}, {way!r}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    return int(done.stdout) / case.state_bytes if done.returncode == 0 else None
+
+
+def _resident(case: Case, way: str) -> int:
+    """Return by how many bytes this process grows at most during a training step (Linux)."""
+
+    def kilobytes(name: str) -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith(name))
+
+    _ways(replace(case, steps=2), "cpu")[way]()  # loads and compiles what a first step needs
+    step = _ways(case, "cpu")[way]
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
+    before = kilobytes("VmRSS")
+    step()
+    return 1024 * (kilobytes("VmHWM") - before)
+
+
+def _growth(size: str, values: tuple[int, ...], device: str, repeats: int) -> dict:
+    """Measure the best way as one size of the copy configuration grows; with T checkpointed."""
+    base = Case("growth", 100, 32 if device == "cpu" else 128, 100, 6, 2, 1)
+    cases = [replace(base, **{size: value}) for value in values]
+    way = _best(base, device) + (", checkpointed" if size == "steps" else "")
+    medians = _medians(
+        {str(value): _ways(case, device)[way] for value, case in zip(values, cases, strict=True)},
+        repeats,
+        device,
+    )
+    result = {"way": way} | fit_line(values, list(medians.values()))
+    memory = [_memory(case, device, way) for case in cases] if size == "steps" else []
+    return result | ({"memory": memory} if memory and None not in memory else {})
+
+
+def _replicas(device: str, repeats: int) -> dict:
+    """Measure a whole training step of the copy task as more replicas of it take it together."""
+    run = Run(CopyTask(110), wave(100, 6), "paper", steps=10**6)
+    ways = {}
+    for count in REPLICAS:
+        runs = [replace(run, seed=seed) for seed in range(count)]
+        group = Group([Learner(each, torch.device(device)) for each in runs])
+        for _ in range(EAGER_STEPS + 1):
+            group.take_step()  # the last of them captures
+        ways[str(count)] = group.take_step
+    seconds = list(_medians(ways, repeats, device).values())
+    return {"way": "replicas"} | fit_line(REPLICAS, seconds)
+
+
+def fit_line(values: Sequence[float], seconds: Sequence[float]) -> dict:
+    """Fit a straight line to times, each weighing the same relative to itself.
+
+    Returns times and line as multiples of the first time, and the `exponent` p of the best fit of
+    time ∝ size^p, which is 1 where the cost is linear and nothing of it is fixed.
+    """
+    v, m = (torch.tensor(column, dtype=torch.float64) for column in (values, seconds))
+    one = torch.ones_like(v)
+    start, slope = torch.linalg.lstsq(torch.stack((one / m, v / m), 1), one[:, None]).solution
+    power = torch.linalg.lstsq(torch.stack((one, v.log()), 1), m.log()[:, None]).solution[1]
+    return {
+        "values": list(values),
+        "relative_time": (m / m[0]).tolist(),
+        "relative_line": ((start + slope * v) / m[0]).tolist(),
+        "exponent": power.item(),
+    }
+
+
+def format_table(result: dict) -> str:
+    """Return the result of `run_bench` as plain text, a line per case and per growing size."""
+    ways = list(dict.fromkeys(way for case in result["cases"] for way in case["ratios"]))
+    on_gpu = result["kind"] == "cuda"
+    head = ["times as fast as the loop", "T", "B", *ways, "memory / states"]
+    head += ["best (ms)", "floor (ms)", "share of floor", "limit"] if on_gpu else []
+    rows = [head]
+    for case in result["cases"]:
+        ratios = [f"{case['ratios'][way]:.2f}" if way in case["ratios"] else "-" for way in ways]
+        memory = case["memory"].get(case["best"])
+        row = [case["name"], str(case["steps"]), str(case["batch_size"]), *ratios]
+        row.append("-" if memory is None else f"{memory:.2f}")
+        if on_gpu:
+            floors = case.get("floors")
+            row.append(f"{case['milliseconds'][case['best']]:.3g}")
+            row += ["-"] * 3
+            if floors:
+                limit = max(floors, key=floors.get)
+                row[-3:] = [f"{floors[limit]:.2g}", f"{case['share_of_floor']:.0%}", limit]
+        rows.append(row)
+    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+    lines = [f"{result['device']}, {result['threads']} thread(s), median of {result['repeats']}"]
+    for row in rows:
+        cells = [
+            cell.ljust(w) if i == 0 else cell.rjust(w)
+            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    if not on_gpu:
+        lines.append("what limits a configuration is not known here: a CPU has no floor")
+    for size, fit in result["growth"].items():
+        times = ", ".join(
+            f"{v}: {t:.3g}" for v, t in zip(fit["values"], fit["relative_time"], strict=True)
+        )
+        lines.append(f"time as {size} grows: {times}; as its power {fit['exponent']:.2f}")
+    return "\n".join(lines)

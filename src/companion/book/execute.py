@@ -1,0 +1,208 @@
+"""Execute a chapter: jupytext source -> papermill -> a notebook that is the same every time.
+
+Nothing of the book is touched before the whole chapter has run. The executed notebook carries its
+provenance in ``metadata.wrnn``: the hash of its source, the parameters, and the hash of every
+figure and table file that it wrote.
+"""
+
+import multiprocessing
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from pathlib import Path
+
+import nbformat
+import papermill
+from nbclient.exceptions import DeadKernelError
+from nbformat import NotebookNode
+from papermill.exceptions import PapermillExecutionError
+from tqdm import tqdm
+
+from companion.book.source import METADATA, check_parameters, convert, keep_tags, sha256
+from wrnn.errors import WrnnError
+
+WRITTEN = ("figures/*.png", "generated/*.md")
+
+
+class ChapterError(RuntimeError):
+    """A chapter did not run cleanly, or the site could not be built; the message is one line.
+
+    The traceback of a failed cell is attached as an exception note.
+    """
+
+
+def execute(
+    source: str | Path, *, destination: str | Path, parameters: Mapping | None = None
+) -> Path:
+    """Execute one chapter and put its notebook, figures and tables into ``destination``.
+
+    The chapter runs in its source's folder with ``WRNN_BOOK`` naming a scratch folder, where it
+    writes ``figures/*.png`` and ``generated/*.md``. Sets environment variables while it runs, so
+    only one chapter at a time can be executed in a process; :func:`execute_all` uses several.
+
+    Args:
+        source: the py:percent chapter.
+        destination: folder of the published notebooks; made where it does not exist.
+        parameters: values for the chapter's parameters cell.
+
+    Returns:
+        The executed notebook's path.
+
+    Raises:
+        WrnnError: a parameter that the chapter does not have or of another type, before anything
+            runs; or bad input met by the chapter itself.
+        ChapterError: a cell failed or wrote to stderr. Nothing in ``destination`` has changed.
+    """
+    source, destination = Path(source), Path(destination)
+    parameters = dict(parameters or {})
+    notebook, digest = convert(source), sha256(source)
+    check_parameters(source, notebook, parameters)
+    with tempfile.TemporaryDirectory(prefix="wrnn-chapter-") as folder:
+        scratch = Path(folder)
+        with _environment(WRNN_BOOK=str(scratch)):
+            notebook = _run(source, notebook, parameters)
+        _clean(source, notebook)
+        files = sorted(path for pattern in WRITTEN for path in scratch.glob(pattern))
+        notebook.metadata.wrnn = {
+            "source_sha256": digest,
+            "parameters": parameters,
+            "files": {path.relative_to(scratch).as_posix(): sha256(path) for path in files},
+        }
+        nbformat.write(notebook, scratch / f"{source.stem}.ipynb")
+        return _publish(scratch, destination, source.stem)
+
+
+def execute_all(
+    notebooks_dir: str | Path,
+    *,
+    destination: str | Path,
+    parameters: Mapping | None = None,
+    jobs: int = 2,
+) -> list[Path]:
+    """Execute every chapter of ``notebooks_dir`` by name, ``jobs`` at a time, with a progress bar.
+
+    Kernels use one OpenMP thread unless ``OMP_NUM_THREADS`` says otherwise, so that what a chapter
+    computes does not depend on how many run beside it.
+
+    Returns:
+        The executed notebooks, in the order of their names.
+
+    Raises:
+        WrnnError, ChapterError: as :func:`execute`; chapters not yet begun are then not run.
+    """
+    sources = sorted(Path(notebooks_dir).glob("*.py"))
+    if not sources:
+        raise WrnnError(f"no chapter sources (*.py) in {notebooks_dir}")
+    for source in sources:
+        check_parameters(source, convert(source), dict(parameters or {}))
+    threads = os.environ.get("OMP_NUM_THREADS", "1")
+    context = multiprocessing.get_context("spawn")
+    running: dict[Future, str] = {}
+    written = []
+    with (
+        _environment(OMP_NUM_THREADS=threads),
+        ProcessPoolExecutor(jobs, context) as pool,
+        tqdm(total=len(sources), desc="chapters", unit="chapter", disable=None) as progress,
+    ):
+        # Not all at once: after a failure, nothing more must begin.
+        while sources or running:
+            while sources and len(running) < jobs:
+                source = sources.pop(0)
+                future = pool.submit(
+                    execute, source, destination=destination, parameters=parameters
+                )
+                running[future] = source.stem
+            progress.set_postfix_str(", ".join(running.values()))
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                del running[future]
+                written.append(future.result())
+                progress.update()
+    return sorted(written)
+
+
+@contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _run(source: Path, notebook: NotebookNode, parameters: dict) -> NotebookNode:
+    try:
+        notebook = papermill.execute_notebook(
+            notebook,
+            None,
+            parameters,
+            cwd=source.parent,
+            progress_bar=False,
+            log_output=False,
+            record_timing=False,
+            extra_arguments=["--log-level=CRITICAL"],
+        )
+    except PapermillExecutionError as error:
+        reason = (error.evalue.strip().splitlines() or [""])[0]
+        if error.ename == "WrnnError":
+            raise WrnnError(f"{source.name}: {reason}") from None
+        failure = ChapterError(
+            f"{source.name}: code cell {error.exec_count} failed: {error.ename}: {reason}"
+        )
+        failure.add_note("\n".join(error.traceback))
+        raise failure from None
+    except DeadKernelError:
+        raise ChapterError(f"{source.name}: the kernel died, perhaps out of memory") from None
+    for cell in notebook.cells:
+        for output in cell.get("outputs", ()):
+            if output.get("name") == "stderr":
+                line = output.text.strip().splitlines()[0]
+                raise ChapterError(
+                    f"{source.name}: code cell {cell.execution_count} wrote to stderr: {line}"
+                )
+    return notebook
+
+
+def _clean(source: Path, notebook: NotebookNode) -> None:
+    """Leave in a notebook only what its source and its results decide."""
+    notebook.metadata = nbformat.from_dict(METADATA)
+    for cell in notebook.cells:
+        keep_tags(cell)
+        if "injected-parameters" in cell.metadata.get("tags", ()):
+            cell.id = f"{source.stem}-parameters"
+        if "outputs" in cell:
+            cell.outputs = _merge_streams(cell.outputs)
+
+
+def _merge_streams(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    """Join neighbouring pieces of one stream; how the kernel cut it up is chance."""
+    merged: list[NotebookNode] = []
+    for output in outputs:
+        if output.output_type == "stream" and merged and merged[-1].get("name") == output.name:
+            merged[-1].text += output.text
+        else:
+            merged.append(output)
+    return merged
+
+
+def _publish(scratch: Path, destination: Path, slug: str) -> Path:
+    """Move files first and the notebook last; remove what the old notebook alone had written."""
+    target = destination / f"{slug}.ipynb"
+    old = nbformat.read(target, 4).metadata.get("wrnn", {}) if target.exists() else {}
+    new = nbformat.read(scratch / target.name, 4).metadata.wrnn
+    for name in [*new.files, target.name]:
+        path = destination / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.partial")
+        shutil.copyfile(scratch / name, partial)
+        os.replace(partial, path)
+    for name in set(old.get("files", ())) - set(new.files):
+        (destination / name).unlink(missing_ok=True)
+    return target

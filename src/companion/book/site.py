@@ -1,0 +1,85 @@
+"""Build the site from the checked pages with jupyter-book, every warning an error."""
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from companion.book.execute import ChapterError
+from wrnn.errors import WrnnError
+
+_OPTIONS = ["-W", "-n", "--all", "--keep-going"]
+_PAGES = ("*.md", "*.bib", "_static")
+_EXECUTED = ("*.ipynb", "figures", "generated")
+
+
+def stage(source_root: str | Path, destination: str | Path, *, executed: bool = True) -> Path:
+    """Copy the book's configuration and pages to a fresh folder, away from the checkout.
+
+    Args:
+        source_root: folder that holds ``_config.yml``, ``_toc.yml`` and ``book/``.
+        destination: emptied first.
+        executed: also the executed chapters with their figures and tables; without them the folder
+            is ready for :func:`companion.book.execute_all`.
+
+    Returns:
+        The staged ``book/`` folder.
+
+    Raises:
+        WrnnError: ``source_root`` holds no book.
+    """
+    source_root, destination = Path(source_root), Path(destination)
+    for name in ("_config.yml", "_toc.yml", "book"):
+        if not (source_root / name).exists():
+            raise WrnnError(f"no book in {source_root.resolve()}: {name} is missing")
+    shutil.rmtree(destination, ignore_errors=True)
+    book = destination / "book"
+    book.mkdir(parents=True)
+    for name in ("_config.yml", "_toc.yml"):
+        shutil.copy(source_root / name, destination)
+    for pattern in _PAGES + (_EXECUTED if executed else ()):
+        for path in (source_root / "book").glob(pattern):
+            if path.is_dir():
+                shutil.copytree(path, book / path.name)
+            else:
+                shutil.copy(path, book)
+    return book
+
+
+def build(source_root: str | Path, html_dir: str | Path) -> Path:
+    """Build the site of the book in ``source_root`` into ``html_dir``; quiet when all is well.
+
+    Args:
+        source_root: folder that holds ``_config.yml``, ``_toc.yml`` and ``book/``.
+        html_dir: replaced as a whole once the build has succeeded, untouched otherwise.
+
+    Returns:
+        The site's ``index.html``.
+
+    Raises:
+        ChapterError: jupyter-book reported a warning or an error; those lines of
+            its log have been written to stderr.
+    """
+    html = Path(html_dir).resolve()
+    html.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".site-", dir=html.parent) as folder:
+        staging = Path(folder) / "source"
+        stage(source_root, staging)
+        command = "from jupyter_book.cli.main import main; main()"
+        result = subprocess.run(
+            [sys.executable, "-c", command, "build", str(staging), *_OPTIONS],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        if result.returncode:
+            lines = result.stdout.splitlines()
+            causes = [line for line in lines if re.search(r"\b(WARNING|ERROR|Error)\b", line)]
+            print(*(causes or lines[-20:]), sep="\n", file=sys.stderr)
+            raise ChapterError("jupyter-book did not build the site; its complaints are above")
+        if html.exists():
+            html.rename(Path(folder) / "previous")
+        (staging / "_build" / "html").rename(html)
+    return html / "index.html"

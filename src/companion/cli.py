@@ -1,0 +1,300 @@
+"""The command line: ``wrnn run | status | book | bench | records export | merge``.
+
+Errors are one line on stderr. Exit status 2 is bad input, 1 a failed run or chapter.
+"""
+
+import json
+import math
+import re
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from companion.records import archive
+from companion.records.files import (
+    Store,
+    committed_store,
+    local_store,
+    project_root,
+    write_atomically,
+)
+from companion.runs.campaign import campaign, scaled
+from companion.runs.experiments import EXPERIMENTS, find_experiments, plan
+from companion.runs.run import PROFILES, Run
+from companion.training.sweep import Sweep
+from companion.training.train import resolve_device
+from wrnn.errors import WrnnError
+from wrnn.tasks.base import check_choice
+from wrnn.tasks.data import CIFAR10_SOURCES
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help=__doc__.split("\n")[0],
+)
+records_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Work on records.")
+app.add_typer(records_app, name="records")
+
+Profile = Annotated[str, typer.Option(help="smoke, quick or paper")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda")]
+Seeds = Annotated[int, typer.Option(help="how many seeds of every run")]
+Records = Annotated[
+    Path | None,
+    typer.Option(help="folder of records; default records/ for paper, _build/records otherwise"),
+]
+RecordsFolder = Annotated[Path | None, typer.Option("--records", help="folder of records here")]
+
+
+def store_for(profile: str, records: Path | None = None) -> Store:
+    """Return the store that a profile's records go to."""
+    if records is not None:
+        return Store(records)
+    return committed_store() if profile == "paper" else local_store()
+
+
+@app.command()
+def run(
+    experiments: Annotated[list[str], typer.Argument(help="names such as fig3 table1, or all")],
+    profile: Profile = "quick",
+    device: Device = "auto",
+    seeds: Seeds = 1,
+    time_limit: Annotated[float, typer.Option(help="seconds after which to stop; 0: none")] = 0,
+    records: Records = None,
+    match: Annotated[str, typer.Option(help="only runs whose description has this pattern")] = "",
+    steps: Annotated[int, typer.Option(help="train fewer steps than planned: another run")] = 0,
+    epochs: Annotated[
+        int, typer.Option(help="MNIST and CIFAR10: fewer epochs, with the schedule scaled")
+    ] = 0,
+    stop: Annotated[
+        str, typer.Option(help="budget, or settled: not past a task's floor")
+    ] = "budget",
+    evaluate_every: Annotated[int, typer.Option(help="steps between validations")] = 0,
+    grid: Annotated[str, typer.Option(help="paper: all settings that the paper tried")] = "",
+    cifar10: Annotated[
+        str,
+        typer.Option(help="torchvision, or folder: an image folder such as of JPEGs: other runs"),
+    ] = "torchvision",
+    replicas: Annotated[
+        int, typer.Option(help="seeds of one run trained together; 0: 4 on CUDA, 1 on a CPU")
+    ] = 0,
+) -> None:
+    """Train what has no record yet; stop and repeat the command at any time."""
+    chosen = resolve_device(device)
+    if min(time_limit, steps, epochs, evaluate_every, replicas) < 0:
+        raise WrnnError(
+            "--time-limit, --steps, --epochs, --evaluate-every and --replicas must not be negative"
+        )
+    if steps and epochs:
+        raise WrnnError("--steps and --epochs exclude each other: give one of them")
+    try:
+        pattern = re.compile(match)
+    except re.error as error:
+        raise WrnnError(f"--match {match!r} is not a regular expression: {error}") from error
+    found = find_experiments(experiments)
+    runs = plan(found, profile, seeds, grid)
+    runs = [planned for planned in runs if pattern.search(planned.description)]
+    if not runs:
+        raise WrnnError(f"no run of {', '.join(experiments)} matches {match!r}")
+    check_choice("--cifar10", cifar10, CIFAR10_SOURCES)
+    if epochs:
+        runs = [scaled(planned, epochs) for planned in runs]
+    runs = [_changed(r, steps, stop, evaluate_every, cifar10) for r in runs]
+    replicas = replicas or (4 if chosen.type == "cuda" else 1)
+    sweep = Sweep(runs, store_for(profile, records), replicas=replicas)
+    deadline = time.monotonic() + time_limit if time_limit else math.inf
+    sweep.train(device=device, deadline=deadline)
+    print(*sweep.summary(found), sep="\n", end="\n" * bool(sweep.spent))
+    raise typer.Exit(report(sweep))
+
+
+def _changed(planned: Run, steps: int, stop: str, evaluate_every: int, cifar10: str) -> Run:
+    """Return the run that is trained in place of a planned one; a 0 changes nothing."""
+    task = planned.task
+    return replace(
+        planned,
+        task=replace(task, source=cifar10) if hasattr(task, "source") else task,
+        steps=min(steps or planned.steps, planned.steps),
+        stop=stop,
+        evaluate_every=evaluate_every or planned.evaluate_every,
+    )
+
+
+def report(sweep: Sweep) -> int:
+    """Say what a sweep has left and what failed; returns the exit status."""
+    print(f"{sweep.headline()}{': the same command goes on' * bool(sweep.left())}")
+    for error in sweep.errors.values():
+        print(f"wrnn: {error}", file=sys.stderr)
+    return sweep.exit_status
+
+
+@app.command("campaign")
+def run_campaign(
+    time_limit: Annotated[float, typer.Option(help="seconds after which to stop; 0: none")] = 0,
+    device: Device = "auto",
+    records: Records = None,
+) -> None:
+    """Train what a CPU reaches of the paper's sizes, in order; several may work on one folder.
+
+    CIFAR10 is read from an image folder. Stop and repeat the command at any time.
+    """
+    resolve_device(device)
+    if time_limit < 0:
+        raise WrnnError("--time-limit must not be negative")
+    store = store_for("paper", records)
+    sweep = Sweep(campaign(store.get), store, replan=lambda: campaign(store.get))
+    deadline = time.monotonic() + time_limit if time_limit else math.inf
+    sweep.train(device=device, deadline=deadline)
+    print(*sweep.summary(find_experiments(["all"])), sep="\n", end="\n" * bool(sweep.spent))
+    raise typer.Exit(report(sweep))
+
+
+@app.command()
+def status() -> None:
+    """Show how many runs of each experiment are recorded, at which budget, and where."""
+    from companion.records.results import gather
+
+    print(f"{'experiment':<12}{'profile':<9}{'recorded':>9}{'smaller':>9}{'seeds':>7}  where")
+    for experiment in EXPERIMENTS.values():
+        for profile in PROFILES:
+            stores = (
+                [committed_store()] if profile == "paper" else [local_store(), committed_store()]
+            )
+            # A run of this machine goes before the published one.
+            choices = zip(*(gather(experiment, profile, store) for store in stores), strict=True)
+            results = [next((r for r in choice if r.records), choice[0]) for choice in choices]
+            whole = [r for r in results if r.status in (profile, "settled")]
+            smaller = [r for r in results if r.records and r not in whole]
+            records = [record for result in whole + smaller for record in result.records]
+            print(
+                f"{experiment.name:<12}{profile:<9}{f'{len(whole)}/{len(results)}':>9}"
+                f"{len(smaller):>9}{len(records):>7}  "
+                + ", ".join(sorted({record.device for record in records}))
+            )
+
+
+@app.command()
+def book(
+    profile: Profile = "quick",
+    device: Device = "auto",
+    seeds: Seeds = 1,
+    publish: Annotated[
+        bool, typer.Option("--publish", help="execute book/ again from records/, training nothing")
+    ] = False,
+    build_only: Annotated[
+        bool, typer.Option("--build-only", help="build the site from book/ as it is")
+    ] = False,
+) -> None:
+    """Train a profile, execute every chapter, check them and build the site."""
+    try:
+        from companion import book as pipeline
+    except ImportError as error:
+        raise WrnnError(f"{error.name} is missing: pip install 'wrnn[book]'") from error
+    if publish and build_only:
+        raise WrnnError("--publish and --build-only exclude each other: give one of them")
+    if publish and profile != "paper":
+        raise WrnnError(f"--publish executes the paper profile: use --profile paper, not {profile}")
+    root = project_root()
+    notebooks = root / "notebooks"
+    html = root / "_build" / ("smoke/html" if profile == "smoke" else "html")
+    source_root = root
+    if not build_only:
+        shown = [e for e in EXPERIMENTS.values() if (notebooks / f"{e.chapter}.py").exists()]
+        runs = plan(shown, profile, seeds)
+        resolve_device(device)
+        pages = root / "book"
+        if not publish:
+            source_root = root / "_build" / profile
+            pages = pipeline.stage(root, source_root, executed=False)
+            print("Training what has no record yet")
+            sweep = Sweep(runs, store_for(profile))
+            sweep.train(device=device)
+            if exit_status := report(sweep):
+                raise typer.Exit(exit_status)
+        print("Executing the chapters")
+        parameters = {"profile": profile, "device": device, "seeds": seeds, "train": not publish}
+        pipeline.execute_all(notebooks, destination=pages, parameters=parameters)
+    problems = pipeline.check(source_root / "book", notebooks)
+    if problems:
+        raise pipeline.ChapterError("; ".join(problems))
+    print("Building the site")
+    page = pipeline.build(source_root, html)
+    print(f"The book is ready. Open {page.as_uri()} in a browser.")
+
+
+@app.command()
+def bench(
+    profile: Annotated[str, typer.Option(help="quick, or paper for the paper's sizes")] = "quick",
+    device: Device = "auto",
+    repeats: Annotated[int, typer.Option(help="timings of every way to compute")] = 5,
+    json_file: Annotated[Path | None, typer.Option("--json", help="also write it here")] = None,
+) -> None:
+    """Time every way to compute the recurrence, side by side in this process."""
+    from companion.bench import format_table, run_bench
+
+    kind = resolve_device(device).type
+    result = run_bench(kind, profile=profile, repeats=repeats, report=_say_measuring)
+    print(format_table(result))
+    if json_file is not None:
+        write_atomically(json_file, (json.dumps(result, indent=1) + "\n").encode())
+
+
+def _say_measuring(what: str) -> None:
+    """Say on stderr what a benchmark measures next; all of it may take a quarter of an hour."""
+    print(f"measuring {what}", file=sys.stderr, flush=True)
+
+
+@records_app.command()
+def export(
+    file: Annotated[Path, typer.Argument(help="tar file to write")],
+    records: RecordsFolder = None,
+    checkpoints: Annotated[bool, typer.Option(help="with those of unfinished runs")] = True,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the file")] = False,
+) -> None:
+    """Write all records, and the checkpoints of unfinished runs, into one tar file."""
+    store = Store(records) if records else committed_store()
+    counts = archive.export(store, file, checkpoints=checkpoints, overwrite=overwrite)
+    print(
+        f"{counts['records']} records and {counts['checkpoints']} checkpoints of unfinished runs "
+        f"in {file}: {counts['bytes'] / 1e6:.1f} MB"
+    )
+
+
+@records_app.command()
+def merge(
+    source: Annotated[Path, typer.Argument(help="folder of records, or a tar that export wrote")],
+    records: RecordsFolder = None,
+) -> None:
+    """Copy what is new from another folder or an exported tar; what is here already stays."""
+    store = Store(records) if records else committed_store()
+    counts = archive.merge(store, source)
+    print(
+        f"{counts['records']} records and {counts['checkpoints']} checkpoints of unfinished runs "
+        f"copied to {store.folder}; {counts['kept']} were there already"
+    )
+    if counts["busy"]:
+        print(f"{counts['busy']} left out, as their runs are in training here: merge again later")
+
+
+def main() -> None:
+    """Run the command line; every error that the input can cause is one line."""
+    try:
+        status = app(standalone_mode=False)
+    except WrnnError as error:
+        print(f"wrnn: {error}", file=sys.stderr)
+        status = 2
+    except typer.TyperException as error:
+        print(f"wrnn: {error.format_message()}", file=sys.stderr)
+        status = 2
+    except RuntimeError as error:
+        print(f"wrnn: {error}", *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
+        status = 1
+    except (KeyboardInterrupt, typer.Abort):
+        print("wrnn: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        status = 130
+    sys.exit(status or 0)

@@ -1,0 +1,1 @@
+"""What records are held against: published numbers, measures, claims and their verdicts."""

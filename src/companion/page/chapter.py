@@ -1,0 +1,518 @@
+"""What a chapter needs: results with their status, and figures and tables as included files.
+
+A chapter never types a number. It asks a :class:`Chapter` for the results of an experiment, and
+hands figures and rows back to it; what has no record is named in its place, with the command that
+records it. Files go to ``$WRNN_BOOK`` (set while the book is executed), else to
+``_build/chapters`` of the project: ``figures/NAME.png``, and ``generated/NAME.md`` that a chapter
+includes.
+"""
+
+import ast
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from companion.evidence import claims, tables
+from companion.evidence import published as paper
+from companion.evidence.verdicts import MARKS, Claim, Finding, judge
+from companion.records.files import (
+    Store,
+    committed_store,
+    local_store,
+    project_root,
+    write_atomically,
+)
+from companion.records.results import MOST_SEEDS, Result, gather
+from companion.runs.experiments import Experiment, find_experiments
+from companion.runs.run import PROFILES, ModelConfig, build_model
+from companion.training.train import resolve_device, train
+from wrnn.errors import WrnnError
+from wrnn.model import count_parameters
+from wrnn.tasks import CopyTask, Task
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.figure import Figure
+
+
+def output_folder() -> Path:
+    """Return the folder that figures and tables are written to."""
+    return Path(os.environ.get("WRNN_BOOK") or project_root() / "_build" / "chapters")
+
+
+def refuse_unknown_parameters(cells: Sequence[str]) -> None:
+    """Raise WrnnError for a parameter that papermill injected and no cell before it sets.
+
+    Papermill itself only warns, and a misspelt name would quietly give the default's results.
+    `cells` are the sources executed so far; an injected cell begins with "# Parameters".
+    """
+    known: set[str] = set()
+    for cell in cells:
+        injected = cell.startswith("# Parameters")
+        try:
+            statements = ast.parse(cell).body
+        except SyntaxError:
+            continue
+        for statement in statements:
+            targets = getattr(statement, "targets", [getattr(statement, "target", None)])
+            names = {target.id for target in targets if isinstance(target, ast.Name)}
+            if injected and names - known:
+                allowed = ", ".join(sorted(known)) or "none"
+                raise WrnnError(
+                    f"unknown parameter {sorted(names - known)[0]!r}; this chapter's: {allowed}"
+                )
+            known |= names
+
+
+class Chapter:
+    """One execution of a chapter, with the parameters of its parameters cell.
+
+    Args:
+        profile: smoke, quick or paper; what :meth:`results` shows.
+        device: auto, cpu or cuda, for training.
+        seeds: how many seeds of every run to train.
+        train: train what has no record yet; False only reads.
+        committed: store of the published records; default ``records/``.
+        local: store of this machine's quick and smoke records; default ``_build/records``.
+
+    Raises:
+        WrnnError: an unknown profile, a device that is not there, too many or few seeds, or, inside
+            a notebook, an injected parameter that the chapter does not have.
+    """
+
+    def __init__(
+        self,
+        profile: str = "quick",
+        device: str = "auto",
+        seeds: int = 1,
+        train: bool = True,
+        *,
+        committed: Store | None = None,
+        local: Store | None = None,
+    ):
+        if profile not in PROFILES:
+            raise WrnnError(f"unknown profile {profile!r}: use {', '.join(PROFILES)}")
+        if not isinstance(seeds, int) or not 1 <= seeds <= MOST_SEEDS:
+            raise WrnnError(f"seeds is {seeds!r}: expected 1 to {MOST_SEEDS}")
+        if not isinstance(train, bool):
+            raise WrnnError(f"train is {train!r}: expected True or False")
+        resolve_device(device)
+        ipython = sys.modules.get("IPython")
+        if ipython and ipython.get_ipython():
+            refuse_unknown_parameters(ipython.get_ipython().user_ns.get("In", ()))
+        self.profile = profile
+        self.device = device
+        self.seeds = seeds
+        self.train = train
+        self.committed = committed or committed_store()
+        self.local = local or local_store()
+        self._notes: dict[str, str] = {}
+        self._trained: set[str] = set()
+        self._gathered: dict[tuple[str, str, Path], list[Result]] = {}
+
+    # ------------------------------------------------------------------------------ results
+
+    def recorded(self, experiment: str) -> list[Result]:
+        """Return the experiment at the paper's sizes, from the published records.
+
+        One result per configuration, in the order of the experiment; its status is "paper",
+        "settled", "reduced" or "missing". With profile "paper" and train True, missing runs are
+        trained first.
+        """
+        (found,) = find_experiments([experiment])
+        if self.profile == "paper":
+            self._train(found, self.committed)
+        return self._gather(found, "paper", self.committed)
+
+    @property
+    def small_profile(self) -> str:
+        """The profile of :meth:`this_run`: this one, or quick where this one is paper."""
+        return "quick" if self.profile == "paper" else self.profile
+
+    def this_run(self, experiment: str) -> list[Result]:
+        """Return the experiment in this run's quick or smoke profile, trained where asked for.
+
+        With profile "paper": what is recorded of the published reference runs of the quick profile.
+        """
+        (found,) = find_experiments([experiment])
+        if self.profile == "paper":
+            return [r for r in self._gather(found, "quick", self.committed) if r.records]
+        self._train(found, self.local)
+        return self._gather(found, self.profile, self.local)
+
+    def results(self, experiment: str) -> list[Result]:
+        """Return what a figure of this profile draws: every result says its own status.
+
+        Quick and smoke: this run's results. Paper: what is recorded at the paper's sizes and, where
+        that is not all of it, the reference of the quick profile after it.
+        """
+        if self.profile != "paper":
+            return self.this_run(experiment)
+        recorded = [result for result in self.recorded(experiment) if result.records]
+        whole = len(recorded) == len(self.recorded(experiment))
+        return recorded if whole else recorded + self.this_run(experiment)
+
+    def shown(self, experiment: str) -> list[Result]:
+        """Return the recorded ones of :meth:`results`, and first those at the paper's sizes."""
+        everything = self.results(experiment)
+        if self.profile != "paper":
+            everything = self.recorded(experiment) + everything
+        return [result for result in everything if result.records]
+
+    def missing(self, experiment: str) -> str:
+        """Name, in Markdown, the runs that lack a full-budget record, and the command for them."""
+        lacking = [r for r in self.recorded(experiment) if not r.complete]
+        if not lacking:
+            return f"Every run of `{experiment}` is recorded at paper scale."
+        models: dict[str, Counter[str]] = {}
+        for result in lacking:
+            less = " (reduced only)" if result.status == "reduced" else ""
+            models.setdefault(result.run.task.title, Counter())[result.label + less] += 1
+        names = "; ".join(
+            f"{task}: "
+            + ", ".join(f"{label} ({n} runs)" if n > 1 else label for label, n in labels.items())
+            for task, labels in models.items()
+        )
+        return (
+            f"**Not yet recorded** at the paper's budget: {names}. "
+            f"Command: `{command(experiment)}`."
+        )
+
+    def findings(self, section: str | None = None) -> list[Finding]:
+        """Return every claim, or those of one section, with the verdict that the records give.
+
+        Trains nothing: a claim may need experiments of other chapters.
+        """
+        results = {
+            experiment.name: self._gather(experiment, "paper", self.committed)
+            for experiment in find_experiments(claims.experiments_needed())
+        }
+        wanted = [claim for claim in claims.CLAIMS if section in (None, claim.section)]
+        return [judge(claim, results) for claim in wanted]
+
+    def verdict_rows(
+        self, findings: Sequence[Finding], *, linked: bool = False
+    ) -> list[dict[str, str]]:
+        """Return the rows of a table of claims, linked to their chapters where asked for.
+
+        Call it right before :meth:`table`, which explains the marks of where values come from.
+        """
+
+        def statement(claim: Claim) -> str:
+            link = f"{{ref}}`{claim.statement} <sec-{claim.section}>`"
+            return link if linked else claim.statement
+
+        return [
+            {
+                "claim": statement(finding.claim),
+                "paper": f"{finding.claim.paper} {finding.claim.unit}",
+                "recorded": finding.shown + (self.note(finding.basis) if finding.value else ""),
+                "tolerance": str(finding.claim.rule),
+                "verdict": f"{MARKS[finding.verdict]} {finding.verdict}",
+            }
+            for finding in findings
+        ]
+
+    def _gather(self, experiment: Experiment, profile: str, store: Store) -> list[Result]:
+        key = (experiment.name, profile, store.folder)
+        if key not in self._gathered:
+            self._gathered[key] = gather(experiment, profile, store)
+        return self._gathered[key]
+
+    def _train(self, experiment: Experiment, store: Store) -> None:
+        """Train what is missing; silently, since a chapter's output must not hold progress."""
+        if not self.train or experiment.name in self._trained:
+            return
+        self._trained.add(experiment.name)
+        self._gathered.clear()
+        for run in experiment.runs(self.profile, self.seeds):
+            if store.get(run) is None:
+                with store.claim(run) as claimed:
+                    if claimed:
+                        train(run, store, device=self.device)
+
+    # -------------------------------------------------------------------------------- output
+
+    def value(self, result: Result | None, metric: str, digits: int = 3) -> str:
+        """Return a table cell: a metric with spread, number of seeds and a note on its origin.
+
+        The note is a letter that :meth:`table` explains under the table; whatever is not at paper
+        scale says so in the cell itself. None, or a result without records, is "not yet recorded".
+        """
+        if result is None or not result.records:
+            return "not yet recorded"
+        estimate = result.metric(metric)
+        if estimate is None:
+            text = "never" if metric == "solved_step" else tables.NOTHING
+        else:
+            text = tables.estimate(estimate.mean, estimate.half_width, digits)
+        total = len(result.records)
+        count = total if estimate is None or estimate.count == total else estimate.count
+        seeds = f"n = {count}" if count == total else f"{count} of {total} seeds"
+        status = "" if result.status == "paper" else f"{result.status}, "
+        return f"{text} ({status}{seeds}){self.note(result.description)}"
+
+    def note(self, text: str) -> str:
+        """Return the mark of a note that the next :meth:`table` prints under itself."""
+        return f" [{self._notes.setdefault(text, _letters(len(self._notes)))}]"
+
+    def table(self, name: str, rows: Sequence[tables.Row], caption: str) -> None:
+        """Write ``generated/NAME.md``, a numbered table, and print it as plain text."""
+        notes = [f"[{letter}] {text}." for text, letter in self._notes.items()]
+        self._notes = {}
+        directive = f":::{{table}} {caption}\n:name: {name}\n\n{tables.markdown(rows)}:::\n"
+        below = "\n" + "  \n".join(notes) + "\n" if notes else ""
+        self._write(f"generated/{name}.md", directive + below)
+        print(tables.plain(rows) + "".join(f"{note}\n" for note in notes), end="")
+
+    def figure(
+        self,
+        name: str,
+        figure: "Figure",
+        *,
+        alt: str,
+        caption: str,
+        results: Sequence[Result] = (),
+    ) -> None:
+        """Write ``figures/NAME.png`` and ``generated/NAME.md``, a numbered figure.
+
+        The caption ends with where `results` come from; `alt` describes the picture in one line.
+        """
+        from companion.page import figures
+
+        if not alt.strip() or "\n" in alt:
+            raise WrnnError(f"figure {name}: alt must be one line that describes the picture")
+        figures.save(figure, output_folder() / "figures" / f"{name}.png")
+        text = " ".join([caption, *([origin(results)] if results else [])])
+        options = f":name: {name}\n:alt: {alt}"
+        self._write(
+            f"generated/{name}.md",
+            f"```{{figure}} figures/{name}.png\n{options}\n\n{text}\n```\n",
+        )
+
+    def curves(
+        self,
+        name: str,
+        results: Sequence[Result],
+        *,
+        alt: str,
+        caption: str,
+        notice: Sequence[str],
+        **drawing,
+    ) -> None:
+        """Draw a recorded curve of some results as a figure, or the notice that there are none.
+
+        `drawing` goes to ``companion.page.figures.loss_curves`` (see `COPY` and `ACCURACY`),
+        `notice` is what :meth:`nothing` gets after the name.
+        """
+        from companion.page import figures
+
+        if results:
+            drawn = figures.loss_curves(results, **drawing)
+            self.figure(name, drawn, alt=alt, caption=caption, results=results)
+        else:
+            self.nothing(name, *notice)
+
+    def compare(
+        self,
+        name: str,
+        results: Sequence[Result],
+        columns: Mapping[str, str | Callable[[Result], object]],
+        caption: str,
+        notice: Sequence[str] = (),
+    ) -> None:
+        """Write a table with a row per result, or the notice that there are none.
+
+        A column is the name of a metric, shown with spread and origin, or a function of the result;
+        `notice` is what :meth:`nothing` gets after the name.
+        """
+        rows = [
+            {
+                header: self.value(result, column) if isinstance(column, str) else column(result)
+                for header, column in columns.items()
+            }
+            for result in results
+        ]
+        if rows:
+            self.table(name, rows, caption)
+        else:
+            self.nothing(name, *notice)
+
+    def sizes(
+        self, name: str, prefix: str, models: Mapping[str, ModelConfig], task: Task, caption: str
+    ) -> None:
+        """Write the table of a task's networks: parameters counted from the models, and published.
+
+        `models` are named as the published counts are after ``parameters/`` and the prefix.
+        """
+        rows = []
+        for number in paper.select(f"parameters/{prefix}"):
+            model = models[number.id.removeprefix(f"parameters/{prefix}")]
+            counts = count_parameters(build_model(model, task))
+            rows.append(
+                {
+                    "model": model.label,
+                    "state units": model.size * model.num_channels,
+                    "parameters": counts["without_biases"],
+                    "with biases": counts["with_biases"],
+                    "paper": tables.number(number.value),
+                }
+            )
+        self.table(name, rows, caption)
+
+    def smaller(self, name: str, experiment: str, what: str) -> None:
+        """Write table ``tab-NAME`` and curves ``fig-NAME`` of an experiment on smaller networks.
+
+        Such an experiment is on images, and smaller than the paper's even in the paper profile;
+        `what` names its task.
+        """
+        found = [result for result in self.recorded(experiment) if result.records]
+        self.compare(
+            f"tab-{name}",
+            found,
+            {
+                "task": lambda r: r.records[0].run.task.title,
+                "model": lambda r: r.label,
+                "channels × n": lambda r: f"{r.run.model.num_channels} × {r.run.model.size}",
+                "parameters": lambda r: r.parameters,
+                "steps": lambda r: r.run.steps,
+                "test accuracy (%)": "accuracy",
+                "minutes": lambda r: tables.number(
+                    sum(record.seconds for record in r.records) / len(r.records) / 60, 2
+                ),
+            },
+            f"Smaller networks on {what}, with a budget that fits a CPU.",
+            (f"Smaller networks on {what}", experiment, "paper"),
+        )
+        self.curves(
+            f"fig-{name}",
+            found,
+            **ACCURACY,
+            alt=f"Validation accuracy on {what} against training step, for a small wRNN with and "
+            "without its default recurrent bias, and for an iRNN.",
+            caption=f"Validation accuracy of smaller networks on {what} during training.",
+            notice=(f"Learning curves of smaller networks on {what}", experiment, "paper"),
+        )
+
+    def verdicts(self, section: str, what: str, name: str = "") -> None:
+        """Write the table of a section's claims with their verdicts, ``tab-SECTION-claims``."""
+        caption = f"{what}, with verdicts computed from the records."
+        rows = self.verdict_rows(self.findings(section))
+        self.table(name or f"tab-{section}-claims", rows, caption)
+
+    def animation(
+        self,
+        name: str,
+        spikes: "np.ndarray",
+        fields: Sequence[tuple[str, "np.ndarray"]],
+        *,
+        alt: str,
+        caption: str,
+    ) -> None:
+        """Write ``generated/NAME.md``: fields of activity on rings as a film in the page.
+
+        Arguments as for ``companion.page.film.rings``; the film is text and needs no other file.
+        """
+        from companion.page import film as animation
+
+        film = animation.rings(name, spikes, fields, alt=alt, caption=caption)
+        self._write(f"generated/{name}.md", f"```{{raw}} html\n{film}```\n")
+
+    def nothing(self, name: str, what: str, experiment: str, profile: str = "") -> None:
+        """Write a numbered notice in the place of a figure or table that has no record.
+
+        It names the command that records the experiment, in this chapter's profile by default.
+        """
+        row = {
+            "not yet recorded": what,
+            "command": f"`{command(experiment, profile or self.profile)}`",
+        }
+        self.table(name, [row], f"{what}: not yet recorded")
+
+    def say(self, text: str) -> None:
+        """Show a Markdown sentence as the cell's output; its numbers come from records."""
+        from IPython.display import Markdown, display
+
+        display(Markdown(text))
+
+    def _write(self, name: str, content: str) -> None:
+        write_atomically(output_folder() / name, content.encode())
+
+
+def _letters(index: int) -> str:
+    """Return a, b, ... z, aa, ab, ... for 0, 1, ..."""
+    first, last = divmod(index, 26)
+    return ("" if first == 0 else _letters(first - 1)) + chr(ord("a") + last)
+
+
+def command(names: str, profile: str = "paper") -> str:
+    """Return the shell command that records experiments, one name or several, in a profile."""
+    within_cpu = all(experiment.smaller for experiment in find_experiments(names.split()))
+    device = f" --device {'cpu' if within_cpu else 'cuda'}" if profile == "paper" else ""
+    return f"wrnn run {names} --profile {profile}{device}"
+
+
+def origin(results: Sequence[Result]) -> str:
+    """Say in one sentence which records some results stand on."""
+    ids = {record.id: result for result in results for record in result.records}
+    if not ids:
+        return "No run of it is recorded yet."
+    descriptions = "; ".join(dict.fromkeys(r.description for r in ids.values()))
+    if len(ids) > 6:
+        return f"Source: {descriptions}; {len(ids)} records."
+    listed = ", ".join(f"`{identity[:8]}`" for identity in ids)
+    return f"Source: {descriptions}; record{'s' * (len(ids) > 1)} {listed}."
+
+
+def at_last_step(result: Result) -> Result:
+    """Return the result with the last validation values in place of the metrics of the test set.
+
+    The test set is read with the weights that validated best (`Run.keep`), once; these values are
+    what the weights of the last step give.
+    """
+    records = [
+        replace(record, metrics={name: points[-1][1] for name, points in record.curves.items()})
+        for record in result.records
+    ]
+    return replace(result, records=tuple(records))
+
+
+def by_model(table: str) -> dict[str, dict[str, paper.Published]]:
+    """Return a table of the paper as model -> column -> number, in printed order."""
+    numbers: dict[str, dict[str, paper.Published]] = {}
+    for number in paper.select(f"{table}/"):
+        _, model, column = number.id.split("/")[:3]
+        numbers.setdefault(model, {})[column] = number
+    return numbers
+
+
+def cited(number: paper.Published) -> str:
+    """Return the model of a published number with the work that it was taken from, if another."""
+    source = "" if number.source == "keller2024waves" else f" {{cite}}`{number.source}`"
+    return number.model + source
+
+
+def copy_levels(task: CopyTask) -> dict[str, float]:
+    """Return the ends of the scale of a copy task's loss: no memory, and the float32 floor."""
+    return {"memoryless": task.memoryless_baseline(), "float32 floor": task.float32_floor()}
+
+
+COPY = {"ylabel": "cross-entropy (nats)", "references": copy_levels}
+ACCURACY = {
+    "curve": "accuracy",
+    "ylabel": "validation accuracy (%)",
+    "references": {"chance": 10.0},
+    "log_y": False,
+}
+
+
+def printed(number: paper.Published) -> str:
+    """Return a published number as it is printed; accuracies keep their one decimal."""
+    if number.unit == "% test accuracy" and number.value is not None:
+        return f"{number.value:.1f}"
+    relation = f"{number.relation} " if number.relation else ""
+    return relation + tables.number(number.value, 4)

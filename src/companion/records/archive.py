@@ -1,0 +1,180 @@
+"""Archives: records and checkpoints of unfinished runs, carried from machine to machine as one tar.
+
+The first member of an archive is the SHA-256 of all that follows it, so one that was cut short or
+changed on the way is recognised. Nothing is written anywhere before everything was read.
+"""
+
+import hashlib
+import io
+import re
+import tarfile
+import tempfile
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from companion.records.files import Store, write_atomically
+from companion.runs.run import Run
+from wrnn.errors import WrnnError
+
+_SEAL = "wrnn-records.sha256"
+_SEAL_SIZE = 2 * tarfile.BLOCKSIZE  # its header and its 64 hexadecimal digits, each padded
+_MEMBER = re.compile(r"[0-9a-f]{16}\.(json|npz|checkpoint)")
+
+
+@dataclass(frozen=True)
+class _Contents:
+    """What a folder of records holds, by run: the bytes of its files."""
+
+    records: dict[Run, dict[str, bytes]]  # ".json" and, of runs with arrays, ".npz"
+    checkpoints: dict[Run, tuple[int, bytes]]  # the step it stands at, the file
+
+
+def export(store: Store, file: Path, *, checkpoints: bool = True, overwrite: bool = False) -> dict:
+    """Write all records of a store, and the checkpoints of unfinished runs, into one tar file.
+
+    Returns the numbers of ``records`` and ``checkpoints`` and the ``bytes`` of the archive.
+    Raises WrnnError where the file exists, the store holds nothing, or one of its files is damaged.
+    """
+    if file.exists() and not overwrite:
+        raise WrnnError(f"{file} exists: choose another name, or give --overwrite")
+    found = _read(store.folder)
+    unfinished = found.checkpoints if checkpoints else {}
+    members = {f"{run.id}.checkpoint": content for run, (_, content) in unfinished.items()}
+    for run, files in found.records.items():
+        members |= {f"{run.id}{suffix}": content for suffix, content in files.items()}
+    if not members:
+        raise WrnnError(f"{store.folder} holds no records (ID.json files)")
+    body = io.BytesIO()
+    with tarfile.open(fileobj=body, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for name, content in sorted(members.items()):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    content = _seal(body.getvalue()) + body.getvalue()
+    write_atomically(file, content)
+    return {
+        "records": len(found.records),
+        "checkpoints": len(unfinished),
+        "bytes": len(content),
+    }
+
+
+def merge(store: Store, source: Path) -> Counter:
+    """Copy what a store lacks from another folder of records, or from an archive.
+
+    Everything in the source is read before the first file is copied, so a damaged one stops the
+    merge with nothing changed. A run that both have keeps this store's record. A checkpoint is
+    copied where the store has neither the run's record nor a checkpoint at least as far.
+
+    Returns the numbers of ``records`` and ``checkpoints`` copied, of those ``kept`` as they are
+    here, and of those left out because the run is in training here (``busy``).
+    """
+    if source.is_dir():
+        found = _read(source)
+    else:
+        with tempfile.TemporaryDirectory() as scratch:
+            _unpack(source, Path(scratch))
+            try:
+                found = _read(Path(scratch))
+            except WrnnError as error:
+                raise WrnnError(f"{source}: {str(error).replace(f'{scratch}/', '')}") from error
+    here = _checkpoints(store.folder)
+    counts: Counter[str] = Counter()
+    for run, files in found.records.items():
+        if store.path(run).exists():
+            counts["kept"] += 1
+        else:
+            counts["records" if _put(store, run, files) else "busy"] += 1
+    for run, (step, content) in found.checkpoints.items():
+        if store.path(run).exists() or (run in here and here[run][0] >= step):
+            counts["kept"] += 1
+        else:
+            counts["checkpoints" if _put(store, run, {".checkpoint": content}) else "busy"] += 1
+    return counts
+
+
+def _put(store: Store, run: Run, files: dict[str, bytes]) -> bool:
+    """Write files of a run, unless another process is about to."""
+    with store.claim(run) as claimed:
+        if not claimed or store.path(run).exists():
+            return False
+        for suffix in sorted(files, reverse=True):  # the arrays before the record
+            write_atomically(store.path(run, suffix), files[suffix])
+        if store.path(run).exists():
+            store.path(run, ".checkpoint").unlink(missing_ok=True)
+        return True
+
+
+def _seal(body: bytes) -> bytes:
+    """Return the first member of an archive, which vouches for the rest of it."""
+    digest = hashlib.sha256(body).hexdigest().encode()
+    member = tarfile.TarInfo(_SEAL)
+    member.size = len(digest)
+    return member.tobuf(tarfile.USTAR_FORMAT) + digest.ljust(tarfile.BLOCKSIZE, b"\0")
+
+
+def _unpack(file: Path, folder: Path) -> None:
+    """Check an archive as a whole, then write its members into an empty folder."""
+    if not file.exists():
+        raise WrnnError(f"there is no {file}: give a folder of records or an archive of them")
+    content = file.read_bytes()
+    seal, body = content[:_SEAL_SIZE], content[_SEAL_SIZE:]
+    if not _SEAL.encode().startswith(content[: len(_SEAL)]):
+        raise WrnnError(f"{file} is not an archive that 'wrnn records export' made")
+    if seal != _seal(body):
+        raise WrnnError(f"{file} is cut short or damaged: copy or export it again")
+    with tarfile.open(fileobj=io.BytesIO(body), mode="r:") as archive:
+        members = archive.getmembers()
+        for member in members:
+            if not member.isreg() or not _MEMBER.fullmatch(member.name):
+                raise WrnnError(f"{file} holds {member.name!r}, which no archive of records does")
+        for member in members:
+            (folder / member.name).write_bytes(archive.extractfile(member).read())
+
+
+def _read(folder: Path) -> _Contents:
+    """Read and check every file of a folder of records."""
+    # Checkpoints first: one that goes meanwhile has its record by the time those are read.
+    checkpoints = _checkpoints(folder)
+    records = {}
+    for record in Store(folder).all():
+        files = {".json": (folder / f"{record.id}.json").read_bytes()}
+        if record.trace_path is not None:
+            files[".npz"] = record.trace_path.read_bytes()
+            try:
+                record.trace()
+            except Exception as error:
+                raise WrnnError(f"{record.trace_path} is damaged ({_reason(error)})") from error
+        records[record.run] = files
+    if not records and not checkpoints:
+        raise WrnnError(f"{folder} holds no records (ID.json files)")
+    unfinished = {run: found for run, found in checkpoints.items() if run not in records}
+    return _Contents(records, unfinished)
+
+
+def _checkpoints(folder: Path) -> dict[Run, tuple[int, bytes]]:
+    """Read and check the checkpoints of a folder; returns step and content of each by its run."""
+    found = {}
+    for path in sorted(folder.glob("*.checkpoint")):
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            continue  # its run was finished meanwhile
+        try:
+            state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            run, step = Run.from_dict(state["run"]), int(state["step"])
+            if run.id != path.stem:
+                raise ValueError("it belongs to another run")
+        except Exception as error:
+            raise WrnnError(
+                f"{path} is not a usable checkpoint ({_reason(error)}); delete it and repeat"
+            ) from error
+        found[run] = (step, content)
+    return found
+
+
+def _reason(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,0 +1,78 @@
+"""The settings that the paper searched: learning rate, clipping, schedule and iRNN start.
+
+As in the sweep files of the released code. The paper reports the best of them on validation.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import product
+
+from companion.runs.images import CIFAR_EPOCH, MNIST_EPOCH
+from companion.runs.run import Run
+
+CLIPS = (0.0, 1.0, 10.0, 100.0, 1000.0)
+RATES = (1e-3, 1e-4, 1e-5)
+
+
+def _copy(run: Run) -> Iterator[dict]:
+    models = [run.model]
+    if run.model.kind == "irnn" and run.model.recurrent == "identity":
+        models = [
+            replace(run.model, recurrent=recurrent, recurrent_bias=bias, nonlinearity=nonlinearity)
+            for recurrent, bias in (("identity", "default"), ("default", "uniform"))
+            for nonlinearity in ("relu", "tanh")
+        ]
+    for model, rate, clip in product(models, (1e-2, 1e-3, 1e-4), (0.0, 1.0, 10.0)):
+        yield dict(model=model, learning_rate=rate, clip=clip)
+
+
+def _adding(run: Run) -> Iterator[dict]:
+    rates = (1e-2, 1e-3, 1e-4) if run.model.kind == "irnn" else (1e-3, 1e-4)
+    for rate, clip in product(rates, CLIPS):
+        yield dict(learning_rate=rate, clip=clip)
+
+
+def _mnist(run: Run) -> Iterator[dict]:
+    if not run.drop_steps:  # a run of our own, cut before the first drop
+        return
+    if not run.task.permuted:
+        for factor in (0.1, 0.3):
+            yield dict(drop_factor=factor)
+        return
+    epochs = 250 if run.model.kind == "irnn" else 120
+    for rate, clip, drop in product(RATES, CLIPS, (40, 100)):
+        yield dict(
+            learning_rate=rate,
+            clip=clip,
+            drop_steps=(drop * MNIST_EPOCH,),
+            steps=epochs * MNIST_EPOCH,
+        )
+
+
+def _cifar10(run: Run) -> Iterator[dict]:
+    if run.task.noise != "fixed":
+        return
+    epochs = 250 if run.model.kind == "irnn" else 120
+    for rate in RATES:
+        yield dict(learning_rate=rate, steps=epochs * CIFAR_EPOCH)
+
+
+_SEARCHED = {
+    "copy": _copy,
+    "adding": _adding,
+    "sequential_mnist": _mnist,
+    "noisy_sequential_cifar10": _cifar10,
+}
+
+
+def searched(run: Run) -> list[Run]:
+    """Return a run of the paper profile, then the other settings that the paper tried for it.
+
+    What the paper did not train itself (LSTM, GRU, the locally connected variant, several wave
+    speeds, fresh noise) has no grid: such a run stays alone.
+    """
+    if run.model.kind not in ("wrnn", "irnn") or run.model.velocity != 1.0:
+        return [run]
+    plain = replace(run, trace=False)
+    others = [replace(plain, **changes) for changes in _SEARCHED[run.task.name](run)]
+    return [run, *(other for other in others if other != plain)]

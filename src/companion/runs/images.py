@@ -1,0 +1,195 @@
+"""The experiments on sequential images (figures 2, 6 to 8, 10 and 18, tables 2 and 3).
+
+The small profiles use the digits that come with scikit-learn in place of MNIST and CIFAR10.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from companion.runs.run import ModelConfig, Run, identity, wave
+from wrnn.tasks import (
+    NoisySequentialCIFAR10,
+    NoisySequentialDigits,
+    SequentialDigits,
+    SequentialMNIST,
+    Task,
+)
+
+MNIST_EPOCH = 446  # steps: 57,000 training images in batches of 128
+CIFAR_EPOCH = 184  # steps: 47,000 training images in batches of 256
+
+
+def _pixels(profile: str, permuted: bool, models: Iterable[ModelConfig]) -> list[Run]:
+    if profile == "paper":
+        task, budget = (
+            SequentialMNIST(permuted),
+            dict(
+                steps=120 * MNIST_EPOCH,
+                learning_rate=1e-4,
+                drop_steps=(100 * MNIST_EPOCH,),
+                evaluate_every=MNIST_EPOCH,
+            ),
+        )
+    else:
+        steps, every = (600, 50) if profile == "quick" else (10, 5)
+        task, budget = (
+            SequentialDigits(permuted),
+            dict(steps=steps, batch_size=64, log_every=max(1, every // 5), evaluate_every=every),
+        )
+    return [
+        Run(
+            task,
+            model,
+            profile,
+            clip=1.0,
+            keep="best" if permuted else "last",  # as the released code reports them
+            trace=model.kind in ("wrnn", "irnn"),
+            **budget,
+        )
+        for model in models
+    ]
+
+
+def _gated(size: int, profile: str) -> list[ModelConfig]:
+    kinds = ("lstm",) if profile == "quick" else ("lstm", "gru")
+    return [ModelConfig(kind, size) for kind in kinds]
+
+
+def table2(profile: str) -> list[Run]:
+    """sMNIST and psMNIST; LSTM and GRU have the n of the table's cited rows.
+
+    In the quick profile the LSTM, with about the parameters of the iRNN, stands for both.
+    """
+    size, channels = {"paper": (256, 16), "quick": (32, 8), "smoke": (8, 2)}[profile]
+    hidden = {"paper": 256, "quick": 64, "smoke": 8}[profile]
+    gated = {"paper": 256, "quick": 32, "smoke": 8}[profile]
+    models = (
+        wave(size, channels),
+        wave(size, channels, readout="mlp"),
+        identity(hidden, input="uniform"),
+        identity(hidden, input="uniform", input_bias="zero"),
+        *_gated(gated, profile),
+    )
+    return [run for permuted in (False, True) for run in _pixels(profile, permuted, models)]
+
+
+def fig2(profile: str) -> list[Run]:
+    """The models of sMNIST whose hidden states are shown."""
+    wrnn, _, irnn, *_ = table2(profile)
+    return [wrnn, irnn]
+
+
+def _within_cpu(task: Task, models: Iterable[ModelConfig], steps: int, **options) -> list[Run]:
+    budget = dict(steps=steps, batch_size=64, clip=1.0, log_every=20, evaluate_every=100)
+    return [Run(task, model, "paper", keep="best", **budget, **options) for model in models]
+
+
+def mnist_cpu(profile: str) -> list[Run]:
+    """Real MNIST with smaller models and fewer steps."""
+    if profile != "paper":
+        return fig2(profile)
+    models = (
+        wave(256, 4),
+        wave(256, 4, recurrent_bias="zero"),
+        identity(96, input="uniform"),
+        identity(96, input="uniform", input_bias="zero"),
+    )
+    return [
+        run
+        for permuted in (False, True)
+        for run in _within_cpu(SequentialMNIST(permuted), models, 1000, trace=not permuted)
+    ]
+
+
+def fig7(profile: str) -> list[Run]:
+    """wRNNs of growing channel count and iRNNs of about as many parameters, on psMNIST.
+
+    The largest quick models and those of 256 units (wRNN: 16 channels of 256) are Table 2's.
+    """
+    size, channels, hidden = {
+        "paper": (256, (1, 2, 4, 8, 16, 32), (48, 70, 100, 144, 208, 256, 300)),
+        "quick": (32, (1, 2, 8), (14, 33, 64)),
+        "smoke": (8, (1, 2), (4, 8)),
+    }[profile]
+    models = [wave(size, count) for count in channels]
+    models += [identity(units, input="uniform") for units in hidden]
+    shared = {run.model: run for run in table2(profile) if run.task.permuted}
+    runs = _pixels(profile, True, models)
+    return [shared.get(run.model, replace(run, trace=False)) for run in runs]
+
+
+def fig10(profile: str) -> list[Run]:
+    """A wRNN whose channels start at several wave speeds, beside the one at speed 1."""
+    first = fig2(profile)[0]
+    channels = first.model.num_channels
+    speeds = tuple((1 + channel * 4 // channels) / 4 for channel in range(channels))
+    return [first, replace(first, model=replace(first.model, velocity=speeds))]
+
+
+def fig18(profile: str) -> list[Run]:
+    """One training from each start of the kernel, cut at several lengths and traced there.
+
+    The learning rate stays constant: the longest run ends where Table 2's first lowers it.
+    """
+    first = replace(fig2(profile)[0], drop_steps=())
+    lengths = {
+        "paper": (1, MNIST_EPOCH, 8 * MNIST_EPOCH, 100 * MNIST_EPOCH),
+        "quick": (1, 60, 600),
+        "smoke": (1, 10),
+    }[profile]
+    return [
+        replace(first, model=replace(first.model, recurrent=recurrent), steps=steps)
+        for recurrent in ("shift", "identity", "default")
+        for steps in lengths
+    ]
+
+
+def table3(profile: str) -> list[Run]:
+    """Images under noise; LSTM and GRU have the n of the table's cited rows, as in Table 2."""
+    size, channels = {"paper": (256, 16), "quick": (32, 8), "smoke": (8, 2)}[profile]
+    hidden = {"paper": 529, "quick": 64, "smoke": 16}[profile]
+    gated = {"paper": 128, "quick": 32, "smoke": 8}[profile]
+    models = (
+        wave(size, channels),
+        identity(hidden, input="uniform"),
+        *_gated(gated, profile),
+    )
+    if profile == "paper":
+        task, budget = (
+            NoisySequentialCIFAR10(),
+            dict(
+                steps=120 * CIFAR_EPOCH,
+                batch_size=256,
+                learning_rate=1e-4,
+                drop_steps=(100 * CIFAR_EPOCH,),
+                evaluate_every=CIFAR_EPOCH,
+            ),
+        )
+    else:
+        steps = 400 if profile == "quick" else 10
+        task, budget = (
+            NoisySequentialDigits(),
+            dict(steps=steps, batch_size=64, log_every=5, evaluate_every=max(5, steps // 16)),
+        )
+    return [Run(task, model, profile, clip=1.0, keep="best", **budget) for model in models]
+
+
+def cifar10_cpu(profile: str) -> list[Run]:
+    """Real CIFAR10, less noise, smaller models and fewer steps.
+
+    The parameters of the models compare as those of the paper's models do.
+    """
+    if profile != "paper":
+        return table3(profile)[:2]
+    models = (
+        wave(128, 4),
+        wave(128, 4, recurrent_bias="zero"),
+        identity(160, input="uniform"),
+    )
+    return _within_cpu(NoisySequentialCIFAR10(length=200), models, 2000)
+
+
+def noise(profile: str) -> list[Run]:
+    """The wRNN and the iRNN with the noise that all images share, and with fresh noise."""
+    shared = table3(profile)[:2]
+    return shared + [replace(run, task=replace(run.task, noise="fresh")) for run in shared]

@@ -1,0 +1,253 @@
+"""Sweeps: a list of runs trained one after another, with what is done and what the rest takes.
+
+Several processes may work on one folder of records: the one that claims a run trains it.
+"""
+
+import contextlib
+import math
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+
+from companion.records.files import Store
+from companion.runs.experiments import Experiment
+from companion.runs.run import Run
+from companion.training.train import TimeLimitReached, train_replicas
+from wrnn.errors import WrnnError
+
+ROWS = 4  # of finished and of coming runs in the live table
+
+
+class Sweep:
+    """Runs to train in order: what this process has spent on them, what it trains, what is left.
+
+    ``replicas`` runs that are equal but for their seed are trained together; seed 0 comes alone.
+    ``replan`` gives the runs anew after each one, where what is recorded decides what comes next.
+    """
+
+    def __init__(
+        self,
+        runs: list[Run],
+        store: Store,
+        *,
+        replicas: int = 1,
+        replan: Callable[[], list[Run]] | None = None,
+    ):
+        if replicas < 1:
+            raise WrnnError(f"--replicas is {replicas}: expected at least 1")
+        self.runs = runs
+        self.store = store
+        self.replicas = replicas
+        self.replan = replan
+        self.spent: dict[Run, tuple[float, float]] = {}  # steps and seconds, in this process
+        self.errors: dict[Run, str] = {}
+        self.exit_status = 0
+        self._group: list[Run] = []  # in training
+        self._began = 0.0
+        self._steps = 0  # of the group, all replicas together
+        self._earlier: int | None = None  # those that its checkpoints held
+        self._rates: dict[tuple, float] = {}  # steps per second by kind of run, measured here
+
+    def left(self) -> list[Run]:
+        """Return the runs without a record, in order, but for those that failed here."""
+        return [r for r in self.runs if not self.store.path(r).exists() and r not in self.errors]
+
+    def train(
+        self, *, device: str, deadline: float = math.inf, checkpoint_seconds: float = 30.0
+    ) -> None:
+        """Train what is left, until nothing is or the deadline (of time.monotonic()) has come.
+
+        A run that fails does not keep the others from training; ``exit_status`` is then 2 where
+        data or files were bad and 1 where a run broke. A run that another process holds is passed
+        over, and tried again after the others in case that process was killed.
+        """
+        for run in self.runs:
+            self.store.get(run)  # a damaged record is an error before anything is trained
+        options = dict(device=device, deadline=deadline, checkpoint_seconds=checkpoint_seconds)
+        with self._live_table(), contextlib.suppress(TimeLimitReached):
+            # After each group from the first run again: what another process has given up is tried.
+            while time.monotonic() < deadline and any(
+                self._train_group(group, options) for group in self._groups(self.left())
+            ):
+                if self.replan:
+                    self.runs = self.replan()
+        for run in self.runs:
+            if self.store.path(run, ".lock").exists():
+                with self.store.claim(run):
+                    pass  # takes away what a killed process left
+
+    def _groups(self, runs: list[Run]) -> Iterator[list[Run]]:
+        """Cut runs into groups of replicas."""
+        while runs:
+            first = runs[0]
+            same = [r for r in runs if r.seed and replace(r, seed=first.seed) == first]
+            group = same[: self.replicas] if first.seed else [first]
+            runs = [run for run in runs if run not in group]
+            yield group
+
+    def _train_group(self, group: list[Run], options: dict) -> bool:
+        """Train those runs of a group that no other process holds or has finished.
+
+        Returns whether there were any.
+        """
+        with contextlib.ExitStack() as claims:
+            claimed = [run for run in group if claims.enter_context(self.store.claim(run))]
+            group = [run for run in claimed if not self.store.path(run).exists()]
+            if not group:
+                return False
+            self._begin(group)
+            error = None
+            try:
+                train_replicas(group, self.store, progress=self._note, **options)
+            except (WrnnError, RuntimeError, MemoryError) as caught:
+                error = caught.with_traceback(None)  # which would keep the device's memory
+            finally:
+                self._end("failed" if error else "stopped")
+        if error and len(group) > 1:  # together they may not fit on the device
+            for run in group:
+                self._train_group([run], options)
+        elif error:
+            self.exit_status = 2 if isinstance(error, WrnnError) else 1
+            self.errors[group[0]] = f"{group[0].description}: {error}".splitlines()[0]
+            self._print(self.errors[group[0]])
+        return True
+
+    def _begin(self, group: list[Run]) -> None:
+        self._group, self._steps, self._began = group, 0, time.monotonic()
+        resumed = any(self.store.path(run, ".checkpoint").exists() for run in group)
+        self._earlier = None if resumed else 0
+        for run in group:
+            self._print(f"training {run.description}, {run.steps:,} steps")
+
+    def _note(self, steps: int) -> None:
+        """Take the report of a number of steps; those of checkpoints are reported first."""
+        self._steps += steps
+        if self._earlier is None and steps:
+            self._earlier = steps
+        self._measure()
+
+    def _measure(self) -> float:
+        """Update the rate of the group; returns the seconds that it has taken so far."""
+        seconds = time.monotonic() - self._began
+        if taken := self._steps - (self._earlier or 0):
+            self._rates[_kind(self._group[0])] = taken / seconds
+        return seconds
+
+    def _end(self, unfinished: str) -> None:
+        """Note what the group took, and say what became of its runs."""
+        records = {run: self.store.get(run) for run in self._group}
+        self._steps -= sum(run.steps - r.steps for run, r in records.items() if r)  # not needed
+        seconds = self._measure() / len(records)
+        steps = (self._steps - (self._earlier or 0)) / len(records)
+        for run, record in records.items():
+            before = self.spent.get(run, (0, 0))
+            self.spent[run] = before[0] + steps, before[1] + seconds
+            state = "trained" if record else unfinished
+            self._print(f"{state} {run.description} in {duration(seconds)}")
+        self._group = []
+
+    def seconds_left(self) -> tuple[float, int]:
+        """Estimate the seconds left, and count the runs for which no rate is measured yet."""
+        left = self.left()
+        rates = [self._rates.get(_kind(run)) for run in left]
+        seconds = sum(r.steps / rate for r, rate in zip(left, rates, strict=True) if rate)
+        if self._group and (rate := self._rates.get(_kind(self._group[0]))):
+            seconds -= self._steps / rate
+        return max(0.0, seconds), rates.count(None)
+
+    def headline(self) -> str:
+        """Say how many records there are and how long the rest takes."""
+        left = len([run for run in self.runs if not self.store.path(run).exists()])
+        text = f"{len(self.runs) - left} of {len(self.runs)} records in {self.store.folder}"
+        if not left:
+            return text
+        seconds, unknown = self.seconds_left()
+        estimate = f"about {duration(seconds)}" if seconds else ""
+        if unknown:
+            estimate += f"{' and ' * bool(seconds)}{unknown} of a rate not yet measured"
+        return f"{text}; {left} left" + f" ({estimate})" * bool(estimate)
+
+    def rows(self) -> list[tuple[str, str, str, str]]:
+        """Return the rows of the live table: state, run, steps and time."""
+        group = list(self._group)
+        rows = []
+        for run, (_, seconds) in list(self.spent.items())[-ROWS:]:
+            state = "done" if self.store.path(run).exists() else "left"
+            rows.append((state, run.description, f"{run.steps:,}", duration(seconds)))
+        for run in group:
+            rate = self._rates.get(_kind(run))
+            steps = self._steps // len(group)
+            time_left = duration((run.steps * len(group) - self._steps) / rate) if rate else "?"
+            speed = f", {rate:,.0f} per second" if rate else ""
+            rows.append(
+                ("now", run.description, f"{steps:,} of {run.steps:,}{speed}", f"{time_left} left")
+            )
+        for run in [run for run in self.left() if run not in group][:ROWS]:
+            rate = self._rates.get(_kind(run))
+            time_left = f"about {duration(run.steps / rate)}" if rate else "not yet measured"
+            state = "elsewhere" if self.store.path(run, ".lock").exists() else "next"
+            rows.append((state, run.description, f"{run.steps:,}", time_left))
+        return rows
+
+    def summary(self, experiments: Iterable[Experiment]) -> list[str]:
+        """Return lines that say what the time of this process went into, by experiment.
+
+        A run that several experiments share counts for the first of them.
+        """
+        owners: dict[tuple, str] = {}
+        for experiment in experiments:
+            for run in experiment.runs(self.runs[0].profile):
+                owners.setdefault((run.task, run.model), experiment.name)
+        totals: dict[str, list[float]] = {}  # runs, steps, seconds
+        for run, (steps, seconds) in self.spent.items():
+            of = totals.setdefault(owners.get((run.task, run.model), "other"), [0, 0, 0])
+            of[:] = of[0] + 1, of[1] + steps, of[2] + seconds
+        if not totals:
+            return []
+        everything = sum(seconds for _, _, seconds in totals.values())
+        lines = [
+            f"{'experiment':<12}{'runs':>5}{'steps':>12}{'time':>10}{'share':>7}{'steps/s':>9}"
+        ]
+        for name, (count, steps, seconds) in totals.items():
+            lines.append(
+                f"{name:<12}{count:>5}{steps:>12,.0f}{duration(seconds):>10}"
+                f"{seconds / everything:>7.0%}{steps / seconds:>9,.1f}"
+            )
+        longest = sorted(self.spent, key=lambda run: -self.spent[run][1])[:3]
+        named = [f"{run.description} ({duration(self.spent[run][1])})" for run in longest]
+        return [*lines, f"together {duration(everything)}; the longest: {'; '.join(named)}"]
+
+    def _print(self, line: str) -> None:
+        """Print a line where there is no live table, as in the log of an unattended run."""
+        if not sys.stderr.isatty():
+            print(line, flush=True)
+
+    def _live_table(self) -> contextlib.AbstractContextManager:
+        if not sys.stderr.isatty():
+            return contextlib.nullcontext()
+        from rich.console import Console  # it comes with typer
+        from rich.live import Live
+        from rich.table import Table
+
+        def render() -> Table:
+            table = Table("", "run", "steps", "time", box=None, caption=self.headline())
+            for row in self.rows():
+                table.add_row(*row)
+            return table
+
+        console = Console(stderr=True, markup=False)
+        return Live(get_renderable=render, console=console, refresh_per_second=2, transient=True)
+
+
+def duration(seconds: float) -> str:
+    """Write a time in hours, minutes or seconds, whichever reads best."""
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"
+
+
+def _kind(run: Run) -> tuple:
+    """Return what the rate of a run depends on."""
+    return run.task, run.model, run.batch_size

@@ -1,0 +1,283 @@
+"""The fused way on a GPU: all steps in one launch, forward and backward (section 2, equation 2).
+
+The kernels are in `wrnn.recurrence.gpu_kernels`; here is what they are launched with. In memory
+there is never more than the states, in slots that the kernels describe, and what is passed in and
+out:
+
+- An input of one or two numbers per step is multiplied inside the kernel; for a wider one, a matrix
+  product first writes V x_t + b where h_t will be.
+- A readout is a matrix product with all slots at once; its gradient is made inside the kernel.
+- Deltas take the place of the states, so that a graph can be differentiated once; one product of
+  the inputs with all of them gives the gradient of V and b.
+- Without gradients only two states are kept, or a few where a matrix product wants several.
+
+Sums over samples are made outside the kernels and in a fixed order: equal inputs give equal bits.
+Nothing here waits for the GPU or outlives a call, so a call can be recorded in a CUDA graph.
+"""
+
+import sys
+
+import torch
+import torch.nn.functional as F
+import triton
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from wrnn.recurrence import gpu_kernels as kernels
+
+INPUTS = 2  # the widest input that is multiplied inside the kernel
+OUTPUTS = 16  # the widest readout whose gradient is made inside the kernel
+STRETCH = 32  # states that are kept at once where no gradient is wanted
+
+
+def layout(n: int, channels: int, kernel_size: int, precision: str) -> dict[str, int | str]:
+    """Choose what both kernels are compiled for; with "GROUPS" it is the narrow pair.
+
+    T and B have no part in it, so other lengths and batches compile nothing new. Every choice fits
+    registers and shared memory, which is tested by compiling every configuration of the paper.
+    """
+    sizes = {"n": n, "C": channels, "K": kernel_size, "num_stages": 1}
+    window = channels * kernel_size
+    share = max(1, 54 // window)  # channels of a thread: two numbers each per tap stay in registers
+    groups = triton.next_power_of_2(-(-channels // share))
+    sites = triton.next_power_of_2(n)
+    if channels <= 8 and groups * sites <= 256:
+        warps = -(-groups * sites // 32)
+        return sizes | {"BLOCK": sites, "GROUPS": groups, "num_warps": warps, "maxnreg": 255}
+    # Aligned addresses, as far as they cost little memory.
+    rounded = [-(-channels // multiple) * multiple for multiple in (4, 2, 1)]
+    padded = next(size for size in rounded if size <= 1.125 * channels)
+    window = max(16, triton.next_power_of_2(kernel_size * padded))
+    block = max(16, min(sites, 8192 // window))
+    warps = 8  # spills nothing with tensor cores; exact products take more or fewer
+    if precision == "ieee" and window >= 128:
+        warps = 16
+    elif precision == "ieee" and block * window <= 4096:
+        warps = 4
+    width = max(8, triton.next_power_of_2(padded))
+    warps = min(warps, block * width // 32)  # a thread that repeats another one could see its store
+    return sizes | {
+        "P": padded,
+        "BLOCK": block,
+        "TILES": -(-n // block),
+        "WINDOW": window,
+        "WIDTH": width,
+        "PRECISION": precision,
+        "num_warps": warps,
+        "maxnreg": min(255, 2048 // warps),  # all there are: ptxas on its own takes 64 and spills
+    }
+
+
+def fused(
+    x: Tensor,
+    h_0: Tensor,
+    weight_ih: Tensor,
+    bias_ih: Tensor | None,
+    weight_hh: Tensor,
+    bias_hh: Tensor | None,
+    weight_out: Tensor | None,
+    nonlinearity: str,
+    precision: str = "float32",
+    last_only: bool = False,
+) -> tuple[Tensor | None, Tensor]:
+    """Run the recurrence over time; arguments and results are those of `loop.step_loop`.
+
+    `precision` is "float32" or "tf32"; the narrow kernels are exact under either name.
+    """
+    channels, _, kernel_size = weight_hh.shape
+    n = len(weight_ih) // channels
+    precision = {"float32": "ieee", "tf32": "tf32"}[precision]
+    sizes = layout(n, channels, kernel_size, precision)
+    bias = x.new_zeros(len(weight_ih))
+    if bias_ih is not None:
+        bias = bias + bias_ih
+    if bias_hh is not None:
+        bias = bias + bias_hh[:, None].expand(channels, n).flatten()
+    tensors = (
+        x.contiguous(),
+        h_0.contiguous(),
+        _slots(weight_ih.t(), sizes).contiguous(),  # (d, slot)
+        _slots(bias, sizes).contiguous(),  # (slot,)
+        weight_hh,
+        None if last_only or weight_out is None else _slots(weight_out, sizes).contiguous(),
+    )
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
+        return _Fused.apply(*tensors, sizes, nonlinearity, last_only)
+    two_are_enough = last_only and x.shape[2] <= INPUTS
+    kept = 2 if two_are_enough else 1 + min(STRETCH, len(x))
+    return _forward(*tensors, sizes, nonlinearity, last_only, kept)[1:]
+
+
+def _forward(
+    x, h_0, weight_ih, bias, weight_hh, weight_out, sizes, nonlinearity, last_only, kept
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Run forward with `kept` slots: T + 1, or fewer to be used again and again.
+
+    Returns the slots, (kept, B, slot), and the outputs and the last state as `loop.step_loop`.
+    """
+    steps, batch, input_size = x.shape
+    hidden = len(weight_hh) * sizes["n"]
+    inputs = input_size if input_size <= INPUTS else 0
+    states = x.new_empty(kept, batch, len(bias))
+    kernel = _matrix(weight_hh, sizes)
+    output = None
+    if not last_only:
+        output = x.new_empty(steps, batch, hidden if weight_out is None else len(weight_out))
+    start, h = 0, h_0
+    for stretch in x.split(steps if kept == 2 else kept - 1):
+        length = len(stretch)
+        slots = states[1 : 1 + length].flatten(0, 1)  # (length * B, slot)
+        if not inputs:
+            torch.addmm(bias, stretch.flatten(0, 1), weight_ih, out=slots)
+        with torch.cuda.device_of(x):
+            (kernels.forward_narrow if "GROUPS" in sizes else kernels.forward_wide)[(batch,)](
+                states,
+                h,
+                kernel,
+                stretch,
+                weight_ih,
+                bias,
+                length,
+                batch,
+                INPUTS=inputs,
+                KEEP=kept > 2,
+                NONLINEARITY=nonlinearity,
+                **sizes,
+            )
+        if output is not None:
+            part = output[start : start + length].flatten(0, 1)
+            if weight_out is None:
+                part.unflatten(1, (-1, sizes["n"])).copy_(_inside(slots, sizes))
+            else:
+                torch.mm(slots, weight_out.t(), out=part)
+        last = _inside(states[length % 2 if kept == 2 else length], sizes)  # (B, C, n)
+        h = last.clone(memory_format=torch.contiguous_format).flatten(1)  # (B, hidden)
+        start += length
+    return states, output, h
+
+
+class _Fused(torch.autograd.Function):
+    """Both passes, with V, b and W as slots."""
+
+    @staticmethod
+    def forward(ctx, x, h_0, weight_ih, bias, weight_hh, weight_out, *options):
+        tensors = (x, h_0, weight_ih, bias, weight_hh, weight_out)
+        states, output, h_n = _forward(*tensors, *options, kept=len(x) + 1)
+        ctx.save_for_backward(x, weight_ih, weight_hh, weight_out, states)
+        ctx.sizes, ctx.nonlinearity, _ = options
+        ctx.set_materialize_grads(False)
+        return output, h_n
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_output, grad_last):
+        x, weight_ih, weight_hh, weight_out, states = ctx.saved_tensors
+        needs_x, needs_h_0, needs_ih, needs_bias, needs_hh, needs_out, *_ = ctx.needs_input_grad
+        sizes = ctx.sizes
+        steps, batch, input_size = x.shape
+        channels, _, kernel_size = weight_hh.shape
+        slots = states[1:].flatten(0, 1)  # (T * B, slot)
+        outputs, grad_out = 0, None
+        if grad_output is not None:
+            outputs = -1 if weight_out is None else len(weight_out)
+            if needs_out:
+                grad_out = grad_output.flatten(0, 1).t() @ slots  # (out, slot)
+            if outputs > OUTPUTS:
+                grad_output = grad_output @ _inside(weight_out, sizes).flatten(1)  # (T, B, hidden)
+                outputs = -1
+            grad_output = _as_read(grad_output, sizes) if outputs < 0 else grad_output.contiguous()
+        if not any(ctx.needs_input_grad[:5]):
+            return *[None] * 5, grad_out, *[None] * 3
+        if grad_last is None:
+            grad_last = x.new_zeros(batch, channels * sizes["n"])
+        kernel = _matrix(weight_hh.transpose(0, 1).flip(2), sizes)
+        grad_kernel = x.new_empty(batch, *kernel.shape) if needs_hh else None
+        (kernels.backward_narrow if "GROUPS" in sizes else kernels.backward_wide)[(batch,)](
+            states,
+            kernel,
+            _as_read(grad_last, sizes),
+            grad_last if outputs == 0 else grad_output,
+            weight_ih if outputs <= 0 else weight_out,
+            kernel if grad_kernel is None else grad_kernel,
+            steps,
+            batch,
+            OUTPUTS=outputs,
+            NEEDS_KERNEL=needs_hh,
+            NONLINEARITY=ctx.nonlinearity,
+            **sizes,
+        )
+        torch.autograd.graph.increment_version(states)  # deltas now: a second backward must fail
+
+        grad_x = grad_h_0 = grad_ih = grad_bias = grad_hh = None
+        if needs_x:
+            grad_x = (slots @ weight_ih.t()).view_as(x)
+        if needs_ih or needs_bias:
+            inputs = F.pad(x.flatten(0, 1), (0, 1), value=1.0)  # (T * B, d + 1)
+            grad_ih, grad_bias = (inputs.t() @ slots).split((input_size, 1))  # (d + 1, slot)
+            grad_bias = grad_bias.flatten()
+        if needs_h_0:
+            delta = _inside(states[1], sizes)  # (B, C, n)
+            around = F.pad(delta, (kernel_size // 2,) * 2, mode="circular")
+            windows = around.unfold(2, kernel_size, 1)  # (B, C, n, K)
+            weight = weight_hh.flip(2)
+            grad_h_0 = torch.einsum("bonk,oik->bin", windows, weight).flatten(1)
+        if needs_hh:
+            grad_hh = _taps(grad_kernel.sum(0), weight_hh, sizes)
+        return grad_x, grad_h_0, grad_ih, grad_bias, grad_hh, grad_out, *[None] * 3
+
+
+def _slots(tensor: Tensor, sizes: dict[str, int]) -> Tensor:
+    """Reorder (..., C * n) to (..., slot), with zeros in the halo and in padding."""
+    rings = tensor.unflatten(-1, (-1, sizes["n"]))  # (..., C, n)
+    halo = (sizes["K"] // 2,) * 2
+    if "GROUPS" in sizes:
+        return F.pad(rings, halo).flatten(-2)
+    return F.pad(rings.transpose(-1, -2), (0, sizes["P"] - sizes["C"], *halo)).flatten(-2)
+
+
+def _inside(slots: Tensor, sizes: dict[str, int]) -> Tensor:
+    """View (..., slot) as (..., C, n), without halo and padding."""
+    n, reach = sizes["n"], sizes["K"] // 2
+    if "GROUPS" in sizes:
+        return slots.unflatten(-1, (sizes["C"], -1))[..., reach : reach + n]
+    rings = slots.unflatten(-1, (-1, sizes["P"]))  # (..., n + K - 1, P)
+    return rings[..., reach : reach + n, : sizes["C"]].transpose(-1, -2)
+
+
+def _as_read(grad: Tensor, sizes: dict[str, int]) -> Tensor:
+    """Return a gradient (..., C * n) as the kernels read it: as it is, or as slots."""
+    return (grad if "GROUPS" in sizes else _slots(grad, sizes)).contiguous()
+
+
+def _matrix(weight_hh: Tensor, sizes: dict[str, int]) -> Tensor:
+    """Return the kernel as the kernels read it: (C, C, K) or (WINDOW, WIDTH)."""
+    if "GROUPS" in sizes:
+        return weight_hh.contiguous()
+    padding = (0, sizes["WIDTH"] - sizes["C"], 0, sizes["P"] - sizes["C"])
+    matrix = F.pad(weight_hh.permute(2, 1, 0), padding).flatten(0, 1)  # (K * P, WIDTH)
+    return F.pad(matrix, (0, 0, 0, sizes["WINDOW"] - len(matrix)))
+
+
+def _taps(matrix: Tensor, weight_hh: Tensor, sizes: dict[str, int]) -> Tensor:
+    """Undo `_matrix`."""
+    if "GROUPS" in sizes:
+        return matrix
+    taps = matrix[: sizes["K"] * sizes["P"]].unflatten(0, (sizes["K"], sizes["P"]))
+    return taps[:, : sizes["C"], : sizes["C"]].permute(2, 1, 0)
+
+
+def _say_compiled(*, src, times, cache_hit: bool, **_) -> None:
+    """Tell whoever waits at a terminal that a kernel was compiled, once per machine."""
+    name = src.fn.__name__ if hasattr(src, "fn") else ""
+    if cache_hit or not hasattr(kernels, name) or not sys.stderr.isatty():
+        return
+    values = {src.fn.arg_names[place[0]]: value for place, value in src.constants.items()}
+    print(
+        f"wrnn: compiled {name} for n = {values['n']}, C = {values['C']}, K = {values['K']} "
+        f"in {times.total / 1e6:.1f} s (once per machine)",
+        file=sys.stderr,
+    )
+
+
+if triton.knobs.compilation.listener is None:
+    triton.knobs.compilation.listener = _say_compiled

@@ -1,0 +1,338 @@
+"""Training steps and their capture; a recording of operations stands in for a CUDA graph."""
+
+import time
+import warnings
+from dataclasses import replace
+
+import pytest
+import samples
+import torch
+from test_training import SETTLING, leave_checkpoint, settle, use_the_loop
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from companion.records.files import Store
+from companion.runs.run import ModelConfig, identity, wave
+from companion.training import step as stepping
+from companion.training.step import EAGER_STEPS, Group, Learner, update_all
+from companion.training.train import TimeLimitReached, train, train_replicas
+from wrnn import WrnnError
+from wrnn.tasks import (
+    AddingTask,
+    NoisySequentialCIFAR10,
+    NoisySequentialDigits,
+    SequentialDigits,
+    data,
+)
+
+CPU = torch.device("cpu")
+WAITING = {  # operations that bring values to the host, and constants that come from it
+    "_local_scalar_dense",
+    "equal",
+    "is_nonzero",
+    "item",
+    "lift_fresh",
+    "masked_select",
+    "nonzero",
+    "_unique2",
+}
+COPY = replace(samples.COPY, steps=20, drop_steps=(8,))
+RUNS = {
+    "copy": COPY,
+    "copy, layout of the text": replace(COPY, task=replace(COPY.task, layout="text")),
+    "copy, locally connected": replace(COPY, model=ModelConfig("local", 12, 2)),
+    "adding": replace(COPY, task=AddingTask(12), model=identity(12)),
+    "adding, GRU": replace(COPY, task=AddingTask(12), model=ModelConfig("gru", 6)),
+    "digits": replace(COPY, task=SequentialDigits(), model=wave(8, 2, readout="mlp"), clip=0.0),
+    "permuted digits": replace(COPY, task=SequentialDigits(permuted=True)),
+    "noisy digits": replace(COPY, task=NoisySequentialDigits(length=12)),
+    "noisy digits, fresh": replace(COPY, task=NoisySequentialDigits(length=12, noise="fresh")),
+    "CIFAR10": replace(
+        COPY,
+        task=NoisySequentialCIFAR10(length=34, normalised=True),
+        model=ModelConfig("lstm", 6),
+    ),
+}
+
+
+class Recording(TorchDispatchMode):
+    """Operations on tensors, noted as they run; a replay runs them on the same memory again.
+
+    As in a CUDA graph, no Python code is run again, and whatever was no tensor stays as it was.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        name = operation.name().split("::")[1].split(".")[0]
+        masks = name.startswith("index") and any(
+            isinstance(arg, torch.Tensor) and arg.dtype == torch.bool for arg in tree_leaves(args)
+        )
+        moves = name == "_to_copy" and "device" in (kwargs or {})
+        if name in WAITING or masks or moves:
+            raise RuntimeError(f"{name} cannot be captured")
+        result = operation(*args, **(kwargs or {}))
+        views = any(r.alias_info and not r.alias_info.is_write for r in operation._schema.returns)
+        if not views and operation.namespace == "aten":
+            self.calls.append((operation, args, kwargs or {}, result))
+        return result
+
+    def replay(self):
+        with torch._C._AutoDispatchBelowAutograd():
+            for operation, args, kwargs, result in self.calls:
+                again = operation(*args, **kwargs)
+                if not operation._schema.is_mutable:
+                    for kept, new in zip(tree_leaves(result), tree_leaves(again), strict=True):
+                        if new is not None:
+                            kept.copy_(new)
+
+
+@pytest.fixture
+def captures(monkeypatch):
+    """Capture on the CPU; returns the sizes of the captured groups."""
+    use_the_loop(monkeypatch)  # a recording sees nothing but PyTorch's operations
+    sizes = []
+
+    def capture(learners):
+        kept = [
+            (tensor, tensor.detach().clone())
+            for learner in learners
+            for tensor in tree_leaves((learner.model.state_dict(), learner.optimizer.state))
+            if isinstance(tensor, torch.Tensor)
+        ]
+        states = [learner.generator.get_state() for learner in learners]
+        try:
+            with Recording() as recording:
+                update_all(learners)
+        finally:  # a capture only notes what is to be done
+            with torch.no_grad():
+                for tensor, value in kept:
+                    tensor.copy_(value)
+            for learner, state in zip(learners, states, strict=True):
+                learner.generator.set_state(state)
+        sizes.append(len(learners))
+        return recording.replay
+
+    monkeypatch.setitem(stepping.CAPTURES, "cpu", capture)
+    return sizes
+
+
+@pytest.fixture
+def small_cifar10(monkeypatch):
+    """Thirty random colour images in place of CIFAR10."""
+    for name, size in (("validation_size", 4), ("test_size", 4)):
+        monkeypatch.setattr(NoisySequentialCIFAR10, name, size)
+    pixels = torch.randint(256, (30, 32, 3, 32), generator=torch.Generator().manual_seed(0))
+    images = data.ImageData("random", pixels.to(torch.uint8), torch.arange(30) % 10, 255, 4)
+    monkeypatch.setattr(data, "cifar10", lambda source: images)
+
+
+def steps_of(run, count, *, captured, device=CPU, generator=None):
+    """Losses and final weights of the first steps of a run."""
+    learner = Learner(run, device)
+    if generator is not None:
+        learner.generator = generator
+    group = Group([learner])
+    if not captured:
+        group.capture = None
+    losses = []
+    for _ in range(count):
+        group.take_step()
+        losses.append(learner.loss.clone())
+    assert (group.replay is not None) == captured
+    return (
+        [loss.item() for loss in losses],
+        [parameter.detach().cpu() for parameter in learner.model.parameters()],
+    )
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_captured_step_is_the_eager_step(name, captures, small_cifar10):
+    """Nothing in it waits for a value, and all that changes from step to step is in tensors."""
+    losses, weights = steps_of(RUNS[name], 12, captured=False)
+    again, replayed = steps_of(RUNS[name], 12, captured=True)
+    assert captures == [1]
+    assert again == losses
+    assert all(map(torch.equal, replayed, weights))
+    assert len(set(losses)) == 12  # new batches, new weights
+
+
+def test_the_recording_refuses_what_waits_for_a_value():
+    for wait in (lambda x: x.sum().item(), lambda x: x[x > 0], lambda x: torch.tensor(1.0) + x):
+        with pytest.raises(RuntimeError, match="cannot be captured"), Recording():
+            wait(torch.ones(3))
+
+
+def test_the_first_steps_are_eager_and_count(captures):
+    learner = Learner(COPY, CPU)
+    group = Group([learner])
+    for step in range(1, EAGER_STEPS + 3):
+        group.take_step()
+        assert learner.step == step
+        assert captures == [1] * (step > EAGER_STEPS)
+
+
+def test_the_rate_drops_between_replays_and_after_a_resumption(captures):
+    run = replace(COPY, drop_steps=(5, 8))
+    learner, rates = Learner(run, CPU), []
+    group = Group([learner])
+    for _ in range(10):
+        group.take_step()
+        rates.append(learner.optimizer.param_groups[0]["lr"].item())
+    assert rates == pytest.approx([1e-3] * 5 + [1e-4] * 3 + [1e-5] * 2)
+    assert captures == [1]
+    resumed = Learner(run, CPU)
+    resumed.load(learner.state())
+    assert resumed.optimizer.param_groups[0]["lr"].item() == pytest.approx(1e-5)
+    assert resumed.optimizer.param_groups[0]["capturable"]
+
+
+def outcomes(runs, folder, **options):
+    return [record.outcome() for record in train_replicas(runs, Store(folder), **options)]
+
+
+@pytest.mark.parametrize("name", ["copy", "permuted digits"])
+def test_replicas_in_one_capture_get_the_records_they_get_alone(name, captures, tmp_path):
+    runs = [replace(RUNS[name], seed=seed, keep="best", trace=seed == 0) for seed in range(3)]
+    alone = [train(run, Store(tmp_path / "alone")).outcome() for run in runs]
+    assert captures == [1, 1, 1]
+    assert outcomes(runs, tmp_path / "together") == alone
+    assert captures[3:] == [3]
+
+
+def test_a_captured_run_is_resumed_bit_for_bit(captures, tmp_path):
+    whole = train(COPY, Store(tmp_path / "whole")).outcome()
+    for step in (2, 8, 13):
+        store = Store(tmp_path / f"from {step}")
+        leave_checkpoint(COPY, store, step)
+        assert train(COPY, store).outcome() == whole
+
+
+def test_a_group_is_captured_again_when_one_ends(captures, tmp_path, monkeypatch):
+    settle(monkeypatch, least=0, hold=20)
+    runs = [replace(SETTLING, seed=seed, stop="settled") for seed in range(3)]
+    alone = [train(run, Store(tmp_path / "alone")).outcome() for run in runs]
+    ends = [outcome["steps"] for outcome in alone]
+    assert len(set(ends)) > 1
+    del captures[:]
+    assert outcomes(runs, tmp_path / "together") == alone
+    assert captures == [sum(end > step for end in ends) for step in sorted({0, *ends})[:-1]]
+
+
+@pytest.mark.parametrize("before", [0, 2])
+def test_a_step_that_cannot_be_captured_stays_eager_and_says_so_once(
+    before, captures, tmp_path, monkeypatch
+):
+    whole = train(COPY, Store(tmp_path / "whole")).outcome()
+
+    def broken(learners):
+        for _ in range(before):  # random numbers are drawn before it fails
+            learners[0].run.task.batch(4, generator=learners[0].generator)
+        raise RuntimeError("operation not permitted when stream is capturing\nmore")
+
+    monkeypatch.setitem(stepping.CAPTURES, "cpu", broken)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        record = train(COPY, Store(tmp_path / "eager"))
+    assert record.outcome() == whole
+    assert [str(w.message) for w in caught] == [
+        "training without a CUDA graph: operation not permitted when stream is capturing"
+    ]
+
+
+def test_a_checkpoint_of_another_type_of_device_is_refused():
+    learner = Learner(COPY, CPU)
+    state = learner.state()
+    state["generator"] = torch.zeros(16, dtype=torch.uint8)  # as long as that of a GPU
+    with pytest.raises(WrnnError, match="another type of device than cpu"):
+        learner.load(state)
+
+
+GPU = torch.device("cuda")
+
+
+def assert_close(one, other, tolerance):
+    """Records agree: metrics and every point of every curve, relative to the larger value."""
+    close = dict(rel=tolerance, abs=tolerance)
+    assert one["metrics"] == pytest.approx(other["metrics"], **close)
+    for name, points in one["curves"].items():
+        assert [v for _, v in points] == pytest.approx(
+            [v for _, v in other["curves"][name]], **close
+        )
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", RUNS)
+def test_on_a_gpu_the_graph_takes_the_eager_steps(name, small_cifar10):
+    losses, weights = steps_of(RUNS[name], 12, captured=False, device=GPU)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a failed capture warns
+        again, replayed = steps_of(RUNS[name], 12, captured=True, device=GPU)
+    assert again == pytest.approx(losses, rel=1e-4)
+    for one, other in zip(replayed, weights, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", RUNS)
+def test_on_a_gpu_no_step_waits_for_the_device(name, small_cifar10):
+    learner = Learner(RUNS[name], GPU)
+    group = Group([learner])
+    group.take_step()  # the data go to the device once
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(10):
+            group.take_step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert group.replay is not None
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["copy", "permuted digits"])
+def test_on_a_gpu_replicas_get_the_records_they_get_alone(name, tmp_path):
+    runs = [replace(RUNS[name], seed=seed) for seed in range(3)]
+    together = outcomes(runs, tmp_path / "together", device="cuda")
+    for run, record in zip(runs, together, strict=True):
+        alone = train(run, Store(tmp_path / "alone"), device="cuda").outcome()
+        assert_close(record, alone, 1e-3)
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_a_run_is_resumed(tmp_path):
+    whole = train(COPY, Store(tmp_path / "whole"), device="cuda").outcome()
+    store = Store(tmp_path / "parts")
+    for _ in range(3):
+        with pytest.raises(TimeLimitReached):
+            train(COPY, store, device="cuda", deadline=time.monotonic())
+    assert_close(train(COPY, store, device="cuda").outcome(), whole, 1e-3)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", RUNS)
+def test_on_the_same_batches_a_gpu_takes_the_steps_of_the_cpu(name, small_cifar10):
+    on_cpu, on_gpu = (
+        steps_of(
+            RUNS[name],
+            12,
+            captured=False,
+            device=device,
+            generator=torch.Generator().manual_seed(3),
+        )[0]
+        for device in (CPU, GPU)
+    )
+    assert on_gpu == pytest.approx(on_cpu, rel=1e-3)
+
+
+@pytest.mark.gpu
+def test_a_record_of_a_gpu_agrees_with_that_of_the_cpu(tmp_path):
+    """They draw other batches, so only what does not hang on them is the same, within bounds."""
+    on_cpu, on_gpu = (
+        train(SETTLING, Store(tmp_path / device), device=device) for device in ("cpu", "cuda")
+    )
+    assert on_gpu.parameters == on_cpu.parameters
+    assert on_gpu.data == on_cpu.data
+    assert max(r.metrics["solved_step"] for r in (on_cpu, on_gpu)) <= SETTLING.steps
+    assert on_gpu.metrics["mse"] == pytest.approx(on_cpu.metrics["mse"], abs=0.02)
