@@ -24,7 +24,7 @@ import torch
 from companion.evidence import measures, tables
 from companion.evidence import published as paper
 from companion.page import chapter, figures
-from companion.runs.run import build_model, identity, wave
+from companion.runs.run import build_model, irnn_config, wrnn_config
 from wrnn import count_parameters
 from wrnn.tasks import CopyTask
 
@@ -123,9 +123,9 @@ page.table(
 
 # %% tags=["hide-cell"]
 models = {
-    "irnn-n-100": identity(100),
-    "irnn-n-625": identity(625),
-    "wrnn-n-100-c-6": wave(100, 6),
+    "irnn-n-100": irnn_config(100),
+    "irnn-n-625": irnn_config(625),
+    "wrnn-n-100-c-6": wrnn_config(100, 6),
 }
 page.sizes(
     "tab-copy-parameters",

@@ -23,7 +23,7 @@ import torch
 from companion.evidence import published as paper
 from companion.evidence import tables
 from companion.page import chapter
-from companion.runs.run import identity, wave
+from companion.runs.run import irnn_config, wrnn_config
 from wrnn.tasks import AddingTask
 
 page = chapter.Chapter(profile=profile, device=device, seeds=seeds, train=train)
@@ -72,7 +72,7 @@ page.say(
 page.sizes(
     "tab-adding-parameters",
     "adding-",
-    {"irnn-n-100": identity(100), "wrnn-n-100-c-27": wave(100, 27)},
+    {"irnn-n-100": irnn_config(100), "wrnn-n-100-c-27": wrnn_config(100, 27)},
     AddingTask(length=100),
     "Sizes of the networks of the adding task, counted from the models, beside the paper's text.",
 )

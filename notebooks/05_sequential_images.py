@@ -24,7 +24,7 @@ from companion.evidence import measures, tables
 from companion.evidence import published as paper
 from companion.page import chapter, figures
 from companion.runs.experiments import MNIST_EPOCH
-from companion.runs.run import identity, wave
+from companion.runs.run import irnn_config, wrnn_config
 from wrnn.tasks import SequentialDigits, SequentialMNIST
 
 page = chapter.Chapter(profile=profile, device=device, seeds=seeds, train=train)
@@ -68,9 +68,9 @@ page.sizes(
     "tab-images-parameters",
     "s-psmnist-",
     {
-        "irnn-n-256": identity(256, input="default"),
-        "wrnn-n-256-c-16": wave(256, 16),
-        "wrnn-mlp-n-256-c-16": wave(256, 16, readout="mlp"),
+        "irnn-n-256": irnn_config(256, input="default"),
+        "wrnn-n-256-c-16": wrnn_config(256, 16),
+        "wrnn-mlp-n-256-c-16": wrnn_config(256, 16, readout="mlp"),
     },
     SequentialMNIST(),
     "Sizes of the networks for sMNIST and psMNIST, counted from the models, beside the paper's "

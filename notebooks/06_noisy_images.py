@@ -22,7 +22,7 @@ from companion.evidence import published as paper
 from companion.evidence import tables
 from companion.page import chapter
 from companion.runs.experiments import CIFAR_EPOCH, EXPERIMENTS
-from companion.runs.run import build_model, identity, wave
+from companion.runs.run import build_model, irnn_config, wrnn_config
 from wrnn import count_parameters
 from wrnn.tasks import NoisySequentialCIFAR10, NoisySequentialDigits
 
@@ -75,7 +75,7 @@ for noise in ("fixed", "fresh"):
 # are in $\mathbf{V}$, because every site of every channel has a weight for each of the 96 inputs.
 
 # %% tags=["hide-cell"]
-WAVE, IDENTITY = wave(256, 16), identity(529, input="default")
+WAVE, IDENTITY = wrnn_config(256, 16), irnn_config(529, input="default")
 task = NoisySequentialCIFAR10()
 models = {name: build_model(config, task) for name, config in (("w", WAVE), ("i", IDENTITY))}
 encoder = models["w"].rnn.weight_ih.numel(), models["w"].rnn.bias_ih.numel()

@@ -27,7 +27,7 @@ import torch
 from companion.evidence import measures, tables
 from companion.evidence import published as paper
 from companion.page import chapter
-from companion.runs.run import ModelConfig, build_model, identity, wave
+from companion.runs.run import ModelConfig, build_model, irnn_config, wrnn_config
 from wrnn.tasks import CopyTask
 
 page = chapter.Chapter(profile=profile, device=device, seeds=seeds, train=train)
@@ -42,10 +42,10 @@ page = chapter.Chapter(profile=profile, device=device, seeds=seeds, train=train)
 # %%
 print(f"{'':<21} left self right  input to each site")
 for name, config in {
-    "wRNN": wave(4, 1),
-    "- u-shift (random)": wave(4, 1, recurrent="default"),
-    "- u-shift (identity)": wave(4, 1, recurrent="identity"),
-    "- V-init": wave(4, 1, input="default"),
+    "wRNN": wrnn_config(4, 1),
+    "- u-shift (random)": wrnn_config(4, 1, recurrent="default"),
+    "- u-shift (identity)": wrnn_config(4, 1, recurrent="identity"),
+    "- V-init": wrnn_config(4, 1, input="default"),
 }.items():
     generator = torch.Generator().manual_seed(0)
     rnn = build_model(config, CopyTask(lag=20), generator).rnn
@@ -95,19 +95,19 @@ page.say(
 
 # %% tags=["hide-cell"]
 OURS = {  # rows of the paper -> the models that we train for it
-    "wrnn": (wave(100, 6),),
-    "wrnn-v-init": (wave(100, 6, input="default"),),
+    "wrnn": (wrnn_config(100, 6),),
+    "wrnn-v-init": (wrnn_config(100, 6, input="default"),),
     "wrnn-u-shift-init": (
-        wave(100, 6, recurrent="default"),
-        wave(100, 6, recurrent="identity"),
+        wrnn_config(100, 6, recurrent="default"),
+        wrnn_config(100, 6, recurrent="identity"),
     ),
     "wrnn-v-init-u-shift-init": (
-        wave(100, 6, recurrent="default", input="default"),
-        wave(100, 6, recurrent="identity", input="default"),
+        wrnn_config(100, 6, recurrent="default", input="default"),
+        wrnn_config(100, 6, recurrent="identity", input="default"),
     ),
-    "irnn-n-100": (identity(100),),
-    "irnn-sigma-init": (identity(100, recurrent="shift"),),
-    "irnn-sigma-init-v-init": (identity(100, recurrent="shift", input="ones"),),
+    "irnn-n-100": (irnn_config(100),),
+    "irnn-sigma-init": (irnn_config(100, recurrent="shift"),),
+    "irnn-sigma-init-v-init": (irnn_config(100, recurrent="shift", input="ones"),),
 }
 KERNELS = {"default": "random kernel", "identity": "identity kernel"}
 recorded = {(r.run.model, r.run.task.lag - 10): r for r in page.recorded("table4")}

@@ -33,7 +33,7 @@ from companion.evidence.verdicts import REPRODUCED
 from companion.page import chapter
 from companion.records import results
 from companion.runs.experiments import EXPERIMENTS, grid
-from companion.runs.run import build_model, identity, wave
+from companion.runs.run import build_model, irnn_config, wrnn_config
 from wrnn import count_parameters
 from wrnn.tasks import (
     AddingTask,
@@ -149,7 +149,7 @@ for gradient in (1e-4, 1e-6, 1e-8):
 norms, slowed = {}, {}
 x, y = CopyTask(20).batch(128, generator=seeded())
 print("first batch of the copy task, T = 10:")
-for config in (wave(100, 6), identity(100)):
+for config in (wrnn_config(100, 6), irnn_config(100)):
     for divisor in (1, 128):
         model = build_model(config, CopyTask(20), seeded())
         (CopyTask(20).loss(model(x), y) / divisor).backward()
@@ -230,7 +230,7 @@ large = F.interpolate(small[:, None], size=(28, 28), mode="bilinear").flatten(1)
 pixels = large.t()[..., None].contiguous()  # (784, 16, 1)
 start_loss = {}
 for kind in ("default", "zero"):
-    model = build_model(wave(256, 16, recurrent_bias=kind), SequentialMNIST(), seeded())
+    model = build_model(wrnn_config(256, 16, recurrent_bias=kind), SequentialMNIST(), seeded())
     with torch.no_grad():
         state = model.rnn.compute(pixels, last_only=True)[0]  # (16, 4096)
         start_loss[kind] = F.cross_entropy(model.readout(state), digits.labels[:16]).item()
@@ -301,7 +301,7 @@ print("it is the mirror image:", mirrored)
 # %%
 for task in (CopyTask(90), AddingTask(100), SequentialDigits(), NoisySequentialDigits()):
     x, y = task.batch(2, generator=seeded())
-    output = build_model(wave(16, 2), task, seeded())(x)
+    output = build_model(wrnn_config(16, 2), task, seeded())(x)
     terms = y[..., 0].numel()
     print(f"{task.name}: {task.length} steps, output {tuple(output.shape)}, loss terms {terms}")
 blank_share = 100 * (CopyTask(90).length - 10) / CopyTask(90).length
@@ -423,7 +423,7 @@ def readout_only(task, config):
 
 
 spread = {
-    name: [readout_only(SequentialDigits(True, **{name: s}), wave(16, 4)) for s in range(8)]
+    name: [readout_only(SequentialDigits(True, **{name: s}), wrnn_config(16, 4)) for s in range(8)]
     for name in ("permutation_seed", "split_seed")
 }
 for name, values in spread.items():
@@ -457,7 +457,7 @@ for noise in ("fixed", "fresh"):
     test, _ = next(task.evaluation_batches("test", 1))
     between = (x[task.rows :, 0] - x[task.rows :, 1]).abs().max().item()
     to_test = (x[task.rows :, 0] - test[task.rows :, 0]).abs().max().item()
-    config = wave(16, 8, input="default", recurrent_bias="zero")
+    config = wrnn_config(16, 8, input="default", recurrent_bias="zero")
     held[noise] = readout_only(task, config)
     print(
         f"{noise}: largest difference of the noise of two images {number(between, 2)}, of training "
@@ -549,15 +549,15 @@ print(f"one pulse at each of 500 steps: {different} different final states")
 # %%
 image, row_image = SequentialMNIST(), NoisySequentialCIFAR10()
 models = {
-    "copy-irnn-n-100": (identity(100), CopyTask(10)),
-    "copy-irnn-n-625": (identity(625), CopyTask(10)),
-    "adding-irnn-n-100": (identity(100), AddingTask(100)),
-    "adding-wrnn-n-100-c-27": (wave(100, 27), AddingTask(100)),
-    "s-psmnist-irnn-n-256": (identity(256), image),
-    "s-psmnist-wrnn-n-256-c-16": (wave(256, 16), image),
-    "s-psmnist-wrnn-mlp-n-256-c-16": (wave(256, 16, readout="mlp"), image),
-    "nscifar10-irnn-n-529": (identity(529), row_image),
-    "nscifar10-wrnn-n-256-c-16": (wave(256, 16), row_image),
+    "copy-irnn-n-100": (irnn_config(100), CopyTask(10)),
+    "copy-irnn-n-625": (irnn_config(625), CopyTask(10)),
+    "adding-irnn-n-100": (irnn_config(100), AddingTask(100)),
+    "adding-wrnn-n-100-c-27": (wrnn_config(100, 27), AddingTask(100)),
+    "s-psmnist-irnn-n-256": (irnn_config(256), image),
+    "s-psmnist-wrnn-n-256-c-16": (wrnn_config(256, 16), image),
+    "s-psmnist-wrnn-mlp-n-256-c-16": (wrnn_config(256, 16, readout="mlp"), image),
+    "nscifar10-irnn-n-529": (irnn_config(529), row_image),
+    "nscifar10-wrnn-n-256-c-16": (wrnn_config(256, 16), row_image),
 }
 off = {}
 for name, (config, task) in models.items():
@@ -572,7 +572,7 @@ for name, (config, task) in models.items():
     )
 sizes = [
     count_parameters(build_model(config, CopyTask(10)))["without_biases"]
-    for config in (identity(625), wave(100, 6))
+    for config in (irnn_config(625), wrnn_config(100, 6))
 ]
 ratio = sizes[0] / sizes[1]
 claimed = chapter.printed(paper.published("claim/fig3/irnn-625/parameter-ratio"))
@@ -768,7 +768,7 @@ for record in page.committed.all():
         "paper",
         "copy",
         60_000,
-        wave(100, 6),
+        wrnn_config(100, 6),
     ):
         ended.setdefault((run.task.lag, run.seed), {})[record.stopped] = record
 rows = [

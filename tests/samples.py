@@ -1,12 +1,12 @@
 """A small run and records of runs never trained, for the tests of several modules."""
 
 from companion.records.files import Record
-from companion.runs.run import Run, wave
+from companion.runs.run import Run, wrnn_config
 from wrnn.tasks import CopyTask
 
 COPY = Run(
     CopyTask(10, test_batches=1, test_batch_size=8),
-    wave(12, 2),
+    wrnn_config(12, 2),
     "smoke",
     steps=30,
     batch_size=8,

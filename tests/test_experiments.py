@@ -6,7 +6,7 @@ import pytest
 
 from companion.records.files import Store
 from companion.runs.experiments import EXPERIMENTS, find_experiments, grid, plan
-from companion.runs.run import PROFILES, Run, build_model, wave
+from companion.runs.run import PROFILES, Run, build_model, wrnn_config
 from companion.training.train import train
 from wrnn import WrnnError
 from wrnn.model import count_parameters
@@ -89,7 +89,7 @@ def test_the_variant_and_fresh_noise_have_a_partner():
 
 def test_the_papers_grids():
     copy = [run for run in grid(EXPERIMENTS["fig3"]) if run.task.lag == 40]
-    of_wave = [run for run in copy if run.model == wave(100, 6)]
+    of_wave = [run for run in copy if run.model == wrnn_config(100, 6)]
     assert {(r.learning_rate, r.clip) for r in of_wave} == {
         (rate, clip) for rate in (1e-2, 1e-3, 1e-4) for clip in (0.0, 1.0, 10.0)
     }

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from companion.evidence import published as paper
-from companion.runs.run import ModelConfig, build_model, identity, wave
+from companion.runs.run import ModelConfig, build_model, irnn_config, wrnn_config
 from wrnn import (
     IdentityRNN,
     LocalWaveRNN,
@@ -120,16 +120,16 @@ def test_identity_rnn_computes_what_torch_computes(options):
 
 
 COUNTED = {
-    "parameters/copy-irnn-n-100": (identity(100), COPY),
-    "parameters/copy-irnn-n-625": (identity(625), COPY),
-    "parameters/copy-wrnn-n-100-c-6": (wave(100, 6), COPY),
-    "parameters/adding-irnn-n-100": (identity(100), ADDING),
-    "parameters/adding-wrnn-n-100-c-27": (wave(100, 27), ADDING),
-    "parameters/s-psmnist-irnn-n-256": (identity(256), MNIST),
-    "parameters/s-psmnist-wrnn-n-256-c-16": (wave(256, 16), MNIST),
-    "parameters/s-psmnist-wrnn-mlp-n-256-c-16": (wave(256, 16, readout="mlp"), MNIST),
-    "parameters/nscifar10-irnn-n-529": (identity(529), CIFAR),
-    "parameters/nscifar10-wrnn-n-256-c-16": (wave(256, 16), CIFAR),
+    "parameters/copy-irnn-n-100": (irnn_config(100), COPY),
+    "parameters/copy-irnn-n-625": (irnn_config(625), COPY),
+    "parameters/copy-wrnn-n-100-c-6": (wrnn_config(100, 6), COPY),
+    "parameters/adding-irnn-n-100": (irnn_config(100), ADDING),
+    "parameters/adding-wrnn-n-100-c-27": (wrnn_config(100, 27), ADDING),
+    "parameters/s-psmnist-irnn-n-256": (irnn_config(256), MNIST),
+    "parameters/s-psmnist-wrnn-n-256-c-16": (wrnn_config(256, 16), MNIST),
+    "parameters/s-psmnist-wrnn-mlp-n-256-c-16": (wrnn_config(256, 16, readout="mlp"), MNIST),
+    "parameters/nscifar10-irnn-n-529": (irnn_config(529), CIFAR),
+    "parameters/nscifar10-wrnn-n-256-c-16": (wrnn_config(256, 16), CIFAR),
 }
 
 

@@ -12,9 +12,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from companion.records.files import Store
-from companion.runs.run import ModelConfig, identity, wave
+from companion.runs.run import ModelConfig, irnn_config, wrnn_config
 from companion.training import step as stepping
-from companion.training.step import EAGER_STEPS, Group, Learner, update_all
+from companion.training.step import EAGER_STEPS, Replicas, TrainingState, update_all
 from companion.training.train import TimeLimitReached, train, train_replicas
 from wrnn import WrnnError
 from wrnn.tasks import (
@@ -41,9 +41,11 @@ RUNS = {
     "copy": COPY,
     "copy, layout of the text": replace(COPY, task=replace(COPY.task, layout="text")),
     "copy, locally connected": replace(COPY, model=ModelConfig("local", 12, 2)),
-    "adding": replace(COPY, task=AddingTask(12), model=identity(12)),
+    "adding": replace(COPY, task=AddingTask(12), model=irnn_config(12)),
     "adding, GRU": replace(COPY, task=AddingTask(12), model=ModelConfig("gru", 6)),
-    "digits": replace(COPY, task=SequentialDigits(), model=wave(8, 2, readout="mlp"), clip=0.0),
+    "digits": replace(
+        COPY, task=SequentialDigits(), model=wrnn_config(8, 2, readout="mlp"), clip=0.0
+    ),
     "permuted digits": replace(COPY, task=SequentialDigits(permuted=True)),
     "noisy digits": replace(COPY, task=NoisySequentialDigits(length=12)),
     "noisy digits, fresh": replace(COPY, task=NoisySequentialDigits(length=12, noise="fresh")),
@@ -131,10 +133,10 @@ def small_cifar10(monkeypatch):
 
 def steps_of(run, count, *, captured, device=CPU, generator=None):
     """Losses and final weights of the first steps of a run."""
-    learner = Learner(run, device)
+    learner = TrainingState(run, device)
     if generator is not None:
         learner.generator = generator
-    group = Group([learner])
+    group = Replicas([learner])
     if not captured:
         group.capture = None
     losses = []
@@ -166,8 +168,8 @@ def test_the_recording_refuses_what_waits_for_a_value():
 
 
 def test_the_first_steps_are_eager_and_count(captures):
-    learner = Learner(COPY, CPU)
-    group = Group([learner])
+    learner = TrainingState(COPY, CPU)
+    group = Replicas([learner])
     for step in range(1, EAGER_STEPS + 3):
         group.take_step()
         assert learner.step == step
@@ -176,14 +178,14 @@ def test_the_first_steps_are_eager_and_count(captures):
 
 def test_the_rate_drops_between_replays_and_after_a_resumption(captures):
     run = replace(COPY, drop_steps=(5, 8))
-    learner, rates = Learner(run, CPU), []
-    group = Group([learner])
+    learner, rates = TrainingState(run, CPU), []
+    group = Replicas([learner])
     for _ in range(10):
         group.take_step()
         rates.append(learner.optimizer.param_groups[0]["lr"].item())
     assert rates == pytest.approx([1e-3] * 5 + [1e-4] * 3 + [1e-5] * 2)
     assert captures == [1]
-    resumed = Learner(run, CPU)
+    resumed = TrainingState(run, CPU)
     resumed.load(learner.state())
     assert resumed.optimizer.param_groups[0]["lr"].item() == pytest.approx(1e-5)
     assert resumed.optimizer.param_groups[0]["capturable"]
@@ -243,7 +245,7 @@ def test_a_step_that_cannot_be_captured_stays_eager_and_says_so_once(
 
 
 def test_a_checkpoint_of_another_type_of_device_is_refused():
-    learner = Learner(COPY, CPU)
+    learner = TrainingState(COPY, CPU)
     state = learner.state()
     state["generator"] = torch.zeros(16, dtype=torch.uint8)  # as long as that of a GPU
     with pytest.raises(WrnnError, match="another type of device than cpu"):
@@ -278,8 +280,8 @@ def test_on_a_gpu_the_graph_takes_the_eager_steps(name, small_cifar10):
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", RUNS)
 def test_on_a_gpu_no_step_waits_for_the_device(name, small_cifar10):
-    learner = Learner(RUNS[name], GPU)
-    group = Group([learner])
+    learner = TrainingState(RUNS[name], GPU)
+    group = Replicas([learner])
     group.take_step()  # the data go to the device once
     torch.cuda.set_sync_debug_mode("error")
     try:

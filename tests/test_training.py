@@ -15,21 +15,27 @@ from samples import COPY
 
 from companion.records.files import Store, write_atomically
 from companion.runs.experiments import EXPERIMENTS
-from companion.runs.run import Run, identity, wave
-from companion.training.step import Group
-from companion.training.train import TimeLimitReached, Trainer, evaluate, train, train_replicas
+from companion.runs.run import Run, irnn_config, wrnn_config
+from companion.training.step import Replicas
+from companion.training.train import (
+    RunInTraining,
+    TimeLimitReached,
+    evaluate,
+    train,
+    train_replicas,
+)
 from wrnn import WrnnError, recurrence
 from wrnn import model as models
 from wrnn.tasks import AddingTask, CopyTask, SequentialDigits
 
 DIGITS = replace(
-    COPY, task=SequentialDigits(), steps=12, keep="best", model=identity(8, input="default")
+    COPY, task=SequentialDigits(), steps=12, keep="best", model=irnn_config(8, input="default")
 )
 
 
 SETTLING = Run(
     AddingTask(4, test_batch_size=200),
-    wave(8, 4),
+    wrnn_config(8, 4),
     "smoke",
     steps=400,
     batch_size=64,
@@ -82,7 +88,7 @@ def test_a_trace_keeps_a_channel_of_every_starting_speed(store):
 
 def advance(trainer, until=None):
     """Take steps as training does, to a step or to the end."""
-    group = Group([trainer])
+    group = Replicas([trainer])
     while trainer.stopped is None and trainer.step != until:
         group.take_step()
         if trainer.at_log:
@@ -99,12 +105,12 @@ def use_the_loop(monkeypatch):
 def leave_checkpoint(run, store, step):
     """Leave a run as if it had been stopped at a step."""
     file = io.BytesIO()
-    torch.save(advance(Trainer(run, torch.device("cpu")), step).state(), file)
+    torch.save(advance(RunInTraining(run, torch.device("cpu")), step).state(), file)
     write_atomically(store.path(run, ".checkpoint"), file.getvalue())
 
 
 def test_learning_rate_drops_and_gradients_are_clipped():
-    trainer = Trainer(COPY, torch.device("cpu"))
+    trainer = RunInTraining(COPY, torch.device("cpu"))
     norms = []
     trainer.optimizer.register_step_pre_hook(
         lambda *_: norms.append(
@@ -141,8 +147,8 @@ def test_best_on_validation_is_kept_and_the_test_split_is_read_once(store, monke
 
     monkeypatch.setattr(SequentialDigits, "evaluation_batches", spy)
     run = replace(DIGITS, steps=40, learning_rate=0.05)
-    trainer = Trainer(run, torch.device("cpu"))
-    group = Group([trainer])
+    trainer = RunInTraining(run, torch.device("cpu"))
+    group = Replicas([trainer])
     scores = {}
     while trainer.stopped is None:
         group.take_step()
@@ -272,8 +278,8 @@ def test_every_step_of_a_run_is_a_good_place_to_stop(tmp_path):
     run = replace(COPY, steps=8, log_every=2, evaluate_every=4, drop_steps=(3,))
     whole = train(run, Store(tmp_path / "whole")).outcome()
     for stop in range(1, 8):
-        second = Trainer(run, torch.device("cpu"))
-        second.load(advance(Trainer(run, torch.device("cpu")), stop).state())
+        second = RunInTraining(run, torch.device("cpu"))
+        second.load(advance(RunInTraining(run, torch.device("cpu")), stop).state())
         assert advance(second).record()[0].outcome() == whole, stop
 
 
@@ -330,8 +336,8 @@ def test_a_settling_run_is_resumed_bit_for_bit(tmp_path, monkeypatch):
     run = replace(SETTLING, stop="settled")
     whole = train(run, Store(tmp_path)).outcome()
     for stop in (whole["steps"] - 45, whole["steps"] - 1, whole["steps"]):
-        second = Trainer(run, torch.device("cpu"))
-        second.load(advance(Trainer(run, torch.device("cpu")), stop).state())
+        second = RunInTraining(run, torch.device("cpu"))
+        second.load(advance(RunInTraining(run, torch.device("cpu")), stop).state())
         assert advance(second).record()[0].outcome() == whole, stop
 
 

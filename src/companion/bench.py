@@ -24,8 +24,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from companion.records.provenance import device_name, versions
-from companion.runs.run import Run, wave
-from companion.training.step import EAGER_STEPS, Group, Learner
+from companion.runs.run import Run, wrnn_config
+from companion.training.step import EAGER_STEPS, Group, TrainingState
 from wrnn.errors import WrnnError
 from wrnn.recurrence import choose_backend, loop, wave_recurrence
 from wrnn.tasks import CopyTask
@@ -431,11 +431,11 @@ def _growth(size: str, values: tuple[int, ...], device: str, repeats: int) -> di
 
 def _replicas(device: str, repeats: int) -> dict:
     """Measure a whole training step of the copy task as more replicas of it take it together."""
-    run = Run(CopyTask(110), wave(100, 6), "paper", steps=10**6)
+    run = Run(CopyTask(110), wrnn_config(100, 6), "paper", steps=10**6)
     ways = {}
     for count in REPLICAS:
         runs = [replace(run, seed=seed) for seed in range(count)]
-        group = Group([Learner(each, torch.device(device)) for each in runs])
+        group = Group([TrainingState(each, torch.device(device)) for each in runs])
         for _ in range(EAGER_STEPS + 1):
             group.take_step()  # the last of them captures
         ways[str(count)] = group.take_step

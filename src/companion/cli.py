@@ -25,7 +25,7 @@ from companion.records.files import (
 from companion.runs.campaign import campaign, scaled
 from companion.runs.experiments import EXPERIMENTS, find_experiments, plan
 from companion.runs.run import PROFILES, Run
-from companion.training.sweep import Sweep
+from companion.training.queue import RunQueue
 from companion.training.train import resolve_device
 from wrnn.errors import WrnnError
 from wrnn.tasks.base import check_choice
@@ -106,7 +106,7 @@ def run(
         runs = [scaled(planned, epochs) for planned in runs]
     runs = [_changed(r, steps, stop, evaluate_every, cifar10) for r in runs]
     replicas = replicas or (4 if chosen.type == "cuda" else 1)
-    sweep = Sweep(runs, store_for(profile, records), replicas=replicas)
+    sweep = RunQueue(runs, store_for(profile, records), replicas=replicas)
     deadline = time.monotonic() + time_limit if time_limit else math.inf
     sweep.train(device=device, deadline=deadline)
     print(*sweep.summary(found), sep="\n", end="\n" * bool(sweep.spent))
@@ -125,7 +125,7 @@ def _changed(planned: Run, steps: int, stop: str, evaluate_every: int, cifar10: 
     )
 
 
-def report(sweep: Sweep) -> int:
+def report(sweep: RunQueue) -> int:
     """Say what a sweep has left and what failed; returns the exit status."""
     print(f"{sweep.headline()}{': the same command goes on' * bool(sweep.left())}")
     for error in sweep.errors.values():
@@ -147,7 +147,7 @@ def run_campaign(
     if time_limit < 0:
         raise WrnnError("--time-limit must not be negative")
     store = store_for("paper", records)
-    sweep = Sweep(campaign(store.get), store, replan=lambda: campaign(store.get))
+    sweep = RunQueue(campaign(store.get), store, replan=lambda: campaign(store.get))
     deadline = time.monotonic() + time_limit if time_limit else math.inf
     sweep.train(device=device, deadline=deadline)
     print(*sweep.summary(find_experiments(["all"])), sep="\n", end="\n" * bool(sweep.spent))
@@ -212,7 +212,7 @@ def book(
             source_root = root / "_build" / profile
             pages = pipeline.stage(root, source_root, executed=False)
             print("Training what has no record yet")
-            sweep = Sweep(runs, store_for(profile))
+            sweep = RunQueue(runs, store_for(profile))
             sweep.train(device=device)
             if exit_status := report(sweep):
                 raise typer.Exit(exit_status)

@@ -11,7 +11,7 @@ from companion.evidence import waves as analysis
 from companion.evidence.verdicts import NotRecorded, Shelf
 from companion.records.results import Estimate, Result, estimate
 from companion.runs.experiments import MNIST_EPOCH
-from companion.runs.run import build_model, identity, wave
+from companion.runs.run import build_model, irnn_config, wrnn_config
 from wrnn.model import count_parameters
 from wrnn.tasks import CopyTask
 
@@ -72,7 +72,7 @@ def parameter_ratio(shelf: Shelf) -> Estimate:
     task = CopyTask(10)
     counts = [
         count_parameters(build_model(config, task))["without_biases"]
-        for config in (identity(625), wave(100, 6))
+        for config in (irnn_config(625), wrnn_config(100, 6))
     ]
     return Estimate(counts[0] / counts[1], None, 0)
 

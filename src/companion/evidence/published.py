@@ -56,7 +56,7 @@ class Published:
 
 
 @dataclass(frozen=True)
-class Book:
+class PublishedNumbers:
     """All numbers: `records` of the tables, `claims` of text and figures, `later` work."""
 
     paper: str
@@ -75,7 +75,7 @@ class Book:
         return MappingProxyType(index)
 
 
-def load(file: Path = FILE) -> Book:
+def load(file: Path = FILE) -> PublishedNumbers:
     """Read and check a file of published numbers; WrnnError says what is wrong with it."""
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
@@ -83,7 +83,7 @@ def load(file: Path = FILE) -> Book:
             group: tuple(Published(**entry) for entry in data[group])
             for group in ("records", "claims", "later")
         }
-        book = Book(paper=data["paper"], transcription=data["transcription"], **groups)
+        book = PublishedNumbers(paper=data["paper"], transcription=data["transcription"], **groups)
     except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise WrnnError(f"published numbers {file}: {error}") from error
     _ = book.by_id

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from companion.runs import images, synthetic
 from companion.runs.images import CIFAR_EPOCH, MNIST_EPOCH
-from companion.runs.run import ModelConfig, Run, identity
+from companion.runs.run import ModelConfig, Run, irnn_config
 from wrnn.errors import WrnnError
 from wrnn.tasks import NoisySequentialCIFAR10, SequentialMNIST
 
@@ -19,7 +19,7 @@ EPOCHS = {SequentialMNIST.name: MNIST_EPOCH, NoisySequentialCIFAR10.name: CIFAR_
 ADDING_STEPS = 8000  # until which the first campaign waits for a length to be solved
 # What the paper calls "iRNN" on the copy task: the best of these on validation.
 IRNN_VARIANTS = tuple(
-    identity(100, recurrent=recurrent, recurrent_bias=bias, nonlinearity=nonlinearity)
+    irnn_config(100, recurrent=recurrent, recurrent_bias=bias, nonlinearity=nonlinearity)
     for recurrent, bias in (("identity", "default"), ("default", "uniform"))
     for nonlinearity in ("relu", "tanh")
 )
@@ -115,7 +115,7 @@ def _ordered(record_of: Callable) -> Iterator[Run]:
     plain = [r for r in table2 if r.model.kind in ("wrnn", "irnn") and r.model.readout == "linear"]
     yield from (scaled(run, 12) for run in plain)
     for lag in (10, 20, 40):
-        yield _copy(lag, identity(625))
+        yield _copy(lag, irnn_config(625))
     yield from (adding["irnn", length] for length in (700, 1000))
     yield _copy(490, wrnn, stop="settled")
     # List B.
@@ -140,4 +140,4 @@ def _ordered(record_of: Callable) -> Iterator[Run]:
         yield _copy(490, wrnn, seed, "settled")
         yield from (_seed(scaled(run, 12), seed) for run in plain)
     yield from (scaled(run, 30) for run in plain)
-    yield _copy(90, identity(625))
+    yield _copy(90, irnn_config(625))

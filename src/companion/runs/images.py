@@ -6,7 +6,7 @@ The small profiles use the digits that come with scikit-learn in place of MNIST 
 from collections.abc import Iterable
 from dataclasses import replace
 
-from companion.runs.run import ModelConfig, Run, identity, wave
+from companion.runs.run import ModelConfig, Run, irnn_config, wrnn_config
 from wrnn.tasks import (
     NoisySequentialCIFAR10,
     NoisySequentialDigits,
@@ -64,10 +64,10 @@ def table2(profile: str) -> list[Run]:
     hidden = {"paper": 256, "quick": 64, "smoke": 8}[profile]
     gated = {"paper": 256, "quick": 32, "smoke": 8}[profile]
     models = (
-        wave(size, channels),
-        wave(size, channels, readout="mlp"),
-        identity(hidden, input="uniform"),
-        identity(hidden, input="uniform", input_bias="zero"),
+        wrnn_config(size, channels),
+        wrnn_config(size, channels, readout="mlp"),
+        irnn_config(hidden, input="uniform"),
+        irnn_config(hidden, input="uniform", input_bias="zero"),
         *_gated(gated, profile),
     )
     return [run for permuted in (False, True) for run in _pixels(profile, permuted, models)]
@@ -89,10 +89,10 @@ def mnist_cpu(profile: str) -> list[Run]:
     if profile != "paper":
         return fig2(profile)
     models = (
-        wave(256, 4),
-        wave(256, 4, recurrent_bias="zero"),
-        identity(96, input="uniform"),
-        identity(96, input="uniform", input_bias="zero"),
+        wrnn_config(256, 4),
+        wrnn_config(256, 4, recurrent_bias="zero"),
+        irnn_config(96, input="uniform"),
+        irnn_config(96, input="uniform", input_bias="zero"),
     )
     return [
         run
@@ -111,8 +111,8 @@ def fig7(profile: str) -> list[Run]:
         "quick": (32, (1, 2, 8), (14, 33, 64)),
         "smoke": (8, (1, 2), (4, 8)),
     }[profile]
-    models = [wave(size, count) for count in channels]
-    models += [identity(units, input="uniform") for units in hidden]
+    models = [wrnn_config(size, count) for count in channels]
+    models += [irnn_config(units, input="uniform") for units in hidden]
     shared = {run.model: run for run in table2(profile) if run.task.permuted}
     runs = _pixels(profile, True, models)
     return [shared.get(run.model, replace(run, trace=False)) for run in runs]
@@ -150,8 +150,8 @@ def table3(profile: str) -> list[Run]:
     hidden = {"paper": 529, "quick": 64, "smoke": 16}[profile]
     gated = {"paper": 128, "quick": 32, "smoke": 8}[profile]
     models = (
-        wave(size, channels),
-        identity(hidden, input="uniform"),
+        wrnn_config(size, channels),
+        irnn_config(hidden, input="uniform"),
         *_gated(gated, profile),
     )
     if profile == "paper":
@@ -182,9 +182,9 @@ def cifar10_cpu(profile: str) -> list[Run]:
     if profile != "paper":
         return table3(profile)[:2]
     models = (
-        wave(128, 4),
-        wave(128, 4, recurrent_bias="zero"),
-        identity(160, input="uniform"),
+        wrnn_config(128, 4),
+        wrnn_config(128, 4, recurrent_bias="zero"),
+        irnn_config(160, input="uniform"),
     )
     return _within_cpu(NoisySequentialCIFAR10(length=200), models, 2000)
 

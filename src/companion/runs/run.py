@@ -79,12 +79,12 @@ class ModelConfig:
         return f"{self.kind.upper()} (n={self.size})"
 
 
-def wave(size: int, num_channels: int, **options) -> ModelConfig:
+def wrnn_config(size: int, num_channels: int, **options) -> ModelConfig:
     """Describe a wRNN: ``num_channels`` rings of ``size`` units."""
     return ModelConfig("wrnn", size, num_channels, **options)
 
 
-def identity(
+def irnn_config(
     size: int,
     input: str = "normal",
     recurrent: str = "identity",

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
-from companion.runs.run import ModelConfig, Run, identity, wave
+from companion.runs.run import ModelConfig, Run, irnn_config, wrnn_config
 from wrnn.tasks import AddingTask, CopyTask
 
 COPY_LAGS = (10, 20, 40, 90)  # S; the paper prints T = S - 10
@@ -26,10 +26,15 @@ def copy(lag: int, model: ModelConfig, profile: str) -> Run:
 def fig3(profile: str) -> list[Run]:
     """Loss curves of the copy task."""
     if profile == "paper":
-        models = (wave(100, 6), identity(100), identity(625), identity(100, input_bias="zero"))
+        models = (
+            wrnn_config(100, 6),
+            irnn_config(100),
+            irnn_config(625),
+            irnn_config(100, input_bias="zero"),
+        )
         return [copy(lag, model, profile) for lag in (10, 40, 90) for model in models]
     size, channels = (100, 6) if profile == "quick" else (12, 2)
-    models = (wave(size, channels), identity(size), identity(size, input_bias="zero"))
+    models = (wrnn_config(size, channels), irnn_config(size), irnn_config(size, input_bias="zero"))
     return [copy(20, model, profile) for model in models]
 
 
@@ -37,7 +42,7 @@ def fig4(profile: str) -> list[Run]:
     """Outputs of the copy task up to T = 480."""
     if profile != "paper":
         return fig3(profile)
-    models = (wave(100, 6), identity(625))
+    models = (wrnn_config(100, 6), irnn_config(625))
     return [copy(lag, model, profile) for lag in (10, 20, 40, 90, 490) for model in models]
 
 
@@ -46,15 +51,15 @@ def table4(profile: str) -> list[Run]:
     size, channels = _ablation_size(profile)
     return _ablation(
         (
-            wave(size, channels),
-            wave(size, channels, **NO_V_INIT),
-            wave(size, channels, recurrent="default"),
-            wave(size, channels, recurrent="identity"),
-            wave(size, channels, recurrent="default", **NO_V_INIT),
-            wave(size, channels, recurrent="identity", **NO_V_INIT),
-            identity(size),
-            identity(size, recurrent="shift"),
-            identity(size, recurrent="shift", input="ones", input_bias="zero"),
+            wrnn_config(size, channels),
+            wrnn_config(size, channels, **NO_V_INIT),
+            wrnn_config(size, channels, recurrent="default"),
+            wrnn_config(size, channels, recurrent="identity"),
+            wrnn_config(size, channels, recurrent="default", **NO_V_INIT),
+            wrnn_config(size, channels, recurrent="identity", **NO_V_INIT),
+            irnn_config(size),
+            irnn_config(size, recurrent="shift"),
+            irnn_config(size, recurrent="shift", input="ones", input_bias="zero"),
         ),
         profile,
     )
@@ -68,11 +73,11 @@ def other_starts(profile: str) -> list[Run]:
     size, channels = _ablation_size(profile)
     return _ablation(
         (
-            wave(size, channels, input="default"),
-            wave(size, channels, recurrent="default", input="default"),
-            wave(size, channels, recurrent="identity", input="default"),
-            identity(size, input_bias="zero"),
-            identity(size, recurrent="shift", input_bias="zero"),
+            wrnn_config(size, channels, input="default"),
+            wrnn_config(size, channels, recurrent="default", input="default"),
+            wrnn_config(size, channels, recurrent="identity", input="default"),
+            irnn_config(size, input_bias="zero"),
+            irnn_config(size, recurrent="shift", input_bias="zero"),
         ),
         profile,
     )
@@ -98,7 +103,7 @@ def v_init(profile: str) -> list[Run]:
     without a bias. Table 4's wRNN, validated every ten steps and cut short, since what counts is
     when it learns.
     """
-    wrnn = wave(*_ablation_size(profile))
+    wrnn = wrnn_config(*_ablation_size(profile))
     starts = ({}, dict(input="identity"), NO_V_INIT, dict(input="default"))
     return [
         replace(
@@ -118,7 +123,7 @@ def v_init(profile: str) -> list[Run]:
 def local(profile: str) -> list[Run]:
     """The wRNN beside its locally connected variant, which only the released code has."""
     size, channels = _ablation_size(profile)
-    shared = [run for run in table4(profile) if run.model == wave(size, channels)]
+    shared = [run for run in table4(profile) if run.model == wrnn_config(size, channels)]
     return [
         replace(run, model=model)
         for run in shared
@@ -134,7 +139,7 @@ def table1(profile: str) -> list[Run]:
         "quick": ((50,), 50, 8, dict(steps=1500, log_every=10, evaluate_every=50)),
         "smoke": ((10,), 10, 2, dict(steps=20, batch_size=16, log_every=5, evaluate_every=10)),
     }[profile]
-    models = (wave(size, channels), identity(size), identity(size, input_bias="zero"))
+    models = (wrnn_config(size, channels), irnn_config(size), irnn_config(size, input_bias="zero"))
     return [
         Run(AddingTask(length), model, profile, clip=1.0, trace=True, **budget)
         for length in lengths

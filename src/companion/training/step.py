@@ -19,7 +19,7 @@ from wrnn.errors import WrnnError
 EAGER_STEPS = 3  # before a capture: kernels are compiled and libraries take their workspaces
 
 
-class Learner:
+class TrainingState:
     """All that a training step reads and changes: model, optimiser, generator and step number."""
 
     def __init__(self, run: Run, device: torch.device):
@@ -93,16 +93,16 @@ class Learner:
         self.loss = loss.detach()
 
 
-class Group:
+class Replicas:
     """Learners on one device that take their steps together."""
 
-    def __init__(self, learners: Sequence[Learner]):
+    def __init__(self, learners: Sequence[TrainingState]):
         self.learners = list(learners)
         self.eager_left = EAGER_STEPS
         self.capture = CAPTURES.get(learners[0].device.type) if learners else None
         self.replay: Callable[[], None] | None = None
 
-    def keep(self, learners: Sequence[Learner]) -> None:
+    def keep(self, learners: Sequence[TrainingState]) -> None:
         """Go on with these learners only."""
         self.learners = list(learners)
         self.replay = None
@@ -138,7 +138,7 @@ class Group:
                     learner.stream = torch.cuda.Stream(learner.device)
 
 
-def update_all(learners: Sequence[Learner]) -> None:
+def update_all(learners: Sequence[TrainingState]) -> None:
     """Update every learner, on CUDA each on its own stream between a fork and a join."""
     for learner in learners:
         if learner.stream is None:
@@ -152,7 +152,7 @@ def update_all(learners: Sequence[Learner]) -> None:
             torch.cuda.current_stream().wait_stream(learner.stream)
 
 
-def capture_cuda_graph(learners: Sequence[Learner]) -> Callable[[], None]:
+def capture_cuda_graph(learners: Sequence[TrainingState]) -> Callable[[], None]:
     """Capture one step of every learner in a CUDA graph; returns what replays it.
 
     Nothing runs during the capture. A replay draws the next numbers from the learners' generators

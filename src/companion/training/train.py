@@ -20,7 +20,7 @@ from torch import Tensor
 from companion.records.files import WEIGHTS, Record, Store, finite, write_atomically
 from companion.records.provenance import device_name, git_commit, versions
 from companion.runs.run import Run
-from companion.training.step import Group, Learner
+from companion.training.step import Replicas, TrainingState
 from wrnn.errors import WrnnError
 from wrnn.model import SequenceModel, count_parameters
 
@@ -59,7 +59,7 @@ def _thin(points: list[list[float]]) -> list[list[float]]:
     return points[:-1:stride] + points[-1:]
 
 
-class Trainer(Learner):
+class RunInTraining(TrainingState):
     """One run in training: a learner and what is noted about it."""
 
     def __init__(self, run: Run, device: torch.device):
@@ -314,7 +314,7 @@ def train_replicas(
     trainers = _resume([run for run in dict.fromkeys(runs) if run.id not in records], store, device)
     progress(sum(trainer.step for trainer in trainers))
 
-    def record_ended() -> list[Trainer]:
+    def record_ended() -> list[RunInTraining]:
         for trainer in trainers:
             if trainer.stopped:
                 record, arrays = trainer.record()
@@ -324,7 +324,7 @@ def train_replicas(
         return [trainer for trainer in trainers if not trainer.stopped]
 
     trainers = record_ended()
-    group = Group(trainers)
+    group = Replicas(trainers)
     before = last_saved = time.monotonic()
     processor_before = time.process_time()
     while trainers:
@@ -356,14 +356,14 @@ def train_replicas(
     return [records[run.id] for run in runs]
 
 
-def _resume(runs: Sequence[Run], store: Store, device: str) -> list[Trainer]:
+def _resume(runs: Sequence[Run], store: Store, device: str) -> list[RunInTraining]:
     """Return a trainer for each run, where its checkpoint left it if there is one."""
     if not runs:
         return []
     chosen = resolve_device(device)
     if chosen.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)
-    trainers = [Trainer(run, chosen) for run in runs]
+    trainers = [RunInTraining(run, chosen) for run in runs]
     for trainer in trainers:
         checkpoint = store.path(trainer.run, ".checkpoint")
         if checkpoint.exists():

@@ -14,12 +14,12 @@ from samples import COPY, make_record
 
 from companion.records.files import Store
 from companion.runs.experiments import EXPERIMENTS
-from companion.runs.run import Run, identity, wave
-from companion.training.sweep import Sweep, duration
+from companion.runs.run import Run, irnn_config, wrnn_config
+from companion.training.queue import RunQueue, duration
 from wrnn import WrnnError
 
-RUN = replace(COPY, model=wave(8, 2), steps=20, batch_size=4)
-OTHER = replace(RUN, model=identity(8))
+RUN = replace(COPY, model=wrnn_config(8, 2), steps=20, batch_size=4)
+OTHER = replace(RUN, model=irnn_config(8))
 SEEDS = [replace(run, seed=seed) for seed in range(4) for run in (RUN, OTHER)]
 
 
@@ -30,8 +30,8 @@ class Fake:
         self.now = 0.0
         self.groups: list[list[Run]] = []
         self.during = lambda runs: None
-        monkeypatch.setattr("companion.training.sweep.train_replicas", self.train_replicas)
-        monkeypatch.setattr("companion.training.sweep.time.monotonic", lambda: self.now)
+        monkeypatch.setattr("companion.training.queue.train_replicas", self.train_replicas)
+        monkeypatch.setattr("companion.training.queue.time.monotonic", lambda: self.now)
 
     def train_replicas(self, runs, store, *, progress, **options):
         self.groups.append(runs)
@@ -59,7 +59,7 @@ def left_behind(store: Store) -> set[str]:
 
 
 def test_seed_0_comes_alone_and_the_others_in_groups(store, fake):
-    Sweep(SEEDS, store, replicas=2).train(device="cpu")
+    RunQueue(SEEDS, store, replicas=2).train(device="cpu")
     assert [[(run.model.kind, run.seed) for run in group] for group in fake.groups] == [
         [("wrnn", 0)],
         [("irnn", 0)],
@@ -71,14 +71,14 @@ def test_seed_0_comes_alone_and_the_others_in_groups(store, fake):
     assert {record.run for record in store.all()} == set(SEEDS)
     assert left_behind(store) == set()
     with pytest.raises(WrnnError, match="at least 1"):
-        Sweep(SEEDS, store, replicas=0)
+        RunQueue(SEEDS, store, replicas=0)
 
 
 def test_a_run_that_another_process_has_is_left_out_of_its_group(store, fake):
     runs = [replace(RUN, seed=seed) for seed in range(1, 5)]
     store.put(make_record(runs[0]))
     with store.claim(runs[2]):
-        Sweep(runs, store, replicas=4).train(device="cpu")
+        RunQueue(runs, store, replicas=4).train(device="cpu")
     assert fake.groups == [[runs[1], runs[3]]]
     assert {record.run for record in store.all()} == {runs[0], runs[1], runs[3]}
 
@@ -91,7 +91,7 @@ def test_a_group_that_does_not_fit_is_trained_one_by_one(store, fake):
             raise RuntimeError("CUDA out of memory\nsecond line")
 
     fake.during = fail
-    sweep = Sweep(runs, store, replicas=3)
+    sweep = RunQueue(runs, store, replicas=3)
     sweep.train(device="cpu")
     assert fake.groups == [runs, *([run] for run in runs)]
     assert (sweep.exit_status, sweep.errors, sweep.left()) == (0, {}, [])
@@ -104,7 +104,7 @@ def test_a_run_that_fails_does_not_keep_the_others_from_training(error, status, 
             raise error("no such file\nsecond line")
 
     fake.during = fail
-    sweep = Sweep([RUN, OTHER], store)
+    sweep = RunQueue([RUN, OTHER], store)
     sweep.train(device="cpu")
     assert sweep.exit_status == status
     assert sweep.errors == {RUN: f"{RUN.description}: no such file"}
@@ -114,7 +114,7 @@ def test_a_run_that_fails_does_not_keep_the_others_from_training(error, status, 
 
 def test_what_is_left_is_estimated_from_rates_measured_here(store, fake):
     runs = [replace(run, seed=seed) for seed in (0, 1) for run in (RUN, OTHER)]
-    sweep = Sweep(runs, store)
+    sweep = RunQueue(runs, store)
     assert sweep.seconds_left() == (0.0, 4)
     assert sweep.headline().endswith("; 4 left (4 of a rate not yet measured)")
     seen = []
@@ -145,10 +145,10 @@ def test_steps_of_a_checkpoint_and_those_not_needed_are_not_counted(store, monke
         progress(4)  # not needed
         store.put(make_record(RUN, steps=16))
 
-    monkeypatch.setattr("companion.training.sweep.train_replicas", resumed)
+    monkeypatch.setattr("companion.training.queue.train_replicas", resumed)
     store.folder.mkdir()
     store.path(RUN, ".checkpoint").touch()
-    sweep = Sweep([RUN, replace(RUN, seed=1)], store)
+    sweep = RunQueue([RUN, replace(RUN, seed=1)], store)
     sweep._train_group([RUN], {})
     assert sweep.spent == {RUN: (4.0, 2.0)}
     assert sweep.seconds_left() == (10.0, 0)
@@ -157,7 +157,7 @@ def test_steps_of_a_checkpoint_and_those_not_needed_are_not_counted(store, monke
 def test_the_summary_gives_every_experiment_its_time(store, fake):
     fig3, table1 = EXPERIMENTS["fig3"], EXPERIMENTS["table1"]
     runs = [*fig3.runs("smoke"), table1.runs("smoke")[0]]
-    sweep = Sweep(runs, store)
+    sweep = RunQueue(runs, store)
     assert sweep.summary([fig3, table1]) == []
     sweep.train(device="cpu")
     head, *rows, last = sweep.summary([fig3, table1])
@@ -176,7 +176,7 @@ def test_the_summary_gives_every_experiment_its_time(store, fake):
 
 
 def test_a_deadline_ends_it_and_a_log_has_a_line_for_every_start_and_end(store, capsys):
-    sweep = Sweep([replace(RUN, steps=10**6), OTHER], store)
+    sweep = RunQueue([replace(RUN, steps=10**6), OTHER], store)
     sweep.train(device="cpu", deadline=time.monotonic() + 0.2)
     assert len(sweep.left()) == 2
     assert left_behind(store) == {f"{sweep.runs[0].id}.checkpoint"}
@@ -214,12 +214,12 @@ import json, sys
 from pathlib import Path
 from companion.records.files import Store
 from companion.runs.run import Run
-from companion.training.sweep import Sweep
+from companion.training.queue import RunQueue
 
 runs = [Run.from_dict(values) for values in json.loads(sys.argv[1])]
 print("ready", flush=True)
 sys.stdin.readline()
-sweep = Sweep(runs, Store(sys.argv[2]), replicas=int(sys.argv[3]))
+sweep = RunQueue(runs, Store(sys.argv[2]), replicas=int(sys.argv[3]))
 sweep.train(device="cpu", checkpoint_seconds=0.0)
 """
 
@@ -247,7 +247,7 @@ def go(process: subprocess.Popen) -> None:
 def undisturbed(tmp_path_factory):
     """The records of RUNS, each trained in one go."""
     store = Store(tmp_path_factory.mktemp("undisturbed"))
-    Sweep(RUNS, store).train(device="cpu")
+    RunQueue(RUNS, store).train(device="cpu")
     return {record.id: record.outcome() for record in store.all()}
 
 
@@ -290,7 +290,7 @@ def test_killing_either_of_two_processes_at_random_moments_loses_nothing(seed, s
         process.send_signal(signal.SIGKILL)
         process.communicate()
     assert cut_short, "no process was killed while it trained"
-    Sweep(RUNS, store).train(device="cpu")
+    RunQueue(RUNS, store).train(device="cpu")
     assert {record.id: record.outcome() for record in store.all()} == undisturbed
     assert left_behind(store) == set()
 
@@ -318,7 +318,7 @@ def test_a_run_whose_process_was_killed_is_picked_up_by_one_that_passed_it_over(
         process.wait()
 
     fake.during = kill
-    Sweep([RUN, OTHER], store).train(device="cpu")
+    RunQueue([RUN, OTHER], store).train(device="cpu")
     assert fake.groups == [[OTHER], [RUN]]
     assert left_behind(store) == set()
 
@@ -327,6 +327,6 @@ def test_what_a_killed_process_left_beside_a_record_is_taken_away(store, fake):
     store.put(make_record(RUN))
     for name in (f"{RUN.id}.lock", f"{RUN.id}.checkpoint", f".{RUN.id}.json.x1"):
         (store.folder / name).touch()
-    Sweep([RUN], store).train(device="cpu")
+    RunQueue([RUN], store).train(device="cpu")
     assert fake.groups == []
     assert left_behind(store) == set()

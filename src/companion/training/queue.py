@@ -19,7 +19,7 @@ from wrnn.errors import WrnnError
 ROWS = 4  # of finished and of coming runs in the live table
 
 
-class Sweep:
+class RunQueue:
     """Runs to train in order: what this process has spent on them, what it trains, what is left.
 
     ``replicas`` runs that are equal but for their seed are trained together; seed 0 comes alone.
