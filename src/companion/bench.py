@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from companion.records.provenance import device_name, versions
 from companion.runs.run import Run, wrnn_config
-from companion.training.step import EAGER_STEPS, Group, TrainingState
+from companion.training.step import EAGER_STEPS, TrainingState
 from wrnn.errors import WrnnError
 from wrnn.recurrence import choose_backend, loop, wave_recurrence
 from wrnn.tasks import CopyTask
@@ -435,7 +435,7 @@ def _replicas(device: str, repeats: int) -> dict:
     ways = {}
     for count in REPLICAS:
         runs = [replace(run, seed=seed) for seed in range(count)]
-        group = Group([TrainingState(each, torch.device(device)) for each in runs])
+        group = Replicas([TrainingState(each, torch.device(device)) for each in runs])
         for _ in range(EAGER_STEPS + 1):
             group.take_step()  # the last of them captures
         ways[str(count)] = group.take_step
