@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from companion.records.provenance import device_name, versions
 from companion.runs.run import Run, wrnn_config
-from companion.training.step import EAGER_STEPS, TrainingState
+from companion.training.step import EAGER_STEPS, Replicas, TrainingState
 from wrnn.errors import WrnnError
 from wrnn.recurrence import choose_backend, loop, wave_recurrence
 from wrnn.tasks import CopyTask
