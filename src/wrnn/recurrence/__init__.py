@@ -140,10 +140,8 @@ def recurrent_states(
     _check_tensors(*tensors)
     tensors = [None if tensor is None else as_computed(tensor) for tensor in tensors]
     _check_sizes(*tensors, local=local)
-    *tensors, bias_out = tensors
-    if last_only:
-        tensors[-1] = None
-    x, weight_hh = tensors[0], tensors[4]
+    x, _, _, _, weight_hh, _, weight_out, bias_out = tensors
+    tensors = (*tensors[:6], None if last_only else weight_out)
     if local or not x.shape[1]:
         backend = "loop"
     elif backend == "auto":
@@ -179,7 +177,7 @@ def choose_backend(
         ("numba", "the fastest on a CPU"),
     ):
         reason = _cannot(backend, x, weight_hh, precision)
-        if reason is None and backend == "numba" and 6 * x.shape[1] < len(weight_hh):
+        if reason is None and backend == "numba" and x.shape[1] < -(-len(weight_hh) // 6):
             reason = "a batch under a sixth of the channels is faster step by step"
         if reason is None:
             return backend, "; ".join((praise, *refused))

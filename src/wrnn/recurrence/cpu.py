@@ -31,7 +31,7 @@ from wrnn.recurrence.lanes import (
     where_positive,
     zeros,
 )
-from wrnn.recurrence.operator import new_output, states_shape
+from wrnn.recurrence.operator import forward, new_output, states_shape
 
 RELU, TANH = 1, 2
 ACTIVATIONS = {"identity": 0, "relu": RELU, "tanh": TANH}
@@ -63,16 +63,16 @@ def compiled(
     tensors = (x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out)
     keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
     options = (nonlinearity, last_only, batch_first, keep)
-    output, h_n, _ = torch.ops.wrnn.forward(*tensors, *options)
+    output, h_n, _ = forward(*tensors, *options)
     return None if last_only else output, h_n
 
 
 @torch.library.impl("wrnn::forward", "cpu")
 def _forward(x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, *options):
-    """Return output (T, B, ...), h_n (B, hidden) and states (tiles, slots, n + K - 1, C, lanes).
+    """Return output (T, B, ...), h_n (B, hidden) and, to `keep` them, all states in a row.
 
-    To `keep` the states there are T + 1 slots, otherwise two that are used in turn. What is not
-    asked for is empty.
+    States are (tiles, slots, n + K - 1, C, lanes): T + 1 slots where they are kept, otherwise two
+    that are used in turn. What is not asked for is empty.
     """
     nonlinearity, last_only, batch_first, keep = options
     channels, _, kernel_size = weight_hh.shape
@@ -106,7 +106,7 @@ def _forward(x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, *option
     h_n = _from_tiles(last, batch).transpose(1, 2).clone(memory_format=CONTIGUOUS).flatten(1)
     if outputs:
         output = _from_tiles(read.transpose(0, 1), batch, 1).clone(memory_format=CONTIGUOUS)
-    return output, h_n, states if keep else x.new_empty(0)
+    return output, h_n, states.flatten() if keep else x.new_empty(0)
 
 
 @torch.library.impl("wrnn::backward", "cpu")
@@ -120,7 +120,9 @@ def _backward(x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, *optio
     needs_x, needs_h_0, needs_ih, needs_bias_ih, needs_hh, needs_bias_hh, needs_out = needs
     channels, _, kernel_size = weight_hh.shape
     steps, batch, input_size = x.shape
-    tiles, hidden, n = len(states), len(weight_ih), len(weight_ih) // channels
+    hidden, n = len(weight_ih), len(weight_ih) // channels
+    states = states.view(states_shape(x, weight_ih, weight_hh, steps + 1))
+    tiles = len(states)
     needs_bias = needs_bias_ih or needs_bias_hh
     outputs = 0 if weight_out is None or grad_output is None else len(weight_out)
 

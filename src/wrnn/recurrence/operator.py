@@ -6,7 +6,8 @@ what they compute is in `cpu`. The gradient of the first is the second. Its own 
 derivatives and higher ones, is that of the loop.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -52,7 +53,7 @@ def _forward_shapes(x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, 
     if not last_only:
         width = len(weight_ih if weight_out is None else weight_out)
         output = new_output(x, width, batch_first and weight_out is None, x.new_empty)
-    states = states_shape(x, weight_ih, weight_hh, len(x) + 1) if keep else 0
+    states = math.prod(states_shape(x, weight_ih, weight_hh, len(x) + 1)) if keep else 0
     return output, torch.empty_like(h_0, memory_format=torch.contiguous_format), x.new_empty(states)
 
 
@@ -76,9 +77,9 @@ def _differentiate(ctx, grad_output, grad_h_n, _):
     if grad_output is None and grad_h_n is None:
         return (None,) * (NUMBER + 4)
     if not states.numel():  # a transform of torch.func hid that there would be a gradient
-        states = torch.ops.wrnn.forward(*tensors, ctx.nonlinearity, True, False, True)[2]
+        states = forward(*tensors, ctx.nonlinearity, True, False, True)[2]
     options = (ctx.nonlinearity, grad_output, grad_h_n, states, needs)
-    gradients = iter(torch.ops.wrnn.backward(*tensors, *options))
+    gradients = iter(backward(*tensors, *options))
     return *(next(gradients) if need else None for need in needs), *[None] * 4
 
 
@@ -88,36 +89,31 @@ def _save_again(ctx, inputs, output):
     ctx.set_materialize_grads(False)
 
 
-def _differentiate_again(ctx, grads):
+def _differentiate_again(ctx, *grads):
     """Return the gradients of the backward operator's arguments, through the loop."""
-    create_graph = torch.is_grad_enabled()
-    with torch.enable_grad():
-        # Views: what one tensor has to do with another elsewhere does not count here.
-        values = [None if t is None else t.view_as(t) for t in ctx.saved_tensors]
-        tensors, given = values[:NUMBER], values[NUMBER:]
-        for value in values:
-            if value is not None and not value.requires_grad:
-                value.requires_grad_()
-        results = loop.step_loop(*tensors, ctx.nonlinearity, last_only=given[0] is None)
-        pairs = [pair for pair in zip(results, given, strict=True) if pair[1] is not None]
-        first = torch.autograd.grad(
-            *zip(*pairs, strict=True),
-            [t for t, need in zip(tensors, ctx.needs, strict=True) if need],
-            create_graph=True,
-            materialize_grads=True,
-        )
-        pairs = [
-            pair
-            for pair in zip(first, grads, strict=True)
-            if pair[1] is not None and pair[0].requires_grad
-        ]
-        wanted = [value for value in values if value is not None]
-        second = torch.autograd.grad(
-            *zip(*pairs, strict=True), wanted, create_graph=create_graph, allow_unused=True
-        )
-    found = iter(second)
-    every = [None if value is None else next(found) for value in values]
-    return *every[:NUMBER], None, *every[NUMBER:], None, None
+    saved = ctx.saved_tensors
+
+    def gradients(*values):
+        rest = iter(values)
+        *tensors, grad_output, grad_h_n = (None if t is None else next(rest) for t in saved)
+
+        def results(*wanted):
+            rest = iter(wanted)
+            used = (next(rest) if need else t for t, need in zip(tensors, ctx.needs, strict=True))
+            output, h_n = loop.step_loop(*used, ctx.nonlinearity, last_only=grad_output is None)
+            pairs = ((output, grad_output), (h_n, grad_h_n))
+            return tuple(result for result, grad in pairs if grad is not None)
+
+        wanted = (t for t, need in zip(tensors, ctx.needs, strict=True) if need)
+        _, pull_back = torch.func.vjp(results, *wanted)
+        return pull_back(tuple(grad for grad in (grad_output, grad_h_n) if grad is not None))
+
+    first, pull_back = torch.func.vjp(gradients, *(t for t in saved if t is not None))
+    given = zip(first, grads, strict=True)
+    given = tuple(torch.zeros_like(f) if grad is None else grad for f, grad in given)
+    rest = iter(pull_back(given))
+    second = [None if t is None else next(rest) for t in saved]
+    return *second[:NUMBER], None, *second[NUMBER:], None, None
 
 
 def _one_by_one(operator, info, in_dims, *arguments):
@@ -140,6 +136,46 @@ def _one_by_one(operator, info, in_dims, *arguments):
 
 
 torch.library.register_autograd("wrnn::forward", _differentiate, setup_context=_save)
-torch.library.register_autograd("wrnn::backward", _differentiate_again, setup_context=_save_again)
+torch.library.register_autograd(
+    "wrnn::backward",
+    lambda ctx, grads: _differentiate_again(ctx, *grads),
+    setup_context=_save_again,
+)
 for _operator in (torch.ops.wrnn.forward, torch.ops.wrnn.backward):
     torch.library.register_vmap(_operator.default, partial(_one_by_one, _operator))
+
+
+class _Forward(torch.autograd.Function):
+    """The forward operator for torch.func, and an error where forward mode is asked for."""
+
+    generate_vmap_rule = True
+    setup_context = staticmethod(_save)
+    backward = staticmethod(_differentiate)
+
+    @staticmethod
+    def forward(*arguments):
+        return torch.ops.wrnn.forward(*arguments)
+
+
+class _Backward(torch.autograd.Function):
+    """The backward operator in the same way."""
+
+    generate_vmap_rule = True
+    setup_context = staticmethod(_save_again)
+    backward = staticmethod(_differentiate_again)
+
+    @staticmethod
+    def forward(*arguments):
+        return tuple(torch.ops.wrnn.backward(*arguments))
+
+
+def forward(*arguments) -> tuple[Tensor, Tensor, Tensor]:
+    """Call the forward operator; a compiler sees the operator itself."""
+    compiling = torch.compiler.is_compiling()
+    return (torch.ops.wrnn.forward if compiling else _Forward.apply)(*arguments)
+
+
+def backward(*arguments) -> Sequence[Tensor]:
+    """Call the backward operator in the same way."""
+    compiling = torch.compiler.is_compiling()
+    return (torch.ops.wrnn.backward if compiling else _Backward.apply)(*arguments)
