@@ -42,15 +42,23 @@ def check_choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
         raise WrnnError(f"{name} must be one of {choices}, not {shown(value)}")
 
 
-def check_tensor(name: str, value: Any) -> None:
-    """Raise WrnnError unless `value` is a tensor."""
+def check_tensor(name: str, value: Any, *dimensions: int) -> None:
+    """Raise WrnnError unless `value` is a floating-point tensor with one of these numbers of axes.
+
+    Without any, the axes do not matter.
+    """
     if not isinstance(value, torch.Tensor):
         raise WrnnError(f"{name} must be a torch.Tensor, not {shown(value)}")
+    if not value.is_floating_point():
+        raise WrnnError(f"{name} must hold floating-point numbers, not {value.dtype}")
+    if dimensions and value.dim() not in dimensions:
+        axes = " or ".join(map(str, dimensions))
+        raise WrnnError(f"{name} has shape {tuple(value.shape)}: expected {axes} axes")
 
 
-def check_generator(value: Any) -> None:
-    """Raise WrnnError unless `value` is a source of randomness."""
-    if not isinstance(value, torch.Generator):
+def check_generator(value: Any, required: bool = False) -> None:
+    """Raise WrnnError unless `value` is a source of randomness, or None where that will do."""
+    if not isinstance(value, torch.Generator) and (required or value is not None):
         raise WrnnError(f"generator must be a torch.Generator, not {shown(value)}")
 
 

@@ -7,10 +7,18 @@ is the shift matrix. Every function changes its tensor in place and returns it.
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from wrnn.errors import WrnnError
+from wrnn.errors import (
+    WrnnError,
+    check_choice,
+    check_generator,
+    check_integer,
+    check_number,
+    check_tensor,
+)
 
 
 def shift_(weight_hh: Tensor, velocity: float | Sequence[float] = 1.0) -> Tensor:
@@ -29,14 +37,13 @@ def shift_(weight_hh: Tensor, velocity: float | Sequence[float] = 1.0) -> Tensor
         WrnnError: a velocity outside [0, 1], a wrong number of velocities, or a kernel of size 1
             asked to move.
     """
+    check_tensor("weight_hh", weight_hh, 3, 4)
     num_channels, kernel_size = weight_hh.shape[0], weight_hh.shape[-1]
-    velocities = [velocity] * num_channels if isinstance(velocity, int | float) else list(velocity)
+    several = isinstance(velocity, Sequence | np.ndarray | Tensor) and not isinstance(velocity, str)
+    velocities = list(velocity) if several else [velocity] * num_channels
     if len(velocities) != num_channels:
         raise WrnnError(f"{len(velocities)} velocities for {num_channels} channels: give one each")
-    if not all(0 <= v <= 1 for v in velocities):
-        raise WrnnError(
-            f"velocity {velocity} is not allowed: use 0 <= velocity <= 1 sites per step"
-        )
+    velocities = [check_number("velocity", v, 0, 1) for v in velocities]
     if kernel_size == 1 and any(velocities):
         raise WrnnError(
             "a kernel of size 1 cannot shift: use velocity 0 or a kernel size of 3 or more"
@@ -61,9 +68,10 @@ def single_site_(weight_ih: Tensor, num_channels: int, kind: str = "ones") -> Te
             inputs all look alike at the start. "identity" is the paper's text: input i enters
             channel i with weight 1 (inputs beyond the number of channels start unconnected).
     """
-    if kind not in ("ones", "identity"):
-        raise WrnnError(f"unknown kind {kind!r} of single-site input: use 'ones' or 'identity'")
-    if num_channels < 1 or weight_ih.shape[0] % num_channels:
+    check_tensor("weight_ih", weight_ih, 2)
+    check_choice("kind of single-site input", kind, ("ones", "identity"))
+    num_channels = check_integer("num_channels", num_channels, 1)
+    if weight_ih.shape[0] % num_channels:
         raise WrnnError(
             f"weight_ih has {weight_ih.shape[0]} rows: not a multiple of {num_channels} channels"
         )
@@ -77,12 +85,14 @@ def single_site_(weight_ih: Tensor, num_channels: int, kind: str = "ones") -> Te
 
 def identity_(weight: Tensor) -> Tensor:
     """Fill a square recurrent matrix (hidden, hidden) with the identity (iRNN, Le et al. 2015)."""
+    _check_square(weight)
     with torch.no_grad():
         return nn.init.eye_(weight)
 
 
 def shift_matrix_(weight: Tensor) -> Tensor:
     """Fill (hidden, hidden) with the shift matrix: h_new[x] = h[x + 1] (Table 4, Sigma-init)."""
+    _check_square(weight)
     with torch.no_grad():
         return weight.copy_(torch.eye(weight.shape[0]).roll(1, dims=1))
 
@@ -91,5 +101,14 @@ def fan_in_uniform_(
     tensor: Tensor, fan_in: int, generator: torch.Generator | None = None
 ) -> Tensor:
     """Fill with U(-1/sqrt(fan_in), 1/sqrt(fan_in)), the default of PyTorch's layers."""
-    bound = 1 / math.sqrt(fan_in)
+    check_tensor("tensor", tensor)
+    check_generator(generator)
+    bound = 1 / math.sqrt(check_integer("fan_in", fan_in, 1))
     return nn.init.uniform_(tensor, -bound, bound, generator=generator)
+
+
+def _check_square(weight: Tensor) -> None:
+    """Raise WrnnError unless a tensor is a square matrix."""
+    check_tensor("weight", weight, 2)
+    if weight.shape[0] != weight.shape[1]:
+        raise WrnnError(f"weight has shape {tuple(weight.shape)}: expected a square matrix")

@@ -20,6 +20,7 @@ from wrnn.errors import (
     check_choice,
     check_device,
     check_flag,
+    check_generator,
     check_integer,
     check_tensor,
     shown,
@@ -272,6 +273,7 @@ class WaveRNN(RecurrentLayer):
                 code leaves in place; "zero" starts the layer as exactly the shift.
             generator: source of randomness; None is PyTorch's global one.
         """
+        check_generator(generator)
         check_choice("recurrent init", recurrent, ("shift", "identity", "default"))
         check_choice("input init", input, ("ones", "identity", "normal", "default"))
         check_choice("recurrent bias init", recurrent_bias, ("default", "zero"))
@@ -394,6 +396,7 @@ class IdentityRNN(RecurrentLayer):
             recurrent_bias: "default" is zero; "uniform" is U(-1/sqrt(n), 1/sqrt(n)).
             generator: source of randomness; None is PyTorch's global one.
         """
+        check_generator(generator)
         check_choice("recurrent init", recurrent, ("identity", "shift", "default"))
         check_choice("input init", input, ("normal", "uniform", "default", "ones", "identity"))
         check_choice("recurrent bias init", recurrent_bias, ("default", "zero", "uniform"))

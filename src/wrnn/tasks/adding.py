@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from wrnn.tasks.base import Settled, SyntheticTask, check_integer, check_output
+from wrnn.errors import check_integer
+from wrnn.tasks.base import Settled, SyntheticTask, check_output
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class AddingTask(SyntheticTask):
 
     def loss(self, output: Tensor, y: Tensor) -> Tensor:
         """Mean squared error of output (B, 1) against y (B,)."""
-        check_output(output, (*y.shape, self.output_size))
+        check_output(output, y, 1, None)
         return F.mse_loss(output.squeeze(-1).float(), y)
 
     @torch.no_grad()

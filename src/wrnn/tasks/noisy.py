@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from wrnn.errors import check_choice, check_flag, check_integer
 from wrnn.tasks import data
-from wrnn.tasks.base import check_choice, check_flag, check_integer, checksum, seeded_generator
+from wrnn.tasks.base import checksum, seeded_generator
 from wrnn.tasks.images import ImageTask
 
 # Mean and standard deviation of CIFAR10's training pixels in [0, 1]: red, green, blue.
