@@ -111,8 +111,8 @@ def test_the_floor_is_one_step_of_float32_below_certainty():
         logits = torch.tensor([[lead, 0.0]])
         losses.add(F.cross_entropy(logits, torch.tensor([0])).item())
     task = CopyTask(10)
-    assert 0.0 in losses and min(losses - {0.0}) == task.floor == 2.0**-23
-    assert task.settled.floor == task.float32_floor() == task.floor
+    assert 0.0 in losses and min(losses - {0.0}) == pytest.approx(task.floor, rel=1e-6)
+    assert task.settled.floor == task.float32_floor() == task.floor == 2.0**-23
     assert task.float32_floor("printed_mse") == task.floor / 50
 
 
