@@ -36,6 +36,9 @@ def shift_(weight_hh: Tensor, velocity: float | Sequence[float] = 1.0) -> Tensor
     Raises:
         WrnnError: a velocity outside [0, 1], a wrong number of velocities, or a kernel of size 1
             asked to move.
+
+    >>> shift_(torch.empty(1, 1, 3), 0.25)
+    tensor([[[0.0000, 0.7500, 0.2500]]])
     """
     check_tensor("weight_hh", weight_hh, 3, 4)
     num_channels, kernel_size = weight_hh.shape[0], weight_hh.shape[-1]
@@ -67,6 +70,12 @@ def single_site_(weight_ih: Tensor, num_channels: int, kind: str = "ones") -> Te
         kind: "ones" is the released code: every input weight of site 0 is 1, so that one-hot
             inputs all look alike at the start. "identity" is the paper's text: input i enters
             channel i with weight 1 (inputs beyond the number of channels start unconnected).
+
+    >>> single_site_(torch.empty(4, 2), num_channels=2, kind="identity")
+    tensor([[1., 0.],
+            [0., 0.],
+            [0., 1.],
+            [0., 0.]])
     """
     check_tensor("weight_ih", weight_ih, 2)
     check_choice("kind of single-site input", kind, ("ones", "identity"))
@@ -84,14 +93,25 @@ def single_site_(weight_ih: Tensor, num_channels: int, kind: str = "ones") -> Te
 
 
 def identity_(weight: Tensor) -> Tensor:
-    """Fill a square recurrent matrix (hidden, hidden) with the identity (iRNN, Le et al. 2015)."""
+    """Fill a square recurrent matrix (hidden, hidden) with the identity (iRNN, Le et al. 2015).
+
+    >>> identity_(torch.empty(2, 2))
+    tensor([[1., 0.],
+            [0., 1.]])
+    """
     _check_square(weight)
     with torch.no_grad():
         return nn.init.eye_(weight)
 
 
 def shift_matrix_(weight: Tensor) -> Tensor:
-    """Fill (hidden, hidden) with the shift matrix: h_new[x] = h[x + 1] (Table 4, Sigma-init)."""
+    """Fill (hidden, hidden) with the shift matrix: h_new[x] = h[x + 1] (Table 4, Sigma-init).
+
+    >>> shift_matrix_(torch.empty(3, 3))
+    tensor([[0., 1., 0.],
+            [0., 0., 1.],
+            [1., 0., 0.]])
+    """
     _check_square(weight)
     with torch.no_grad():
         return weight.copy_(torch.eye(weight.shape[0]).roll(1, dims=1))
@@ -100,7 +120,11 @@ def shift_matrix_(weight: Tensor) -> Tensor:
 def fan_in_uniform_(
     tensor: Tensor, fan_in: int, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Fill with U(-1/sqrt(fan_in), 1/sqrt(fan_in)), the default of PyTorch's layers."""
+    """Fill with U(-1/sqrt(fan_in), 1/sqrt(fan_in)), the default of PyTorch's layers.
+
+    >>> bool(fan_in_uniform_(torch.empty(1000), fan_in=4).abs().max() <= 0.5)
+    True
+    """
     check_tensor("tensor", tensor)
     check_generator(generator)
     bound = 1 / math.sqrt(check_integer("fan_in", fan_in, 1))

@@ -307,6 +307,10 @@ class LocalWaveRNN(WaveRNN):
     Same call and same initialisers as :class:`WaveRNN`; weight_hh is (num_channels, num_channels,
     channel_size, kernel_size) and bias_hh (num_channels, channel_size). It is in the released code
     only. There is one way to compute it, the step loop.
+
+    >>> rnn = LocalWaveRNN(3, 8, num_channels=2)
+    >>> rnn.weight_hh.shape, rnn(torch.rand(5, 4, 3))[0].shape
+    (torch.Size([2, 2, 8, 3]), torch.Size([5, 4, 16]))
     """
 
     local = True
@@ -508,7 +512,11 @@ class SequenceModel(nn.Module):
 
 
 def count_parameters(model: nn.Module) -> dict[str, int]:
-    """Count trainable parameters, with and without biases (the paper mostly prints the latter)."""
+    """Count trainable parameters, with and without biases (the paper mostly prints the latter).
+
+    >>> count_parameters(WaveRNN(3, 8, num_channels=2))
+    {'with_biases': 78, 'without_biases': 60}
+    """
     if not isinstance(model, nn.Module):
         raise WrnnError(f"model must be a torch.nn.Module, not {shown(model)}")
     counts = {name: p.numel() for name, p in model.named_parameters() if p.requires_grad}

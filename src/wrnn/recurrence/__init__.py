@@ -66,6 +66,11 @@ def wave_recurrence(
 
     Raises:
         WrnnError: an unknown name, sizes that do not fit, or a backend that cannot compute this.
+
+    >>> x, h_0 = torch.rand(5, 4, 2), torch.zeros(4, 24)
+    >>> V, u = torch.rand(24, 2), torch.rand(3, 3, 3)
+    >>> wave_recurrence(x, h_0, V, None, u, None).shape
+    torch.Size([5, 4, 24])
     """
     check_flag("last_only", last_only)
     output, h_n = recurrent_states(
@@ -100,6 +105,11 @@ def local_recurrence(
 
     `weight_hh` is (C, C, n, K) and `bias_hh` (C, n) or None. It is computed step by step. The paper
     does not report this variant; it is in the released code.
+
+    >>> x, h_0 = torch.rand(5, 4, 2), torch.zeros(4, 24)
+    >>> V, u = torch.rand(24, 2), torch.rand(3, 3, 8, 3)
+    >>> local_recurrence(x, h_0, V, None, u, None, last_only=True).shape
+    torch.Size([1, 4, 24])
     """
     output, h_n = recurrent_states(
         *(x, h_0, weight_ih, bias_ih, weight_hh, bias_hh),
@@ -169,7 +179,11 @@ def recurrent_states(
 def choose_backend(
     x: Tensor, weight_hh: Tensor, *, nonlinearity: str = "relu", precision: str = "float32"
 ) -> tuple[str, str]:
-    """Say which backend "auto" takes for an input (T, B, input_size) and a kernel, and why."""
+    """Say which backend "auto" takes for an input (T, B, input_size) and a kernel, and why.
+
+    >>> choose_backend(torch.rand(5, 1, 2), torch.rand(50, 50, 1))[0]
+    'loop'
+    """
     _check_names(nonlinearity, "auto", precision)
     refused = []
     for backend, praise in (

@@ -40,6 +40,9 @@ def task_from_dict(description: Mapping[str, Any]) -> Task:
     """The task that `Task.to_dict` described: {"name": ..., and the task's fields}.
 
     Raises WrnnError for an unknown task, an unknown, missing or wrong field.
+
+    >>> task_from_dict({"name": "copy", "lag": 20}).length
+    30
     """
     if not isinstance(description, Mapping):
         raise WrnnError(f"a task is described by a mapping, not {shown(description)}")

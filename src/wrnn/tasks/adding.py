@@ -17,6 +17,10 @@ class AddingTask(SyntheticTask):
 
     Input: a number drawn uniformly from [0, 1) and a marker, 1 at one step of the first half and
     at one step of the second half. Target: the sum of the two marked numbers, at the last step.
+
+    >>> x, y = AddingTask(length=50).batch(4, generator=torch.Generator().manual_seed(0))
+    >>> x.shape, y.shape
+    (torch.Size([50, 4, 2]), torch.Size([4]))
     """
 
     name: ClassVar[str] = "adding"

@@ -28,6 +28,10 @@ class CopyTask(SyntheticTask):
     - "text": at step S, the first answer step, as the paper describes it.
 
     The paper prints T = S - 10 where this class says lag S.
+
+    >>> x, y = CopyTask(lag=20).batch(4, generator=torch.Generator().manual_seed(0))
+    >>> x.shape, y.shape
+    (torch.Size([30, 4, 10]), torch.Size([30, 4]))
     """
 
     name: ClassVar[str] = "copy"

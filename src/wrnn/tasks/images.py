@@ -205,6 +205,10 @@ class SequentialDigits(PixelTask):
     """The same on scikit-learn's 8 x 8 digits: 64 pixels, 1,297 / 200 / 300 images.
 
     There is no official test set: all three splits are drawn with `split_seed`.
+
+    >>> x, y = SequentialDigits().batch(4, generator=torch.Generator().manual_seed(0))
+    >>> x.shape, y.shape
+    (torch.Size([64, 4, 1]), torch.Size([4]))
     """
 
     name: ClassVar[str] = "sequential_digits"

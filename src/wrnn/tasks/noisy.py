@@ -146,7 +146,12 @@ class NoisySequentialCIFAR10(NoisyRowsTask):
 
 @dataclass(frozen=True)
 class NoisySequentialDigits(NoisyRowsTask):
-    """The same on scikit-learn's digits: 8 rows of 8 and noise to step 100; 1,297 / 200 / 300."""
+    """The same on scikit-learn's digits: 8 rows of 8 and noise to step 100; 1,297 / 200 / 300.
+
+    >>> x, y = NoisySequentialDigits().batch(4, generator=torch.Generator().manual_seed(0))
+    >>> x.shape, y.shape
+    (torch.Size([100, 4, 8]), torch.Size([4]))
+    """
 
     name: ClassVar[str] = "noisy_sequential_digits"
     input_size: ClassVar[int] = 8
