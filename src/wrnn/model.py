@@ -138,7 +138,7 @@ class RecurrentLayer(nn.Module):
             x = x.unsqueeze(1)
         elif self.batch_first:
             x = x.transpose(0, 1)
-        if not len(x):
+        if not x.shape[0]:
             raise WrnnError("input has no time steps: expected one or more")
         shape = (1, x.shape[1], self.hidden_size) if batched else (1, self.hidden_size)
         if h_0 is None:

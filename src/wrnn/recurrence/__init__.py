@@ -191,7 +191,7 @@ def choose_backend(
         ("numba", "the fastest on a CPU"),
     ):
         reason = _cannot(backend, x, weight_hh, precision)
-        if reason is None and backend == "numba" and x.shape[1] < -(-len(weight_hh) // 6):
+        if reason is None and backend == "numba" and x.shape[1] < -(-weight_hh.shape[0] // 6):
             reason = "a batch under a sixth of the channels is faster step by step"
         if reason is None:
             return backend, "; ".join((praise, *refused))
@@ -219,7 +219,7 @@ def _triton_cannot(x: Tensor, weight_hh: Tensor) -> str | None:
         return f"it runs on CUDA and the input is on {x.device}"
     if "triton" not in INSTALLED:
         return "the package triton is not installed"
-    channels, kernel_size = len(weight_hh), weight_hh.shape[-1]
+    channels, kernel_size = weight_hh.shape[0], weight_hh.shape[-1]
     if x.dtype != torch.float32:
         return f"it computes in float32 and the input is {x.dtype}"
     if kernel_size not in (3, 5, 7):
@@ -303,7 +303,7 @@ def _check_sizes(
         fits = tensor.dim() == form.count(",") + 1
         if not fits or any(size < low for size, low in zip(tensor.shape, least, strict=False)):
             raise WrnnError(f"{name} must be {form} and not empty, but is {_form(tensor)}")
-    hidden, channels, kernel_size = len(weight_ih), len(weight_hh), weight_hh.shape[-1]
+    hidden, channels, kernel_size = weight_ih.shape[0], weight_hh.shape[0], weight_hh.shape[-1]
     if hidden % channels:
         raise WrnnError(f"hidden = {hidden} is no multiple of the {channels} channels of weight_hh")
     n = hidden // channels
@@ -319,8 +319,8 @@ def _check_sizes(
         ("bias_ih", bias_ih, (hidden,)),
         ("weight_hh", weight_hh, (channels, channels, *sites, kernel_size)),
         ("bias_hh", bias_hh, (channels, *sites)),
-        ("weight_out", weight_out, (None if weight_out is None else len(weight_out), hidden)),
-        ("bias_out", bias_out, () if weight_out is None else (len(weight_out),)),
+        ("weight_out", weight_out, (None if weight_out is None else weight_out.shape[0], hidden)),
+        ("bias_out", bias_out, () if weight_out is None else (weight_out.shape[0],)),
     ):
         if tensor is None:
             continue

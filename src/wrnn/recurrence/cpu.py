@@ -77,7 +77,7 @@ def _forward(x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, *option
     nonlinearity, last_only, batch_first, keep = options
     channels, _, kernel_size = weight_hh.shape
     steps, batch, _ = x.shape
-    hidden, reach = len(weight_ih), kernel_size // 2
+    hidden, reach = weight_ih.shape[0], kernel_size // 2
     n, slots = hidden // channels, steps + 1 if keep else 2
     shape = states_shape(x, weight_ih, weight_hh, slots)
     states = _memory("states", x, shape) if keep else x.new_empty(shape)
@@ -87,13 +87,13 @@ def _forward(x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, *option
     drive = torch.cat((weight_ih, bias.unsqueeze(1)), 1)  # (hidden, d + 1)
     drive = drive.view(channels, n, -1).permute(1, 2, 0).contiguous()  # (n, d + 1, C)
     kernel = weight_hh.permute(2, 1, 0).contiguous()  # (K, C in, C out)
-    outputs = 0 if weight_out is None or last_only else len(weight_out)
+    outputs = 0 if weight_out is None or last_only else weight_out.shape[0]
     readout, output = x.new_empty(0, outputs), x.new_empty(0, 0, 0)
     if outputs:
         readout = _site_major(weight_out.t(), channels).contiguous()  # (n * C, out)
     elif not last_only:
         output = new_output(x, hidden, batch_first, partial(_memory, "output", x))  # (T, B, hidden)
-    read = x.new_empty(len(states), steps, outputs, LANES)
+    read = x.new_empty(states.shape[0], steps, outputs, LANES)
     states[:, 0, reach : reach + n] = _to_tiles(h_0.reshape(batch, channels, n).transpose(1, 2))
     _over_tiles(
         _run_forward,
@@ -120,11 +120,11 @@ def _backward(x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, *optio
     needs_x, needs_h_0, needs_ih, needs_bias_ih, needs_hh, needs_bias_hh, needs_out = needs
     channels, _, kernel_size = weight_hh.shape
     steps, batch, input_size = x.shape
-    hidden, n = len(weight_ih), len(weight_ih) // channels
+    hidden, n = weight_ih.shape[0], weight_ih.shape[0] // channels
     states = states.view(states_shape(x, weight_ih, weight_hh, steps + 1))
-    tiles = len(states)
+    tiles = states.shape[0]
     needs_bias = needs_bias_ih or needs_bias_hh
-    outputs = 0 if weight_out is None or grad_output is None else len(weight_out)
+    outputs = 0 if weight_out is None or grad_output is None else weight_out.shape[0]
 
     flipped = weight_hh.permute(2, 0, 1).flip(0).contiguous()  # (K, C out, C in)
     readout, grad_every = x.new_empty(0, hidden), x.new_empty(0, 0, 0)

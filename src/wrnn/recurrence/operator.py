@@ -34,7 +34,7 @@ torch.library.define(
 def states_shape(x: Tensor, weight_ih: Tensor, weight_hh: Tensor, slots: int) -> tuple[int, ...]:
     """Return (tiles, slots, n + K - 1, C, lanes)."""
     channels, _, kernel_size = weight_hh.shape
-    padded = len(weight_ih) // channels + kernel_size - 1
+    padded = weight_ih.shape[0] // channels + kernel_size - 1
     return (x.shape[1] + LANES - 1) // LANES, slots, padded, channels, LANES
 
 
@@ -53,7 +53,7 @@ def _forward_shapes(x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, 
     if not last_only:
         width = len(weight_ih if weight_out is None else weight_out)
         output = new_output(x, width, batch_first and weight_out is None, x.new_empty)
-    states = math.prod(states_shape(x, weight_ih, weight_hh, len(x) + 1)) if keep else 0
+    states = math.prod(states_shape(x, weight_ih, weight_hh, x.shape[0] + 1)) if keep else 0
     return output, torch.empty_like(h_0, memory_format=torch.contiguous_format), x.new_empty(states)
 
 
@@ -131,7 +131,7 @@ def _one_by_one(operator, info, in_dims, *arguments):
         strict=True,
     )
     stacked = [torch.stack(result) for result in results]
-    kind = tuple if operator is torch.ops.wrnn.forward else list
+    kind = tuple if operator is torch.ops.wrnn.forward.default else list
     return kind(stacked), kind([0] * len(stacked))
 
 
@@ -141,8 +141,8 @@ torch.library.register_autograd(
     lambda ctx, grads: _differentiate_again(ctx, *grads),
     setup_context=_save_again,
 )
-for _operator in (torch.ops.wrnn.forward, torch.ops.wrnn.backward):
-    torch.library.register_vmap(_operator.default, partial(_one_by_one, _operator))
+for _operator in (torch.ops.wrnn.forward.default, torch.ops.wrnn.backward.default):
+    torch.library.register_vmap(_operator, partial(_one_by_one, _operator))
 
 
 class _Forward(torch.autograd.Function):
@@ -154,7 +154,7 @@ class _Forward(torch.autograd.Function):
 
     @staticmethod
     def forward(*arguments):
-        return torch.ops.wrnn.forward(*arguments)
+        return torch.ops.wrnn.forward.default(*arguments)
 
 
 class _Backward(torch.autograd.Function):
@@ -166,16 +166,16 @@ class _Backward(torch.autograd.Function):
 
     @staticmethod
     def forward(*arguments):
-        return tuple(torch.ops.wrnn.backward(*arguments))
+        return tuple(torch.ops.wrnn.backward.default(*arguments))
 
 
 def forward(*arguments) -> tuple[Tensor, Tensor, Tensor]:
     """Call the forward operator; a compiler sees the operator itself."""
     compiling = torch.compiler.is_compiling()
-    return (torch.ops.wrnn.forward if compiling else _Forward.apply)(*arguments)
+    return (torch.ops.wrnn.forward.default if compiling else _Forward.apply)(*arguments)
 
 
 def backward(*arguments) -> Sequence[Tensor]:
-    """Call the backward operator in the same way."""
-    compiling = torch.compiler.is_compiling()
-    return (torch.ops.wrnn.backward if compiling else _Backward.apply)(*arguments)
+    """Call the backward operator, with a graph where one is asked for."""
+    graph = torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    return (_Backward.apply if graph else torch.ops.wrnn.backward.default)(*arguments)
