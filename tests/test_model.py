@@ -179,8 +179,7 @@ def test_sequence_model_reads_out_at_every_step_or_the_last():
 
 
 NO_EXAMPLE = (  # what others are made of, and tasks whose data has to be there
-    *("RecurrentLayer", "recurrent_states", "as_computed", "without_autocast", "Task"),
-    *("NoisySequentialCIFAR10", "SequentialMNIST"),
+    *("RecurrentLayer", "Task", "NoisySequentialCIFAR10", "SequentialMNIST"),
 )
 LAYERS = {
     "wave": lambda **options: WaveRNN(3, 5, 2, **options),
@@ -204,6 +203,18 @@ def test_one_sequence_is_a_batch_of_one(layer, batch_first):
     if not batch_first:
         for every_step, shape in ((True, (4, 2)), (False, (2,))):
             assert SequenceModel(rnn, 2, every_step=every_step)(x, h_0).shape == shape
+
+
+@layers
+def test_a_layer_computes_only_what_is_asked_for(layer):
+    rnn, x = layer(), torch.rand(4, 2, 3)
+    readout = torch.nn.Linear(rnn.hidden_size, 5)
+    weights = {"weight_out": readout.weight, "bias_out": readout.bias}
+    output, h_n = rnn(x)
+    assert torch.equal(rnn.compute(x), output)
+    assert torch.equal(rnn.compute(x, last_only=True), h_n)
+    torch.testing.assert_close(rnn.compute(x, **weights), readout(output))
+    torch.testing.assert_close(rnn.compute(x, last_only=True, **weights), readout(h_n))
 
 
 @layers

@@ -1,6 +1,7 @@
 """Every way of computing the recurrence against its definition, and that against algebra."""
 
 import itertools
+import os
 import random
 import subprocess
 import sys
@@ -278,6 +279,25 @@ def test_derivatives_to_the_third_order_are_those_of_the_loop(nonlinearity):
         results.append(found)
     assert results[0][-1] is not None
     torch.testing.assert_close(results[1], results[0], rtol=1e-9, atol=1e-9)
+
+
+def test_a_second_derivative_of_the_fused_kernels_is_an_error():
+    pytest.importorskip("triton", reason="triton is published for Linux only")
+    code = """
+import torch
+from wrnn.recurrence import wave_recurrence
+shapes = [(3, 2, 1), (2, 6), (6, 1), (6,), (2, 2, 3), (2,)]
+values = [torch.randn(s, requires_grad=True) for s in shapes]
+loss = wave_recurrence(*values, backend="triton").square().sum()
+torch.autograd.grad(loss, values, retain_graph=True, create_graph=True)
+"""
+    environment = os.environ | {"TRITON_INTERPRET": "1"}
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert result.stderr.strip().splitlines()[-1] == (
+        "wrnn.errors.WrnnError: backend 'triton' has no second derivatives: "
+        "use backend='loop' with create_graph=True"
+    )
 
 
 def test_hessian_and_jvp_by_two_backward_passes():

@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import asdict
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -399,6 +400,13 @@ def test_a_task_survives_json(task):
     assert task_from_dict(json.loads(json.dumps(task.to_dict()))) == task
     assert TASKS[task.name] is type(task)
     assert all(isinstance(value, bool | int | str) for value in asdict(task).values())
+
+
+def test_numpy_scalars_are_taken_as_those_of_python():
+    one = NoisySequentialCIFAR10(noise=np.str_("fixed"), length=np.int32(50), normalised=np.True_)
+    assert one == NoisySequentialCIFAR10(length=50, normalised=True)
+    assert json.dumps(one.to_dict()) == json.dumps(task_from_dict(one.to_dict()).to_dict())
+    assert CopyTask(np.int64(20)).batch(np.int64(3), generator=generator())[0].shape == (30, 3, 10)
 
 
 def test_fingerprints_tell_seeds_apart():

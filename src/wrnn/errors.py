@@ -63,13 +63,16 @@ def check_generator(value: Any, required: bool = False) -> None:
 
 
 def check_device(value: Any) -> torch.device:
-    """Return a device by its name; raise WrnnError where there is no such name."""
+    """Return a device by its name; raise WrnnError where there is no such name or device."""
     try:
-        return torch.device(value)
+        device = torch.device(value)
     except (RuntimeError, TypeError):
         raise WrnnError(
             f"device must be a torch.device or its name, such as 'cpu', not {shown(value)}"
         ) from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise WrnnError(f"device {shown(value)} is not here: there is no CUDA device")
+    return device
 
 
 def shown(value: Any) -> str:

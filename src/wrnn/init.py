@@ -42,11 +42,15 @@ def shift_(weight_hh: Tensor, velocity: float | Sequence[float] = 1.0) -> Tensor
     """
     check_tensor("weight_hh", weight_hh, 3, 4)
     num_channels, kernel_size = weight_hh.shape[0], weight_hh.shape[-1]
-    several = isinstance(velocity, Sequence | np.ndarray | Tensor) and not isinstance(velocity, str)
+    if isinstance(velocity, Tensor | np.ndarray):
+        velocity = velocity.tolist()
+    several = isinstance(velocity, list | tuple)
     velocities = list(velocity) if several else [velocity] * num_channels
     if len(velocities) != num_channels:
         raise WrnnError(f"{len(velocities)} velocities for {num_channels} channels: give one each")
     velocities = [check_number("velocity", v, 0, 1) for v in velocities]
+    if kernel_size % 2 == 0:
+        raise WrnnError(f"weight_hh has a kernel of size {kernel_size}: it must be odd")
     if kernel_size == 1 and any(velocities):
         raise WrnnError(
             "a kernel of size 1 cannot shift: use velocity 0 or a kernel size of 3 or more"

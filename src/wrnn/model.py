@@ -28,11 +28,13 @@ from wrnn.errors import (
 from wrnn.recurrence import (
     BACKENDS,
     as_computed,
+    checked,
     choose_backend,
     recurrent_states,
     without_autocast,
 )
 
+FLOATS = (torch.float32, torch.float64)
 # Arguments of torch.nn.RNN that these layers have at one value only, and what to do instead.
 REFUSED = {
     "num_layers": (1, "put one layer behind the other"),
@@ -72,7 +74,7 @@ class RecurrentLayer(nn.Module):
             if not isinstance(value, int | float) or value != only:
                 raise WrnnError(f"{type(self).__name__} has no {name}={shown(value)}: {instead}")
         check_choice("backend", backend, BACKENDS)
-        if dtype not in (None, torch.float32, torch.float64):
+        if not (dtype is None or (isinstance(dtype, torch.dtype) and dtype in FLOATS)):
             raise WrnnError(f"dtype must be torch.float32 or torch.float64, not {shown(dtype)}")
         device = None if device is None else check_device(device)
         self.input_size = input_size
@@ -107,8 +109,10 @@ class RecurrentLayer(nn.Module):
         """
         x, h_0 = self._check(input, hx)
         output, h_n = self._states(x, h_0, **options)
-        if output is None:
-            output = h_n.unsqueeze(0)
+        if output is None:  # last_only
+            output, weight_out = h_n.unsqueeze(0), options.get("weight_out")
+            if weight_out is not None:
+                output = F.linear(output, weight_out, options.get("bias_out"))
         return output.squeeze(1) if input.dim() == 2 else output
 
     def _states(self, x: Tensor, h_0: Tensor, **options) -> tuple[Tensor | None, Tensor]:
@@ -424,19 +428,22 @@ class IdentityRNN(RecurrentLayer):
     def _states(self, x: Tensor, h_0: Tensor, **options) -> tuple[Tensor | None, Tensor]:
         weight_ih, matrix, *biases = self._weights()
         kernel = matrix.unsqueeze(-1)  # (hidden, hidden, 1)
+        tensors = (x, h_0, weight_ih, biases[0], kernel, biases[1])
         if x.shape[1] and choose_backend(x, kernel)[0] == "numba":
-            tensors = (x, h_0, weight_ih, biases[0], kernel, biases[1])
             return recurrent_states(*tensors, nonlinearity=self.nonlinearity, **options)
+        last_only = check_flag("last_only", options.get("last_only", False))
+        *_, weight_out, bias_out = checked(
+            *tensors, options.get("weight_out"), options.get("bias_out")
+        )
         run = torch.rnn_relu if self.nonlinearity == "relu" else torch.rnn_tanh
         weights = [weight_ih, matrix, *(biases if self.bias else ())]
         sizes = (self.bias, 1, 0.0, torch.is_grad_enabled(), False, False)
         with without_autocast(x):
             output, h_n = run(x, h_0.unsqueeze(0), weights, *sizes)  # (T, B, hidden)
-            weight_out = options.get("weight_out")
-            if options.get("last_only"):
+            if last_only:
                 output = None
             elif weight_out is not None:
-                output = F.linear(output, weight_out, options.get("bias_out"))
+                output = F.linear(output, weight_out, bias_out)
         return output, h_n[0]
 
     def flatten_parameters(self) -> None:

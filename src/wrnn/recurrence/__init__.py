@@ -17,9 +17,11 @@ from torch import Tensor
 from wrnn.errors import WrnnError, check_choice, check_flag, check_integer, check_tensor
 from wrnn.recurrence import loop
 
+__all__ = ["BACKENDS", "choose_backend", "local_recurrence", "wave_recurrence"]
 BACKENDS = ("auto", "loop", "numba", "triton")
 NONLINEARITIES = tuple(loop.ACTIVATIONS)
 PRECISIONS = ("float32", "tf32")
+REQUIRED = "x", "h_0", "weight_ih", "weight_hh"
 NAMES = "x", "h_0", "weight_ih", "bias_ih", "weight_hh", "bias_hh", "weight_out", "bias_out"
 INSTALLED = [name for name in ("numba", "triton") if importlib.util.find_spec(name)]
 
@@ -72,7 +74,6 @@ def wave_recurrence(
     >>> wave_recurrence(x, h_0, V, None, u, None).shape
     torch.Size([5, 4, 24])
     """
-    check_flag("last_only", last_only)
     output, h_n = recurrent_states(
         *(x, h_0, weight_ih, bias_ih, weight_hh, bias_hh),
         nonlinearity=nonlinearity,
@@ -145,11 +146,11 @@ def recurrent_states(
     hidden), each with a gradient of its own. All states lie in memory time first or `batch_first`;
     their shape is (T, B, hidden) either way. Where autocast is on, float32 is computed with.
     """
-    tensors = (x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, bias_out)
     _check_names(nonlinearity, backend, precision)
-    _check_tensors(*tensors)
-    tensors = [None if tensor is None else as_computed(tensor) for tensor in tensors]
-    _check_sizes(*tensors, local=local)
+    check_flag("last_only", last_only)
+    tensors = checked(
+        x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, bias_out, local=local
+    )
     x, _, _, _, weight_hh, _, weight_out, bias_out = tensors
     tensors = (*tensors[:6], None if last_only else weight_out)
     if local or not x.shape[1]:
@@ -185,6 +186,8 @@ def choose_backend(
     'loop'
     """
     _check_names(nonlinearity, "auto", precision)
+    check_tensor("x", x, 3)
+    check_tensor("weight_hh", weight_hh, 3)
     refused = []
     for backend, praise in (
         ("triton", "the whole sequence in one launch"),
@@ -282,11 +285,17 @@ def _check_names(nonlinearity: str, backend: str, precision: str) -> None:
     check_choice("precision", precision, PRECISIONS)
 
 
-def _check_tensors(*tensors) -> None:
-    """Raise where something else than a tensor is given."""
+def checked(*tensors: Tensor | None, local: bool = False) -> list[Tensor | None]:
+    """Return the tensors of `wave_recurrence` as they are computed with; raise where one is wrong.
+
+    They come in the order of `NAMES`; those of `REQUIRED` may not be None.
+    """
     for name, tensor in zip(NAMES, tensors, strict=True):
-        if tensor is not None or name in NAMES[:3] or name == "weight_hh":
+        if tensor is not None or name in REQUIRED:
             check_tensor(name, tensor)
+    tensors = [None if tensor is None else as_computed(tensor) for tensor in tensors]
+    _check_sizes(*tensors, local=local)
+    return tensors
 
 
 def _check_sizes(
@@ -299,7 +308,10 @@ def _check_sizes(
         ("h_0", h_0, "(B, hidden)", (0, 1)),
         ("weight_ih", weight_ih, "(hidden, input_size)", (1, 1)),
         ("weight_hh", weight_hh, kernel_form, (1, 1, 1, 1)),
+        ("weight_out", weight_out, "(out, hidden)", (1, 1)),
     ):
+        if tensor is None:
+            continue
         fits = tensor.dim() == form.count(",") + 1
         if not fits or any(size < low for size, low in zip(tensor.shape, least, strict=False)):
             raise WrnnError(f"{name} must be {form} and not empty, but is {_form(tensor)}")

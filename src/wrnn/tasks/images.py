@@ -45,6 +45,7 @@ class ImageTask(Task):
     def split_indices(self, split: str, device: torch.device | str = "cpu") -> Tensor:
         """Which images (indices into `data()`) belong to a split, int64."""
         check_choice("split", split, self.splits)
+        device = check_device(device)
         loaded = self.data()
         total, official = len(loaded.labels), loaded.official_test
         sizes = self.validation_size, self.test_size
@@ -164,6 +165,7 @@ class PixelTask(ImageTask):
 
     def permutation(self, device: torch.device | str = "cpu") -> Tensor:
         """The pixel shown at each step, int64 (T,)."""
+        device = check_device(device)
         if not self.permuted:
             return torch.arange(self.pixels, device=device)
         return _pixel_order(self.pixels, self.permutation_seed, str(device))

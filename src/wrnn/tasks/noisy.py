@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from wrnn.errors import check_choice, check_flag, check_integer
+from wrnn.errors import check_choice, check_device, check_flag, check_integer
 from wrnn.tasks import data
 from wrnn.tasks.base import checksum, seeded_generator
 from wrnn.tasks.images import ImageTask
@@ -58,7 +58,9 @@ class NoisyRowsTask(ImageTask):
 
     def fixed_noise(self, device: torch.device | str = "cpu") -> Tensor:
         """The noise that all images share when `noise` is "fixed", (noise_steps, input_size)."""
-        return _fixed_noise(self.noise_steps, self.input_size, self.noise_seed, str(device))
+        return _fixed_noise(
+            self.noise_steps, self.input_size, self.noise_seed, str(check_device(device))
+        )
 
     def _noise(self, batch_size: int, generator: torch.Generator) -> Tensor | None:
         if self.noise == "fixed":
