@@ -192,7 +192,7 @@ def loss_curves(
     log_x: bool = False,
     log_y: bool = True,
 ) -> Figure:
-    """Draw a recorded curve of several results, one panel per task.
+    """Draw a recorded curve of several results, one panel per task and profile.
 
     Every seed is a thin line and the median over seeds a strong one, in which a seed that stopped
     earlier goes on at its last value. Marks are the weights that were tested. The legend says what
@@ -203,18 +203,20 @@ def loss_curves(
             of a panel's task that returns them.
         log_y: with a logarithmic axis, values below the lowest reference are drawn there.
     """
-    tasks = {result.run.task.title: result.run.task for result in results}
+    panels: dict[tuple[str, str], list[Result]] = {}
+    for result in results:
+        panels.setdefault((result.run.task.title, result.run.profile), []).append(result)
     table = curves_table(results, curve)
-    most = max((sum(r.run.task.title == title for r in results) for title in tasks), default=0)
-    figure, axes = _panels(len(tasks), 3.0 + 0.13 * most)
-    for axis, (title, task) in zip(axes[:, 0], tasks.items(), strict=True):
+    styles = looks({result.label: None for result in results})
+    most = max(map(len, panels.values()), default=0)
+    figure, axes = _panels(len(panels), 3.0 + 0.13 * most)
+    for axis, ((title, _), here) in zip(axes[:, 0], panels.items(), strict=True):
+        task = here[0].run.task
         lines = dict((references(task) if callable(references) else references) or {})
         lowest = min((v for v in lines.values() if v > 0), default=0.0) if log_y else -np.inf
-        here = [result for result in results if result.run.task.title == title]
         endings = {legend_label(result).removeprefix(result.label) for result in here}
         common = endings.pop() if len(endings) == 1 and len(here) > 1 else ""
         handles = []
-        styles = looks(result.label for result in here)
         for result in here:
             style = styles[result.label]
             look = {"color": style.colour, "ax": axis, "legend": False}
@@ -321,8 +323,8 @@ def standing(counts: Mapping[str, int], marks: Mapping[str, str]) -> Figure:
         start += count
     axis.set(xlabel="claims of the paper", yticks=[], ylim=(-0.4, 0.8), xlim=(0, max(1, start)))
     axis.spines["left"].set_visible(False)
-    look = dict(loc="upper center", bbox_to_anchor=(0.5, -0.55), ncols=3, fontsize=9)
-    axis.legend(handles, [f"{marks[name]} {name}" for name in counts], **look)
+    labels = [f"{marks[name]} {name}" for name in counts]
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)
     return figure
 
 
@@ -581,7 +583,7 @@ def space_time_power(panels: Sequence[tuple[str, Spectrum, float | None]]) -> Fi
             f_t = (velocity * f_x + 0.5) % 1.0 - 0.5
             f_t[1:][np.abs(np.diff(f_t)) > 0.5] = np.nan  # no stroke across the wrap
             axis.plot(f_x, f_t, color="white", linestyle=(0, (4, 4)), linewidth=1.2)
-        axis.set_title("\n".join(textwrap.wrap(title, 80 // columns // 2 + 12)), fontsize=9)
+        axis.set_title("\n".join(textwrap.wrap(title, 84 // columns)), fontsize=9)
     for axis in axes.flat[max(0, len(panels) - columns) : len(panels)]:
         axis.set_xlabel("$f_x$ (cycles per site)")
         axis.tick_params(labelbottom=True)

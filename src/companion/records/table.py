@@ -353,7 +353,8 @@ class Result:
         """The steps taken of those planned, and whether the task was settled by then."""
         settled = [record for record in self.records if record.stopped == "settled"]
         shown = settled or self.records
-        taken, planned = _span(r.steps for r in shown), _span(r.run.steps for r in shown)
+        taken = _ends((r.steps for r in shown), " to ")
+        planned = _ends((r.run.steps for r in shown), " or ")
         steps = f"{taken} steps" if taken == planned else f"{taken} of {planned} steps"
         words = f"{self.run.task.settled.words} " if settled else ""
         if 0 < len(settled) < len(self.records):
@@ -377,9 +378,9 @@ class Result:
         return f"{scale}, {devices}, {count} seed{'s' * (count > 1)}"
 
 
-def _span(steps: Iterable[int]) -> str:
+def _ends(steps: Iterable[int], joined: str) -> str:
     steps = sorted(steps)
-    return " to ".join(f"{step:,}" for step in dict.fromkeys((steps[0], steps[-1])))
+    return joined.join(f"{step:,}" for step in dict.fromkeys((steps[0], steps[-1])))
 
 
 def results(table: pd.DataFrame) -> list[Result]:
