@@ -6,6 +6,7 @@ import re
 import pytest
 
 from companion.evidence import tables
+from companion.records.table import Interval
 from wrnn.errors import WrnnError
 
 
@@ -60,8 +61,27 @@ def test_number_never_shows_more_than_four_digits():
         (None, None, "—"),
     ],
 )
-def test_estimate(mean, half_width, text):
-    assert tables.estimate(mean, half_width) == text
+def test_a_printed_mean_and_its_deviation(mean, half_width, text):
+    assert tables.plus_minus(mean, half_width) == text
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ((6.2, None, None, ""), "6.2"),
+        ((6.2, None, None, ">="), "≥ 6.2"),
+        ((97.27, 97.01, 97.53, ""), "97.3 [97, 97.5]"),
+        ((97.27, 97.261, 97.279, ""), "97.27 [97.26, 97.28]"),
+        ((2.4e-9, 2.4e-9, 2.4e-9, "<="), "≤ 2.4 × 10⁻⁹"),
+        ((6.5, 5.8, 7.2, ">="), "≥ 6.5 [5.8, 7.2]"),
+        ((0.0, -1.5, 1.5, ""), "0 [−1.5, 1.5]"),
+    ],
+)
+def test_an_interval_shows_its_ends_and_whether_it_is_a_bound(values, text):
+    mean, low, high, bound = values
+    found = Interval(mean, low, high, 3, (), bound)
+    assert tables.interval(found) == tables.cell(found) == text
+    assert tables.interval(None) == "—"
 
 
 ROWS = [

@@ -23,13 +23,13 @@ _WORDS = {
     FAILS: "It fails so far",
     INCONCLUSIVE: "Our records leave it inconclusive",
 }
-_STAND = {
-    REPRODUCED: "are reproduced",
-    HOLDS: "hold so far",
-    INCONCLUSIVE: "are inconclusive",
-    FAILS: "fail so far",
-    CONTRADICTED: "are contradicted",
-    OPEN: "are open",
+_STAND = {  # of one claim, of several
+    REPRODUCED: ("is reproduced", "are reproduced"),
+    HOLDS: ("holds so far", "hold so far"),
+    INCONCLUSIVE: ("is inconclusive", "are inconclusive"),
+    FAILS: ("fails so far", "fail so far"),
+    CONTRADICTED: ("is contradicted", "are contradicted"),
+    OPEN: ("is open", "are open"),
 }
 
 
@@ -44,7 +44,7 @@ def findings(judged: Sequence[Finding]) -> list[str]:
     Of a question it is the finding that says most; one that has none yet is named as open.
     """
     numbers = counts(judged)
-    parts = [f"{number} {_STAND[name]}" for name, number in numbers.items() if number]
+    parts = [f"{n} {_STAND[name][n > 1]}" for name, n in numbers.items() if n]
     sentences = [f"Of {len(judged)} claims of the paper, {', '.join(parts)}."]
     for key, question in QUESTIONS.items():
         decided = [f for f in judged if f.claim.question == key and f.verdict != OPEN]
