@@ -261,15 +261,15 @@ for lag in dict.fromkeys(result.run.task.lag for result in page.shown("fig3")):
     waves = [result for result in here if result.run.model.kind == "wrnn"]
     others = [result for result in here if result.run.model.kind == "irnn"]
     if waves and others and waves[0].metric("cross_entropy") and others[0].metric("cross_entropy"):
-        gap = measures.orders(waves[0], others)
-        last = measures.orders(chapter.at_last_step(waves[0]), map(chapter.at_last_step, others))
-        sources = " and ".join(dict.fromkeys(r.description for r in (waves[0], *others)))
+        best = measures.best_on_validation(others)
+        gap = measures.gap(waves[0], best)
+        last = measures.gap(chapter.at_last_step(waves[0]), chapter.at_last_step(best))
+        sources = " and ".join(dict.fromkeys(r.description for r in (waves[0], best)))
         page.say(
             f"At lag {lag} ({sources}) the wRNN's test loss ends "
-            f"**{tables.estimate(gap.mean, gap.half_width, 2)} orders of magnitude** below that of "
-            f"the best iRNN recorded there. On the choice of weights hangs this: with those of the "
-            f"last step the gap is {tables.estimate(last.mean, last.half_width, 2)} (validation "
-            "set)."
+            f"**{tables.interval(gap)} orders of magnitude** below that of "
+            f"the {best.label}, the iRNN that is best on validation there. With the weights of the "
+            f"last step the gap is {tables.interval(last)} (validation set)."
         )
 
 # %% [markdown]

@@ -137,7 +137,7 @@ def test_a_cell_has_the_interval_its_seeds_and_a_bound_at_the_floor(make_page):
     (result,) = (r for r in page.recorded("fig3") if r.records)
     shown = page.value(result, "cross_entropy")
     assert shown.startswith("0.00316 [") and shown.endswith("(n = 2: 0.001, 0.01) [a]")
-    assert page.value(result, "printed_mse").startswith("≤ 2.38 × 10⁻⁹ (n = 2: ")
+    assert page.value(result, "printed_mse").startswith("≤ 2.38 × 10⁻⁹ (n = 2) [")
 
 
 def test_figure_writes_the_same_bytes_twice(make_page):

@@ -136,7 +136,7 @@ def test_records_as_published_reproduce_every_claim(as_published):
     assert as_published["copy-gap-0"].remark == (
         "Our iRNN (n=100) ends at 4 times the printed loss"
     )
-    assert "T = 100: 46.7 (seeds 46.7, 46.7)" in as_published["adding-speed"].shown
+    assert "T = 100: 46.7 (n = 2)" in as_published["adding-speed"].shown
     assert as_published["adding-speed"].remark.startswith("Solved by validation: T = 100: 46.7")
     assert claims.answer([as_published["copy-gap-0"], as_published["copy-gap-30"]]) == (
         "of 2 claims 2 reproduced"
@@ -225,7 +225,7 @@ def test_the_speed_of_adding_uses_the_lengths_that_are_recorded(store):
                 store.path(record.run).unlink()
     finding = verdict(store, "adding-speed")
     assert finding.verdict == HOLDS
-    assert finding.shown.startswith("T = 100: 46.7 (seeds 46.7, 46.7); T = 200, T = 400: not yet")
+    assert finding.shown.startswith("T = 100: 46.7 (n = 2); T = 200, T = 400: not yet")
     assert verdict(store, "adding-wrnn").verdict == HOLDS
 
 

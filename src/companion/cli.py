@@ -157,8 +157,10 @@ def run_campaign(
 @app.command()
 def status() -> None:
     """Show how many runs of each experiment are recorded, at which budget, and where."""
-    from companion.records.table import gather
-
+    try:
+        from companion.records.table import gather
+    except ImportError as error:
+        raise WrnnError(f"{error.name} is missing: pip install 'wrnn[book]'") from error
     published, own = committed_store().all(), local_store().all()
     print(f"{'experiment':<12}{'profile':<9}{'recorded':>9}{'smaller':>9}{'seeds':>7}  where")
     for experiment in EXPERIMENTS.values():

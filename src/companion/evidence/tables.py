@@ -58,27 +58,9 @@ def number(value: float | int | None, digits: int = 3) -> str:
     return sign + _power(mantissa, exponent)
 
 
-def plus_minus(mean: float | None, half_width: float | None = None, digits: int = 3) -> str:
-    """A printed mean and its deviation: '97.3 ± 0.2', '(1.2 ± 0.3) × 10⁻⁵'.
-
-    The deviation keeps two significant digits and the mean is cut at the same place, with four
-    significant digits at most. Without a finite one only the mean is given.
-    """
-    bare = half_width is None or not math.isfinite(half_width)
-    if mean is None or bare or not math.isfinite(mean):
-        return number(mean, digits)
-    if half_width == 0:
-        return f"{number(float(mean), digits)} ± 0"
-    largest = max(abs(mean), half_width)
-    exponent = _exponent(largest, 4)
-    shift = exponent if not -3 <= exponent < LARGE else 0
-    places = min(
-        1 - _exponent(half_width, 2) + shift,  # two significant digits of the deviation
-        3 - exponent + shift,  # four of the larger of the two
-    )
-    scaled = [round(v / 10.0**shift, places) for v in (mean, half_width)]
-    text = " ± ".join(f"{v:,.{max(places, 0)}f}" for v in scaled).replace("-", "−")
-    return _power(f"({text})", shift) if shift else text
+def plus_minus(mean: float, deviation: float) -> str:
+    """A printed mean and its deviation, '97.27 ± 0.15'."""
+    return f"{number(mean, 4)} ± {number(deviation, 2)}"
 
 
 def interval(value: "Interval | None", digits: int = 3) -> str:

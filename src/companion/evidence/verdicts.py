@@ -238,7 +238,7 @@ class Finding:
             text = f"{part.name}: {tables.interval(part.interval)}".removeprefix(": ")
             each = ", ".join(tables.number(value) for value in part.interval.values)
             if seeds:
-                several = part.interval.count > 1 and each
+                several = len(set(part.interval.values)) > 1
                 text += f" (seeds {each})" if several else f" (n = {part.interval.count})"
             texts.append(text)
         return texts

@@ -257,7 +257,7 @@ class Chapter:
         total = len(result.records)
         count = total if interval is None else interval.count
         seeds = f"n = {count}" if count == total else f"{count} of {total} seeds"
-        if interval is not None and count > 1:
+        if interval is not None and len(set(interval.values)) > 1:
             seeds += ": " + ", ".join(tables.number(value, digits) for value in interval.values)
         status = "" if result.status == "paper" else f"{result.status}, "
         return f"{text} ({status}{seeds}){self.note(result.description)}"

@@ -402,32 +402,13 @@ def lines(
     xlabel: str,
     ylabel: str,
     theory: Mapping[str, Sequence[float]] | None = None,
-    height: float = 3.4,
 ) -> Figure:
-    """Draw named curves over a common x: measured ones with markers, `theory` thin and dotted.
-
-    A curve named as a model has that model's look.
-    """
-    figure, axes = _panels(1, height)
-    axis = axes[0, 0]
-    for values in (theory or {}).values():
-        axis.plot(x, values, color="#333333", linestyle=":", linewidth=1.4)
-    styles = looks(curves)
-    for name, values in curves.items():
-        style = styles[name]
-        axis.plot(
-            x,
-            values,
-            color=style.colour,
-            linestyle=style.line,
-            marker=style.marker,
-            markevery=max(1, len(x) // 12),
-            label=name,
-        )
-    if theory:
-        axis.plot([], [], color="#333333", linestyle=":", linewidth=1.4, label=" / ".join(theory))
-    axis.set(xlabel=xlabel, ylabel=ylabel)
-    _legend_below(axis, *axis.get_legend_handles_labels())
+    """Draw named curves over a common x as `points` does, and `theory` thin and dotted."""
+    groups = {name: list(zip(x, values, strict=True)) for name, values in curves.items()}
+    figure = points([("", ylabel, groups)], xlabel=xlabel, connected=True)
+    for name, values in (theory or {}).items():
+        figure.axes[0].plot(x, values, color=GREY, linestyle=":", linewidth=1.4, label=name)
+    _legend_below(figure.axes[0], *figure.axes[0].get_legend_handles_labels())
     return figure
 
 
@@ -459,6 +440,7 @@ def points(
                 color=style.colour,
                 linestyle=style.line if connected else "none",
                 marker=style.marker,
+                markevery=max(1, len(pairs) // 12) if connected else 1,
                 label=name,
             )
         if log_x:

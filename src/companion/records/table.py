@@ -84,6 +84,8 @@ def interval(values: Iterable[float], scale: str = "linear", bound: str = "") ->
 def _around(x: np.ndarray, back, values: tuple[float, ...], bound: str) -> Interval:
     if len(x) == 1:
         return Interval(values[0], None, None, 1, values, bound)
+    if len(set(values)) == 1:  # exactly, not but for rounding
+        return Interval(values[0], values[0], values[0], len(x), values, bound)
     half = _student(len(x) - 1) * x.std(ddof=1) / len(x) ** 0.5
     low, mean, high = (float(back(x.mean() + shift)) for shift in (-half, 0.0, half))
     return Interval(mean, low, high, len(x), values, bound)
