@@ -281,18 +281,23 @@ for lag in dict.fromkeys(result.run.task.lag for result in page.shown("fig3")):
 # from certain blanks to an even wash over the eight symbols.
 
 # %% tags=["hide-input"]
-traced = [result for result in page.shown("fig4") if result.trace]
-if traced:
+answers, sources = {}, []  # task and scale -> model -> trace: the longest lag comes last
+for result in [*page.shown("fig4"), *page.shown("fig3")]:
+    if result.trace:
+        profile_name = "" if result.run.profile == "paper" else f", {result.run.profile}"
+        row = answers.setdefault(f"lag {result.run.task.lag}{profile_name}", {})
+        if result.label not in row:
+            row[result.label] = result.trace
+            sources.append(result)
+if answers:
     page.figure(
         "fig-copy-outputs",
-        figures.copy_outputs(
-            [(f"{r.label}, lag {r.run.task.lag} ({r.status})", r.trace) for r in traced]
-        ),
-        alt="Pairs of images, categories against time: the target sequence on the left and the "
-        "probabilities that the network gives on the right, one row per model and lag.",
+        figures.copy_outputs({title: list(row.items()) for title, row in answers.items()}),
+        alt="Images of categories against time, a row per lag: the target sequence on the left, "
+        "then the probabilities that each network gives.",
         caption="Copy task, target and output over the last twenty steps of one test sequence (the "
-        "paper's Figure 4). Each row says what its run stands for.",
-        results=traced,
+        "paper's Figure 4).",
+        results=sources,
     )
 else:
     page.nothing("fig-copy-outputs", "Copy task, target and output", "fig4")

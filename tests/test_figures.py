@@ -139,7 +139,7 @@ def draw_all():
     trace = {"output": generator.standard_normal((30, 10)), "target": np.arange(30) % 10}
     return {
         "loss": figures.loss_curves([result(WRNN), result(SMALL, "missing")]),
-        "copy": figures.copy_outputs([("wRNN", trace)]),
+        "copy": figures.copy_outputs({"lag 20": [("wRNN", trace)]}),
         "field": figures.wave_field(spikes, [("wave", states)]),
         "hidden": figures.hidden_states([("wRNN", states, "site")]),
         "power": figures.space_time_power([("a", spectrum, 1.0), ("b", spectrum, None)]),
@@ -182,7 +182,9 @@ def test_copy_outputs_show_probabilities_of_the_last_steps():
     output = np.zeros((30, 4))
     output[:, 2] = 50.0
     target = np.full(30, 2)
-    figure = figures.copy_outputs([("wRNN", {"output": output, "target": target})], last=12)
+    figure = figures.copy_outputs(
+        {"lag 20": [("wRNN", {"output": output, "target": target})]}, last=12
+    )
     left, right = (axis.images[0].get_array() for axis in figure.axes[:2])
     assert left.shape == right.shape == (4, 12)
     assert np.allclose(left, right)

@@ -329,28 +329,35 @@ def standing(counts: Mapping[str, int], marks: Mapping[str, str]) -> Figure:
 
 
 @_styled
-def copy_outputs(traces: Sequence[tuple[str, Mapping[str, np.ndarray]]], last: int = 20) -> Figure:
-    """Draw copy-task outputs as images (Figure 4): the target, then what the model answers.
+def copy_outputs(
+    rows: Mapping[str, Sequence[tuple[str, Mapping[str, np.ndarray]]]], last: int = 20
+) -> Figure:
+    """Draw copy-task outputs as images (Figure 4): the target, then what each model answers.
 
-    Each trace is (title, arrays) with output (T, categories), logits, and target (T,). Only the
-    `last` steps are shown; the recall window is the last 10 of them.
+    A row is a title and traces (name of the model, arrays) of one task, with output (T,
+    categories), logits, and target (T,). Only the `last` steps are shown; the recall window is the
+    last 10 of them.
     """
-    figure, axes = _panels(len(traces), 2.6, 2, sharex="row", sharey="row")
-    for (left, right), (title, arrays) in zip(axes, traces, strict=True):
-        logits = np.asarray(arrays["output"], dtype=float)[-last:]
-        target = np.asarray(arrays["target"], dtype=int)[-last:]
-        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-        probability = odds / odds.sum(axis=1, keepdims=True)
-        steps, categories = len(arrays["target"]), logits.shape[1]
-        extent = (steps - len(target) - 0.5, steps - 0.5, -0.5, categories - 0.5)
-        for axis, image in ((left, np.eye(categories)[target]), (right, probability)):
-            shown = axis.imshow(
-                image.T, origin="lower", aspect="auto", extent=extent, vmin=0, vmax=1
-            )
+    columns = 1 + max(map(len, rows.values()), default=0)
+    figure, axes = _panels(len(rows), 2.2, columns, sharey=True)
+    for line, (title, traces) in zip(axes, rows.items(), strict=True):
+        for axis in line[len(traces) + 1 :]:
+            axis.set_axis_off()
+        target = np.asarray(traces[0][1]["target"], dtype=int)
+        ends = (len(target) - min(last, len(target)) - 0.5, len(target) - 0.5)
+        logits = [np.asarray(arrays["output"], dtype=float)[-last:] for _, arrays in traces]
+        odds = [np.exp(each - each.max(axis=1, keepdims=True)) for each in logits]
+        answers = [each / each.sum(axis=1, keepdims=True) for each in odds]
+        images = [np.eye(logits[0].shape[1])[target[-last:]], *answers]
+        names = [f"{title}: target", *(name for name, _ in traces)]
+        for axis, image, name in zip(line, images, names, strict=False):
+            extent = (*ends, -0.5, image.shape[1] - 0.5)
+            look = {"origin": "lower", "aspect": "auto", "vmin": 0, "vmax": 1}
+            shown = axis.imshow(image.T, extent=extent, **look)
+            axis.set_title("\n".join(textwrap.wrap(name, 84 // columns)), fontsize=9)
             axis.set_xlabel("time step")
-        left.set(title=f"{title}: target", ylabel="category")
-        right.set_title("output")
-        figure.colorbar(shown, ax=right, label="probability")
+        line[0].set_ylabel("category")
+    figure.colorbar(shown, ax=axes, label="probability", location="bottom", shrink=0.6, aspect=40)
     return figure
 
 
