@@ -146,43 +146,24 @@ def records_table(store: Store) -> pd.DataFrame:
     The column ``record`` is the :class:`~companion.records.files.Record` itself; the fields of the
     run, its task and its model are columns of the same names.
     """
-    records = store.all()
-    budgets = _budgets()
-    return pd.DataFrame([_row(r, _record_status(r, budgets), r.run) for r in records])
+    at_size = [e for e in EXPERIMENTS.values() if not e.smaller]
+    planned = {run for e in at_size for run in e.runs("paper", MOST_SEEDS)}
+    budgets: dict[str, int] = {}
+    for run in planned:
+        budgets[run.task.name] = max(budgets.get(run.task.name, 0), run.steps)
 
+    def status(record: Record) -> str:
+        """What one record stands for, whichever of the paper's settings it was trained with."""
+        run = record.run
+        if run.profile != "paper":
+            return run.profile
+        lossless = getattr(run.task, "source", "torchvision") == "torchvision"
+        if lossless and record.stopped == "settled":
+            return "settled"
+        whole = run in planned or run.steps >= budgets.get(run.task.name, math.inf)
+        return "paper" if lossless and whole else "reduced"
 
-def _budgets() -> dict[str, int]:
-    """Steps of the paper by task: the largest that an experiment at its sizes plans."""
-    runs = [r for e in EXPERIMENTS.values() if not e.smaller for r in e.runs("paper")]
-    return {name: max(r.steps for r in runs if r.task.name == name) for name in _names(runs)}
-
-
-def _names(runs: Sequence[Run]) -> list[str]:
-    return list(dict.fromkeys(run.task.name for run in runs))
-
-
-def _record_status(record: Record, budgets: Mapping[str, int]) -> str:
-    """What one record stands for, whichever of the paper's settings it was trained with."""
-    run = record.run
-    if run.profile != "paper":
-        return run.profile
-    lossless = getattr(run.task, "source", "torchvision") == "torchvision"
-    if lossless and record.stopped == "settled":
-        return "settled"
-    whole = run.steps >= budgets.get(run.task.name, math.inf)
-    planned = any(
-        run.id in _ids(experiment) for experiment in EXPERIMENTS.values() if not experiment.smaller
-    )
-    return "paper" if lossless and (whole or planned) else "reduced"
-
-
-_IDS: dict[str, set[str]] = {}
-
-
-def _ids(experiment: Experiment) -> set[str]:
-    if experiment.name not in _IDS:
-        _IDS[experiment.name] = {run.id for run in experiment.runs("paper", MOST_SEEDS)}
-    return _IDS[experiment.name]
+    return pd.DataFrame([_row(record, status(record), record.run) for record in store.all()])
 
 
 def _row(record: Record | None, status: str, planned: Run) -> dict:
@@ -225,14 +206,14 @@ def experiment_table(
     the longest records do, and of these first those on the same images.
     """
     records = source.all() if isinstance(source, Store) else source
-    recorded = {record.id: record for record in records}
+    recorded = {record.run: record for record in records}
     alike: dict[Run, list[Record]] = {}
     for record in records if profile == "paper" else ():
         alike.setdefault(_but_budget(record.run), []).append(record)
     rows = []
     for run in experiment.runs(profile):
         seeds = [run] + [replace(run, seed=s, trace=False) for s in range(1, MOST_SEEDS)]
-        found = {p.seed: recorded[p.id] for p in seeds if p.id in recorded}
+        found = {planned.seed: recorded[planned] for planned in seeds if planned in recorded}
         stand_ins: dict[tuple[int, bool], list[Record]] = {}
         for record in alike.get(_but_budget(run), ()):
             if record.run.steps <= run.steps and _same_schedule(record.run, run):
