@@ -15,7 +15,7 @@ device: str = "auto"  # auto, cpu or cuda
 seeds: int = 1  # how many seeds of every run
 train: bool = True  # train what has no record yet; False reads records only
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 import numpy as np
 
 from companion.evidence import waves
@@ -25,7 +25,7 @@ from companion.page import chapter, figures, front
 page = chapter.Chapter(profile=profile, device=device, seeds=seeds, train=train)
 judged = page.findings()
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 spikes = (np.random.default_rng(21).random((24, 3)) < 0.12).astype(float)
 page.animation(
     "film-waves",
@@ -47,10 +47,10 @@ page.animation(
 #
 # ## What was found
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 page.say("\n".join(f"- {sentence}" for sentence in front.findings(judged)))
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 counts = front.counts(judged)
 page.figure(
     "fig-standing",
@@ -71,7 +71,7 @@ page.figure(
 # Grouped by verdict; each is linked to the chapter that has its records, its seeds and the limit
 # that it is held to.
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 page.table("tab-claims", front.by_verdict(judged), "The paper's claims and what became of them.")
 
 # %% [markdown]

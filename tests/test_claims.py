@@ -217,6 +217,15 @@ def test_one_seed_and_a_smaller_budget_give_no_final_verdict(store):
     assert verdict(store, "adding-wrnn").verdict == REPRODUCED
 
 
+def test_a_seed_that_diverged_did_not_copy(store):
+    fill(store, {"fig4"})
+    run = next(r for r in EXPERIMENTS["fig4"].runs("paper") if r.model.kind == "wrnn")
+    lost = {"cross_entropy": None, "printed_mse": None, "token_accuracy": None}
+    store.put(make_record(dataclasses.replace(run, seed=1, trace=False), metrics=lost))
+    finding = verdict(store, "copy-480")
+    assert finding.verdict == INCONCLUSIVE and "1 of 2 seeds at T = 0" in finding.short
+
+
 def test_the_speed_of_adding_uses_the_lengths_that_are_recorded(store):
     fill(store, {"table1"})
     for result in gathered(store, ["table1"])["table1"]:

@@ -33,6 +33,13 @@ VARIANTS = Experiment(
 Measure = Callable[[Evidence], Part | list[Part]]
 
 
+def every_seed(result: Result, metric: str) -> pd.Series:
+    """Return a metric of every recorded seed, NaN where a run diverged or never got there."""
+    if not result.records:
+        return pd.Series(dtype=float)
+    return result.rows.set_index("seed").get(metric, pd.Series(dtype=float)).astype(float)
+
+
 def yes_or_no(values: pd.Series, yes: Callable[[float], bool]) -> Interval | None:
     """Return a 1 for every seed whose value is a yes, a 0 for the others."""
     return interval(float(yes(value)) for value in values)
@@ -113,7 +120,7 @@ def copied(results: Callable[[Evidence], list[Result]], *, fails: bool = False) 
         several = len({r.run.task.lag for r in found}) < len(found)
         return [
             Part(
-                yes_or_no(result.seeds("token_accuracy"), lambda v: (v >= COPIED) != fails),
+                yes_or_no(every_seed(result, "token_accuracy"), lambda v: (v >= COPIED) != fails),
                 (result,),
                 f"T = {result.run.task.lag - 10}"
                 + f" ({result.run.model.recurrent} kernel)" * several,
@@ -226,9 +233,7 @@ def steps_to_solve(result: Result, criterion: str = "solved_step_training") -> p
     By the paper's criterion, the loss of a training batch at a logging step, or by that of a
     validation ("solved_step").
     """
-    if not result.records:
-        return pd.Series(dtype=float)
-    return result.rows.set_index("seed")[criterion].astype(float).fillna(math.inf)
+    return every_seed(result, criterion).fillna(math.inf)
 
 
 def solved(kind: dict, lengths: Sequence[int], *, fails: bool = False) -> Measure:
@@ -347,10 +352,14 @@ def epochs_ahead(evidence: Evidence) -> Part:
     """
     wave = evidence.one("table2", kind="wrnn", readout="linear", permuted=False)
     other = evidence.one("table2", permuted=False, **IRNN)
-    curves = [{r.run.seed: dict(r.curves["accuracy"]) for r in x.records} for x in (wave, other)]
+    curves = [
+        {r.run.seed: dict(r.curves.get("accuracy", ())) for r in x.records} for x in (wave, other)
+    ]
     epochs, never = [], False
     for seed in curves[0].keys() & curves[1].keys():
         steps = sorted(curves[0][seed].keys() & curves[1][seed].keys())
+        if not steps:  # one of them diverged before
+            continue
         ahead = [curves[1][seed][step] >= curves[0][seed][step] for step in steps]
         runs = (s for i, s in enumerate(steps) if ahead[i : i + 5] == [True] * 5)
         caught_up = next(runs, None)

@@ -227,11 +227,12 @@ class Finding:
             names: dict[str, list[str]] = {}
             for part in self.recorded:
                 yes, count = int(sum(part.interval.values)), part.interval.count
-                names.setdefault(f"{yes} of {count} seed{'s' * (count > 1)}", []).append(part.name)
-            word = " fail" if self.claim.asks == "fails" else ""
+                share = f"{yes} of {count} seed{'s' * (count > 1)}"
+                if self.claim.asks == "fails":
+                    share += " fails" if yes == 1 else " fail"
+                names.setdefault(share, []).append(part.name)
             return [
-                f"{share}{word} at {', '.join(of)}".removesuffix(" at ")
-                for share, of in names.items()
+                f"{share} at {', '.join(of)}".removesuffix(" at ") for share, of in names.items()
             ]
         texts = []
         for part in self.recorded:
