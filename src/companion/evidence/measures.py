@@ -177,46 +177,51 @@ def epochs_ahead(shelf: Shelf) -> Estimate:
     return Estimate(steps[-1] / MNIST_EPOCH if steps else 0.0, None, min(counts))
 
 
-def _wave(kind: str, shelf: Shelf) -> analysis.WaveSpeed:
-    trace = shelf.one("fig2", kind=kind).trace
-    if trace is None:
-        raise NotRecorded("fig2")
-    hidden = trace["hidden"].astype(np.float64)
-    if kind == "irnn":
-        hidden = hidden[:, :, analysis.sort_by_onset(hidden[:, 0])]
-    generator = np.random.default_rng(0)
-    return analysis.wave_speed(analysis.space_time_power(hidden, generator=generator))
+def _tests(result: Result, order: str = "ring") -> list[analysis.WaveTest]:
+    """Test each seed's hidden states, in the order of units where it can be had."""
+    found = [list(analysis.orders(record).items()) for record in result.records]
+    hidden = [dict(views).get(order, views[0][1]) for views in found if views]
+    if not hidden:
+        raise NotRecorded("hidden states")
+    return [analysis.wave_test(h, generator=np.random.default_rng(0)) for h in hidden]
 
 
 def wave_velocity(shelf: Shelf) -> Estimate:
-    """Wave speed in the trained wRNN's hidden state, in sites per step (Figure 2)."""
-    return Estimate(_wave("wrnn", shelf).velocity, None, 1)
+    """Wave speed in the trained wRNN's hidden state, in sites per step; 0 without (Figure 2)."""
+    tests = _tests(shelf.one("fig2", kind="wrnn"))
+    return estimate([test.speed if test.is_wave else 0.0 for test in tests])
 
 
 def wave_in_irnn(shelf: Shelf) -> Estimate:
-    """1 where the trained iRNN's hidden state, sorted by onset, holds a wave, else 0 (Figure 2)."""
-    return Estimate(float(_wave("irnn", shelf).is_wave), None, 1)
+    """1 where the trained iRNN's hidden state holds a wave, else 0 (Figure 2).
+
+    Its units are sorted by onset on other sequences; where only one is kept, they are as they come.
+    """
+    tests = _tests(shelf.one("fig2", kind="irnn"), "sorted by onset")
+    return estimate([float(test.is_wave) for test in tests])
 
 
 def wave_from_random(shelf: Shelf) -> Estimate:
     """1 where training from a random kernel ends in a wave, else 0 (Figure 18)."""
     results = shelf.find("fig18", recurrent="default")
     last = max(results, key=lambda result: result.records[0].steps)
-    if last.trace is None or last.records[0].steps < MNIST_EPOCH:
+    if last.records[0].steps < MNIST_EPOCH:
         raise NotRecorded("fig18")  # an untrained network says nothing of training
-    moving = analysis.moving_part(last.trace["hidden"])
-    wave = analysis.wave_speed(analysis.space_time_power(moving, normaliser=None))
-    return Estimate(float(wave.is_wave), None, 1)
+    return estimate([float(test.is_wave) for test in _tests(last)])
 
 
 def speeds_apart(shelf: Shelf) -> Estimate:
     """Sites per step between the slowest and the fastest channel with a wave (Figure 10)."""
     several = [r for r in shelf.find("fig10") if isinstance(r.run.model.velocity, tuple)]
-    if not several or several[0].trace is None:
+    apart = []
+    for record in several[0].records if several else ():
+        for hidden in analysis.orders(record).values():
+            tests = analysis.channel_tests(hidden, generator=np.random.default_rng(0))
+            waves = [test.speed for test in tests if test.is_wave]
+            apart.append(max(waves, default=0.0) - min(waves, default=0.0))
+    if not apart:
         raise NotRecorded("fig10")
-    channels = analysis.channel_speeds(several[0].trace["hidden"])
-    waves = [channel.velocity for channel in channels if channel.is_wave]
-    return Estimate(max(waves, default=0.0) - min(waves, default=0.0), None, 1)
+    return estimate(apart)
 
 
 NO_SHIFT = {"kind": "wrnn", "input": "ones", "recurrent": "default"}
