@@ -265,19 +265,23 @@ def hidden_states(record: Record, count: int = SEQUENCES) -> np.ndarray | None:
 
     From stored weights, the first `count` of its task's test sequences and, of a wRNN, the channels
     whose activity varies most: four, or one for every speed that channels start at. From the
-    stored trace, its one sequence and channels, where there are no weights. None without either.
+    stored trace, its one sequence and channels, where the weights or the task's data are not at
+    hand. None without either.
     """
     weights, config = record.weights(), record.run.model
-    if weights is None:
+    try:
+        x = None if weights is None else next(record.run.task.evaluation_batches("test", count))[0]
+    except WrnnError:
+        x = None
+    if x is None:
         trace = record.trace() or {}
         return _sequences(trace["hidden"]) if "hidden" in trace else None
     import torch
 
     model = build_model(config, record.run.task)
     model.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
-    x, _ = next(iter(record.run.task.evaluation_batches("test", count)))
     with torch.no_grad():
-        states = model.rnn(x[:, :count])[0].numpy()  # (T, sequences, hidden)
+        states = model.rnn(x)[0].numpy()  # (T, sequences, hidden)
     states = states.reshape(*states.shape[:2], config.num_channels, -1).swapaxes(0, 1)
     busiest = np.argsort(-states.var(axis=1).sum(axis=(0, 2)), kind="stable")
     if isinstance(config.velocity, tuple):
@@ -293,8 +297,12 @@ def orders(record: Record) -> dict[str, np.ndarray]:
     A ring has its order. The units of an iRNN are tested "as they come" and "sorted by onset" as
     in the paper. Sorting draws a front by itself where the same data are then tested, so the order
     is found on 16 further test sequences; a record with one sequence, or none, lacks that entry.
+    Gated models have no order to speak of, and give nothing.
     """
-    ring = record.run.model.kind != "irnn"
+    kind = record.run.model.kind
+    ring = kind in ("wrnn", "local")
+    if not ring and kind != "irnn":
+        return {}
     hidden = hidden_states(record, SEQUENCES if ring else 2 * SEQUENCES)
     if hidden is None:
         return {}
