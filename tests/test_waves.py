@@ -63,7 +63,7 @@ def test_a_wave_is_found_with_its_speed_and_sign(speed):
 @pytest.mark.parametrize("signal", [0.3, 3.0])
 def test_what_does_not_travel_is_no_wave(kind, signal):
     tests = judge_fields(kind, 20, signal=signal)
-    assert sum(found.is_wave for found in tests) == 0
+    assert sum(found.is_wave for found in tests) <= 2
     assert sum(found.p_value <= 0.05 for found in tests) <= 4
     assert max(found.contrast for found in tests) < 1.0
 
@@ -87,9 +87,12 @@ def test_means_and_sizes_of_sites_do_not_matter():
 
 
 def test_mixed_up_sites_are_no_wave():
-    hidden = travelling(1.0, 128, 64)
-    order = np.random.default_rng(3).permutation(64)
-    assert judge(hidden).is_wave and not judge(hidden[:, order]).is_wave
+    """Not more often than stated, though all sites do the same at short delays."""
+    hidden, generator = travelling(1.0, 128, 32), np.random.default_rng(3)
+    assert judge(hidden).is_wave
+    tests = [judge(hidden[:, generator.permutation(32)], 99) for _ in range(60)]
+    assert np.mean([found.is_wave for found in tests]) <= 0.1
+    assert 0.3 <= np.mean([found.mixed_p_value <= 0.5 for found in tests]) <= 0.7
 
 
 def test_surrogates_keep_what_sequences_have_in_common():
@@ -100,7 +103,7 @@ def test_surrogates_keep_what_sequences_have_in_common():
 
 
 def test_a_silent_network_is_no_wave_and_too_small_a_field_is_an_error():
-    assert judge(np.ones((2, 20, 1, 8))) == analysis.WaveTest(0.0, 1.0, 0.0, 2)
+    assert judge(np.ones((2, 20, 1, 8))) == analysis.WaveTest(0.0, 1.0, 1.0, 0.0, 2)
     with pytest.raises(WrnnError, match="at least 3 steps and 3 sites"):
         judge(np.zeros((20, 2)))
     with pytest.raises(WrnnError, match="hidden must be"):
