@@ -661,6 +661,14 @@ page.table(
 
 # %% tags=["hide-input"]
 page.say(page.missing("fig2"))
+ring = [test.contrast for _, order, _, test in measured if order == "ring" and test.is_wave]
+for result, order, _, test in measured:
+    if test and test.is_wave and order != "ring" and ring:
+        page.say(
+            f"{result.label} ({result.description}), {order}: more travels than chance explains, "
+            f"at a contrast of {tables.number(test.contrast, 2)}, where the rings with a wave have "
+            f"{tables.number(min(ring), 2)} to {tables.number(max(ring), 2)}."
+        )
 for result, order, hidden, _ in measured:
     if order != "ring":
         continue

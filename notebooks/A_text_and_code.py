@@ -957,7 +957,7 @@ rows = [
         "only time shuffled; index diagonal",
         f"the diagonal is a speed of {number(index_speed, 2)}; a wave of speed 1 has "
         f"{number(diagonal['speed 1'], 2)} times the mean power there",
-        'all shuffled, slope; `normaliser="time"`',
+        'mean over space, slope; `normaliser="time"`',
     ),
     (
         "12 Laps",

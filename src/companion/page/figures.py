@@ -490,7 +490,7 @@ def hidden_states(panels: Sequence[tuple[str, np.ndarray, str]]) -> Figure:
 def space_time_power(panels: Sequence[tuple[str, Spectrum, float | None]]) -> Figure:
     """Draw space-time spectra with the line f_t = nu f_x: each panel is (title, spectrum, nu).
 
-    Power is relative to the shuffled hidden state, on a logarithmic scale common to all panels;
+    Power is relative to its mean over space, on a logarithmic scale common to all panels;
     nu None draws no line. The line wraps where f_t leaves the sampled band.
     """
     columns = min(2, len(panels))
@@ -529,6 +529,9 @@ def space_time_power(panels: Sequence[tuple[str, Spectrum, float | None]]) -> Fi
     for axis in axes[:, 0]:
         axis.set_ylabel("$f_t$ (cycles per step)")
     figure.colorbar(
-        shown, ax=axes, label="power relative to shuffled (log10)", shrink=0.8 if rows > 1 else 1.0
+        shown,
+        ax=axes,
+        label="power relative to unrelated sites (log10)",
+        shrink=0.8 if rows > 1 else 1.0,
     )
     return figure
