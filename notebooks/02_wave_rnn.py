@@ -462,14 +462,15 @@ page.say(
 # ```
 #
 # averaged over the temporal frequencies that carry the power. The speed is the one within $\pm 2$
-# sites per step that maximises it; a positive one moves activity to smaller $x$. What stands still
-# has as much power one way as the other, and a contrast near zero. A contrast of one is as much
-# power again as unrelated sites would have on the line, and a perfect wave on $n$ sites has $n$.
+# sites per step at which the contrast stands out most, that is, over the root of the sum of both
+# lines, as which it varies by chance. A positive one moves activity to smaller $x$. What stands
+# still has as much power one way as the other, and a contrast near zero. A contrast of one is as
+# much power again as unrelated sites would have on the line; a perfect wave on $n$ sites has $n$.
 #
 # The *p-value* compares with surrogates: the series of every site is rotated in time by a random
 # number of steps of its own, which keeps its spectrum and undoes any order between sites. The best
 # speed is searched in every surrogate as it is in the data, so that the search is paid for, and
-# $p = (1 + k)/(1 + m)$ where $k$ of $m$ surrogates reach the contrast of the data. A second $p$
+# $p = (1 + k)/(1 + m)$ where $k$ of $m$ surrogates stand out as much. A second $p$
 # compares with the same sites in random order. It is there because a network's delays are short
 # compared with a sequence, which random rotations are not, so that rotations alone take many a ring
 # whose sites have been mixed up for a wave. A **wave** has both at 0.05 or below.

@@ -105,7 +105,7 @@ class WaveTest:
 
     contrast: net power along f_t = speed f_x, over the mean power of the surrogates; 0 where
         nothing travels, and at most the number of sites.
-    p_value: (1 + surrogates with at least this contrast) / (1 + surrogates), each with every site
+    p_value: (1 + surrogates that stand out as much) / (1 + surrogates), each with every site
         rotated in time by itself.
     mixed_p_value: the same where the sites are in random order instead, and their series kept.
     speed: in sites per step; positive moves activity to lower site numbers, as `shift_` does.
@@ -169,7 +169,9 @@ def wave_test(
     the power along the line less that along its mirror image. At each f_t it is taken over the
     power of all f_x, which is its exact mean over the surrogates, and averaged over the f_t that
     together carry 99 % of the power (the strongest 64 at most, which every line crosses often
-    enough). The speed that maximises it is searched up to `most_speed` either way.
+    enough). The speed is the one, up to `most_speed` either way, at which this net power over the
+    root of the sum of both lines is largest: chance varies as that root, also where a standing
+    pattern is strong. The data and every surrogate are searched alike, and compared by that ratio.
 
     In a surrogate the series of every site is rotated in time by steps of its own, the same in all
     sequences and channels. This keeps each site's spectrum and what sequences and channels have in
@@ -199,27 +201,29 @@ def wave_test(
     rows = rows + 1  # cycles in all steps
     speeds = SPEED_STEP * np.arange(1, round(most_speed / SPEED_STEP) + 1)
     lines = _lines(rows / steps, sites, speeds)
+    unsigned = abs(lines)
     forth, scratch = np.arange(sites // 2 + 1), np.empty_like(spectra)
 
-    def along_lines(field: np.ndarray) -> np.ndarray:  # overwrites it
+    def along_lines(field: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # overwrites it
         waves = fft.fft(field, axis=-1, overwrite_x=True)
         power = (waves.real**2 + waves.imag**2).sum(axis=(0, 2))  # (rows, sites)
-        return lines @ (power[:, forth] - power[:, -forth]).ravel()  # (speeds,)
+        net = lines @ (power[:, forth] - power[:, -forth]).ravel()  # (speeds,)
+        both = unsigned @ (power[:, forth] + power[:, -forth]).ravel()
+        return net, np.abs(net) / np.sqrt(np.maximum(both, 1e-9))
 
-    measured = along_lines(spectra.copy())
-    best = int(np.abs(measured).argmax())
-    contrast = abs(measured[best])
+    net, score = along_lines(spectra.copy())
+    best = int(score.argmax())
     roots = np.exp(-2j * np.pi * np.arange(steps) / steps).astype(np.complex64)
     rotated = mixed = 0
     for _ in range(draws):
         phases = roots[rows[:, None] * generator.integers(steps, size=sites) % steps]
         np.multiply(spectra, phases[:, None], out=scratch)  # phases (rows, sites)
-        rotated += int(np.abs(along_lines(scratch)).max() >= contrast)
+        rotated += int(along_lines(scratch)[1].max() >= score[best])
         np.take(spectra, generator.permutation(sites), axis=-1, out=scratch, mode="clip")
-        mixed += int(np.abs(along_lines(scratch)).max() >= contrast)
+        mixed += int(along_lines(scratch)[1].max() >= score[best])
     p_values = ((1 + count) / (1 + draws) for count in (rotated, mixed))
-    speed = speeds[best] * np.sign(measured[best])
-    return WaveTest(float(contrast), *p_values, float(speed), count)
+    speed = speeds[best] * np.sign(net[best])
+    return WaveTest(float(abs(net[best])), *p_values, float(speed), count)
 
 
 def channel_tests(hidden: np.ndarray, *, generator: np.random.Generator) -> list[WaveTest]:
