@@ -212,8 +212,8 @@ page.smaller("mnist-cpu", "mnist_cpu", "sequential and permuted MNIST")
 #
 # ## The digits
 #
-# {numref}`tab-images-this-run` is not MNIST: images, sequences and training set are much smaller. It
-# shows that the pipeline learns from real images, and whether the order of the models is already
+# {numref}`tab-images-this-run` is not MNIST: images, sequences and training set are much smaller.
+# It shows that the pipeline learns from real images, and whether the order of the models is already
 # visible there. It is evidence for nothing in Table 2.
 
 # %% tags=["hide-cell"]

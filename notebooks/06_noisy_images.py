@@ -84,8 +84,8 @@ claimed = paper.published("claim/limitations/wrnn/encoder-share")
 contrast = sum(deviation**2 for deviation in CIFAR10_STD) / len(CIFAR10_STD)
 page.say(
     f"With inputs this wide, **{tables.number(share)} %** of the wRNN's parameters are input "
-    f"weights (in the paper {claimed.relation} {tables.number(100 * claimed.value)} %); the kernel that "
-    f"makes the waves has {wave.rnn.weight_hh.numel():,}. The contrast of the image has "
+    f"weights (in the paper {claimed.relation} {tables.number(100 * claimed.value)} %); the kernel "
+    f"that makes the waves has {wave.rnn.weight_hh.numel():,}. The contrast of the image has "
     f"{tables.number(contrast, 2)} of the power of the noise after it."
 )
 

@@ -186,6 +186,17 @@ def test_smaller_networks_are_shown_with_what_they_are(make_page):
     assert "figures/fig-x.png" in (generated / "fig-x.md").read_text()
 
 
+def test_what_is_recorded_of_the_papers_grid_is_found(make_page):
+    page = make_page("paper")
+    assert page.searched("fig3") == []
+    planned = runs("fig3", "paper")[0]
+    for run in (planned, replace(planned, learning_rate=1e-2, clip=10.0, trace=False)):
+        put(page.committed, run, cross_entropy=0.5)
+    put(page.committed, replace(planned, learning_rate=0.5), cross_entropy=0.5)  # not in the grid
+    found = make_page("paper").searched("fig3")
+    assert [(r.run.learning_rate, r.run.clip) for r in found] == [(1e-3, 0.0), (1e-2, 10.0)]
+
+
 def test_the_last_step_stands_in_for_the_test_set(make_page):
     page = make_page("paper")
     put(page.committed, runs("fig3", "quick")[0], loss=0.5, cross_entropy=0.4)

@@ -27,7 +27,7 @@ from companion.records.files import (
     write_atomically,
 )
 from companion.records.results import MOST_SEEDS, Result, gather
-from companion.runs.experiments import Experiment, find_experiments
+from companion.runs.experiments import Experiment, find_experiments, grid
 from companion.runs.run import PROFILES, ModelConfig, build_model
 from companion.training.train import resolve_device, train
 from wrnn.errors import WrnnError
@@ -162,6 +162,12 @@ class Chapter:
         if self.profile != "paper":
             everything = self.recorded(experiment) + everything
         return [result for result in everything if result.records]
+
+    def searched(self, experiment: str) -> list[Result]:
+        """Return what is recorded of the paper's grid of settings for an experiment."""
+        (found,) = find_experiments([experiment])
+        wider = replace(found, name=f"{found.name}-grid", runs_of=lambda profile: grid(found))
+        return [r for r in self._gather(wider, "paper", self.committed) if r.records]
 
     def missing(self, experiment: str) -> str:
         """Name, in Markdown, the runs that lack a full-budget record, and the command for them."""
