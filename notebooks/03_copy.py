@@ -57,15 +57,8 @@ for layout in ("text", "code"):
 # The paper names its settings by $T$, the number of blanks between the symbols and the end of the
 # pause; the code names them by the lag $S = T + 10$. Both are given below. At the shortest setting,
 # $T = 0$, the code's cue falls on the tenth symbol and overwrites it, so the last answer is always
-# the cue itself.
-
-# %%
-x, y = CopyTask(lag=10, layout="code").batch(1, generator=torch.Generator().manual_seed(0))
-print("input ", *x[:, 0].argmax(-1).tolist())
-print("target", *y[:, 0].tolist())
-
-# %% [markdown]
-# Everything below uses the code's layout, because it is the one that made the paper's numbers.
+# the cue itself ({ref}`sec-point-layout`). Everything below uses the code's layout, because it is
+# the one that made the paper's numbers.
 #
 # ## What is printed as MSE
 #
@@ -93,7 +86,7 @@ print("target", *y[:, 0].tolist())
 # equal, a gap that ends there is a lower bound, and a run has *settled* once its validation loss
 # has stayed at or below it for 2,000 steps.
 
-# %%
+# %% tags=["hide-input"]
 margin = torch.linspace(14, 25, 1101)  # of the right logit over the nine others
 logits = F.one_hot(torch.tensor(3), 10) * margin[:, None]  # (1101, 10)
 losses = F.cross_entropy(logits, torch.full((1101,), 3), reduction="none") / CopyTask.floor
@@ -216,7 +209,7 @@ page.compare(
     "tab-copy-this-run",
     page.this_run("fig3"),
     {
-        "task": lambda r: r.run.task.title,
+        "T": lambda r: r.run.task.lag - 10,
         "model": lambda r: r.label,
         "cross-entropy": "cross_entropy",
         "printed": "printed_mse",

@@ -42,7 +42,7 @@ page = chapter.Chapter(profile=profile, device=device, seeds=seeds, train=train)
 # left neighbour, of the site itself and of the right neighbour; the columns after it are the
 # weights of the first input and the bias of each site.
 
-# %%
+# %% tags=["hide-input"]
 print(f"{'':<20} left self right   input weights             input bias")
 for name, config in {
     "wRNN": wrnn_config(4, 1),
@@ -139,7 +139,13 @@ page.table(
 # ```
 
 # %% tags=["hide-input"]
-page.say(page.missing("table4"))
+planned = page.recorded("table4")
+page.say(
+    f"**{sum(result.complete for result in planned)} of {len(planned)} runs are recorded at the "
+    "paper's budget**, or until they settled at the floor, "
+    f"{sum(result.status == 'reduced' for result in planned)} at a smaller one. Command: "
+    f"`{chapter.command('table4')}`."
+)
 
 # %% [markdown]
 # ## What matters most
@@ -264,9 +270,8 @@ page.compare(
     "tab-ablations-learning",
     [with_steps(result) for result in first_steps],
     {
-        "task": lambda r: r.run.task.title,
-        "units": lambda r: f"{r.run.model.num_channels} × {r.run.model.size}",
-        "input enters": lambda r: ENTERS[r.run.model.input],
+        "lag": lambda r: r.run.task.lag,
+        "input layer": lambda r: ENTERS[r.run.model.input],
         "steps until learned": "steps",
     },
     "Steps until the wRNN has learned to copy, by the start of its input weights (mean and 95 % "

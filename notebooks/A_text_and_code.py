@@ -109,7 +109,7 @@ page.say(
 # the loss acts as an $\epsilon$ that is 128 times as large. A bound on the norm of the gradient
 # applies to the divided one.
 
-# %%
+# %% tags=["hide-input"]
 x, y = CopyTask(20).batch(128, generator=seeded())
 norms = {}
 for config in (wrnn_config(100, 6), irnn_config(100)):
@@ -142,27 +142,27 @@ amounts["scale"] = (
 # without V-init. {numref}`tab-starts` has new models as the paper's experiments start them.
 
 # %% tags=["hide-cell"]
+tasks = {"table4": "copy", "table1": "adding", "table2": "sMNIST, psMNIST", "table3": "nsCIFAR10"}
 rows = {}
-for name in ("table4", "table1", "table2", "table3"):
+for name in tasks:
     for run in EXPERIMENTS[name].runs("paper"):
         config, d = run.model, run.task.input_size
         ablated = config.kind == "wrnn" and config.recurrent != "shift"
         if config.kind not in ("wrnn", "irnn") or config.readout == "mlp" or ablated:
             continue
         start = build_model(config, run.task, seeded()).rnn.named_parameters()
-        start = {name.removesuffix("_l0"): value.detach() for name, value in start}
+        start = {part.removesuffix("_l0"): value.detach() for part, value in start}
         weight, bias = start["weight_ih"], start["bias_ih"]
         sites = int(weight.any(1).sum())
-        rows[run.task.name, config] = {
-            "task": run.task.name.replace("_", " "),
+        rows[name, config] = {
+            "task": tasks[name],
             "model": config.label,
-            "inputs d": d,
-            "input weights": f"1 at {sites} of {len(weight)} units"
+            "input weights": f"1 at {sites} of {len(weight):,} units"
             if sites < len(weight)
             else f"deviation {number(weight.std().item(), 2)}",
-            "largest input bias": number(bias.abs().max().item(), 2),
+            "input bias, up to": number(bias.abs().max().item(), 2),
             "1/√d": number(d**-0.5, 2),
-            "largest recurrent bias": number(start["bias_hh"].abs().max().item(), 2),
+            "recurrent bias, up to": number(start["bias_hh"].abs().max().item(), 2),
         }
 page.table(
     "tab-starts",
@@ -177,7 +177,7 @@ page.table(
 # In an iRNN such a bias is loud: its matrix is the identity and keeps what is there, so every unit
 # with a positive bias grows by it at every step of the sequence.
 
-# %%
+# %% tags=["hide-input"]
 x, y = AddingTask(100).batch(128, generator=seeded())
 first_loss = {}
 for bias in ("uniform", "zero"):
@@ -281,7 +281,7 @@ for key in sorted(learned, key=lambda key: (key[1] != "paper", -key[0])):
 # then 16 of the small digits, enlarged to 28 by 28 pixels, go through the paper's network before
 # any training, where guessing evenly gives a loss of $\ln 10 = 2.30$.
 
-# %%
+# %% tags=["hide-input"]
 steps, channels, sites = 784, 16, 256
 digits = data.digits()
 small = digits.images[:16].float() / digits.max_value  # (16, 8, 8)
@@ -335,7 +335,7 @@ for name in ("mnist_cpu", "cifar10_cpu"):
 # seed of the permutation, or of the split, changes from run to run.
 
 
-# %%
+# %% tags=["hide-input"]
 def readout_only(task):
     """Test accuracy (%) of a ridge classifier on the final states of an untrained wRNN."""
     rnn = build_model(wrnn_config(16, 4), task, seeded()).rnn
