@@ -42,7 +42,7 @@ page = chapter.Chapter(profile=profile, device=device, seeds=seeds, train=train)
 # \qquad t = 0, \dots, S + 9 .
 # ```
 #
-# The paper's text and its released code {cite}`keller2024waves` agree on this and differ in one
+# The paper's text and its released code {cite}`keller2023code` agree on this and differ in one
 # thing, the step of the cue. The text puts it on the first answer step, the code one step earlier.
 # Here are the same ten symbols in both layouts, with a pause short enough to print.
 
