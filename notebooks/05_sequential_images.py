@@ -177,7 +177,7 @@ page.table(
         {
             "model": number.model,
             "task": number.column,
-            "test accuracy (%)": tables.estimate(number.value, number.deviation),
+            "test accuracy (%)": tables.plus_minus(number.value, number.deviation),
         }
         for number in paper.select("later/")
         if not number.id.endswith("nscifar10")

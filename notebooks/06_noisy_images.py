@@ -156,7 +156,7 @@ page.say(page.missing("table3"))
 for number in paper.select("later/"):
     if number.id.endswith("nscifar10"):
         page.say(
-            f"{number.model}: **{tables.estimate(number.value, number.deviation)} %**, "
+            f"{number.model}: **{tables.plus_minus(number.value, number.deviation)} %**, "
             "mean and standard deviation over five seeds."
         )
 

@@ -19,14 +19,12 @@ seeds: int = 1  # how many seeds of every run
 train: bool = True  # train what has no record yet; False reads records only
 
 # %% tags=["hide-input"]
-from dataclasses import replace
 from math import log10
 
 import torch
 
 from companion.evidence import measures, tables
 from companion.evidence import published as paper
-from companion.evidence.verdicts import NotRecorded
 from companion.page import chapter
 from companion.runs.run import build_model, wrnn_config
 from companion.runs.synthetic import NO_V_INIT
@@ -177,11 +175,10 @@ for name, before, after in EFFECTS:
         cells, sources = {}, {}
         for T in lengths:
             pair = recorded[before][""][T], by_length[T]
-            try:
-                cells[f"T = {T}"] = tables.cell(measures.orders(pair[0], pair[1:]))
+            change = measures.gap(*pair)
+            cells[f"T = {T}"] = tables.interval(change)
+            if change:
                 sources |= dict.fromkeys(result.description for result in pair)
-            except NotRecorded:
-                cells[f"T = {T}"] = tables.NOTHING
         if sources:
             note = page.note("; ".join(sources))
             rows.append({"change": kernel, "from": "recorded" + note, **cells})
@@ -227,7 +224,7 @@ for T in lengths:
     if all(right):
         more = min(share.mean for share in right[0]) > max(share.mean for share in right[1])
         shares = [
-            f"{tables.cell(r.metric('token_accuracy'))} % ({r.label})"
+            f"{tables.interval(r.metric('token_accuracy'))} % ({r.label})"
             for r in (*convolutions, *full)
             if r.records
         ]
@@ -260,10 +257,7 @@ first_steps = page.shown("v_init")
 def with_steps(result):
     """The result with the steps until it has learned to copy as its only metric."""
     learned = measures.steps_to_learn(result)
-    records = (
-        replace(record, metrics={"steps": learned[record.run.seed]}) for record in result.records
-    )
-    return replace(result, records=tuple(records))
+    return result.with_metrics({"steps": learned.clip(upper=result.seeds("taken_steps"))})
 
 
 page.compare(
@@ -287,23 +281,17 @@ page.compare(
 by_lag = {}
 for result in first_steps:
     key = result.run.task.lag, result.description
-    by_lag.setdefault(key, {})[result.run.model.input] = measures.steps_to_learn(result)
-for (lag, description), steps in by_lag.items():
-    for start in ("normal", "default"):
-        if seeds_of_both := steps.get(start, {}).keys() & steps["ones"].keys():
-            ratios = [steps[start][seed] / steps["ones"][seed] for seed in sorted(seeds_of_both)]
-            word = (
-                "sooner"
-                if min(ratios) > 1
-                else "later"
-                if max(ratios) < 1
-                else "neither sooner nor later"
-            )
+    by_lag.setdefault(key, {})[result.run.model.input] = result
+for (lag, description), found in by_lag.items():
+    for start in [s for s in ("normal", "default") if {s, "ones"} <= found.keys()]:
+        pair = found[start], found["ones"]
+        times = measures.times(*map(measures.steps_to_learn, pair), *pair)
+        if times:
+            low, high = times.ends
+            word = "sooner" if low > 1 else "later" if high < 1 else "neither sooner nor later"
             page.say(
-                f"Lag {lag}: *{ENTERS[start]}* takes {tables.number(sum(ratios) / len(ratios), 2)} "
-                f"times the steps of V-init ({tables.number(min(ratios), 2)} to "
-                f"{tables.number(max(ratios), 2)} over seeds), so V-init is learned **{word}** "
-                f"({description})."
+                f"Lag {lag}: *{ENTERS[start]}* takes {tables.interval(times)} times the steps of "
+                f"V-init, so with V-init copying is learned **{word}** ({description})."
             )
 page.say(page.missing("v_init"))
 page.curves(
@@ -415,7 +403,7 @@ page.compare(
 
 # %% tags=["hide-input"]
 for (model, T), results in tried.items():
-    best = min(results, key=validated)
+    best = measures.best_on_validation(results)
     ratio = best.metric("printed_mse").mean / numbers[model][T].value
     page.say(
         f"{numbers[model][T].model}, T = {T}: of {len(results)} settings *{setting(best)}* is best "

@@ -30,6 +30,7 @@ from torch.nn import functional as F
 from companion.evidence import measures, tables
 from companion.evidence import published as paper
 from companion.page import chapter
+from companion.records.table import difference
 from companion.runs.experiments import EXPERIMENTS, MNIST_EPOCH, grid
 from companion.runs.run import build_model, irnn_config, wrnn_config
 from wrnn.tasks import AddingTask, CopyTask, SequentialDigits, SequentialMNIST, data
@@ -42,12 +43,6 @@ amounts = {}  # point -> what it amounts to, for the table of differences
 
 def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
-
-
-def gains(first, second):
-    """Points of test accuracy by which the second result exceeds the first, seed by seed."""
-    low, high = ({r.run.seed: r.metrics["accuracy"] for r in of.records} for of in (first, second))
-    return [high[seed] - low[seed] for seed in sorted(low.keys() & high.keys())]
 
 
 # %% [markdown]
@@ -228,8 +223,8 @@ for results in (page.recorded, page.this_run):
                     "other start": page.value(pair[1], "printed_mse"),
                 }
             )
-        if len(known) == 2 and set.intersection(*({r.run.seed for r in k.records} for k in known)):
-            changes.append((measures.orders(pair[1], [pair[0]]), pair[0]))
+        if len(known) == 2:
+            changes.append((measures.gap(pair[1], pair[0]), pair[0]))
 if rows:
     page.table(
         "tab-other-starts",
@@ -247,25 +242,23 @@ else:
 # %% tags=["hide-input"]
 if changes:
     change, largest = max(changes, key=lambda c: abs(c[0].mean))
-    amounts["other"] = f"up to {tables.cell(change)} powers of ten"
+    amounts["other"] = f"up to {tables.interval(change)} powers of ten"
     page.say(
         f"Of the {len(changes)} rows recorded with both starts, {largest.label} at T = "
-        f"{largest.run.task.lag - 10} changes most: its loss is **{tables.cell(change)} powers of "
-        f"ten** higher with the released start ({largest.description})."
+        f"{largest.run.task.lag - 10} changes most: its loss is **{tables.interval(change)} powers "
+        f"of ten** higher with the released start ({largest.description})."
     )
-learned = {}  # (lag, profile) -> start of the input weights -> steps by seed
+learned = {}  # (lag, profile) -> start of the input weights -> result
 for result in page.shown("v_init"):
     key = result.run.task.lag, result.run.profile
-    found = learned.setdefault(key, {})
-    found[result.run.model.input] = measures.steps_to_learn(result)
+    learned.setdefault(key, {})[result.run.model.input] = result
 for key in sorted(learned, key=lambda key: (key[1] != "paper", -key[0])):
-    steps = learned[key]
     for start, point in (("identity", "v-init"), ("normal", "without")):
-        both = steps.get(start, {}).keys() & steps["ones"].keys()
-        times = [steps[start][seed] / steps["ones"][seed] for seed in sorted(both)]
-        if times:
-            text = f"{number(sum(times) / len(times), 2)} times the steps of the code's V-init"
-            amounts.setdefault(point, f"copying is learned in {text} at lag {key[0]}")
+        if {start, "ones"} <= learned[key].keys():
+            pair = learned[key][start], learned[key]["ones"]
+            times = tables.interval(measures.times(*map(measures.steps_to_learn, pair), *pair), 2)
+            text = f"copying is learned in {times} times the steps of the code's V-init"
+            amounts.setdefault(point, f"{text}, lag {key[0]}")
 
 # %% [markdown]
 # How soon copying is learned from each of these starts is in {numref}`tab-ablations-learning`.
@@ -315,12 +308,12 @@ for name in ("mnist_cpu", "cifar10_cpu"):
         if result.run.model.kind == "wrnn":
             pairs.setdefault(result.run.task, {})[result.run.model.recurrent_bias] = result
     for task, pair in pairs.items():
-        points = ", ".join(number(gain, 2) for gain in gains(pair["default"], pair["zero"]))
+        gain = difference(*(pair[start].seeds("accuracy") for start in ("zero", "default")))
         page.say(
             f"After training on {pair['zero'].records[0].run.task.title}, starting that bias at "
-            f"zero gains **{points} points** of test accuracy, seed by seed "
+            f"zero gains **{tables.interval(gain, 2)} points** of test accuracy, paired by seed "
             f"({pair['zero'].description})."
-            if points
+            if gain
             else f"What remains of it after training on {task.title} is not yet recorded."
         )
 
@@ -380,9 +373,13 @@ for result in page.shown("noise"):
     by_model = pairs.setdefault(result.run.profile, {})
     by_model.setdefault(result.run.model.kind, {})[result.run.task.noise] = result
 for by_model in pairs.values():
-    costs = {k: gains(p["fresh"], p["fixed"]) for k, p in by_model.items() if len(p) == 2}
+    costs = {
+        kind: difference(*(pair[noise].seeds("accuracy") for noise in ("fixed", "fresh")))
+        for kind, pair in by_model.items()
+        if len(pair) == 2
+    }
     if costs.get("wrnn") and costs.get("irnn"):
-        wave, identity = (sum(costs[kind]) / len(costs[kind]) for kind in ("wrnn", "irnn"))
+        wave, identity = costs["wrnn"].mean, costs["irnn"].mean
         shared = by_model["wrnn"]["fixed"]
         amounts["noise"] = (
             f"fresh noise costs the wRNN {number(wave, 2)} points, the iRNN {number(identity, 2)}"
