@@ -256,9 +256,10 @@ for key in sorted(learned, key=lambda key: (key[1] != "paper", -key[0])):
     for start, point in (("identity", "v-init"), ("normal", "without")):
         if {start, "ones"} <= learned[key].keys():
             pair = learned[key][start], learned[key]["ones"]
-            times = tables.interval(measures.times(*map(measures.steps_to_learn, pair), *pair), 2)
-            text = f"copying is learned in {times} times the steps of the code's V-init"
-            amounts.setdefault(point, f"{text}, lag {key[0]}")
+            times = measures.times(*map(measures.steps_to_learn, pair), *pair)
+            text = f"copying is learned in {tables.interval(times, 2)} times the steps of V-init"
+            if times:
+                amounts.setdefault(point, f"{text} of the code, lag {key[0]}")
 
 # %% [markdown]
 # How soon copying is learned from each of these starts is in {numref}`tab-ablations-learning`.
