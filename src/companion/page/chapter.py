@@ -36,6 +36,7 @@ from wrnn.tasks import CopyTask, Task
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
     from matplotlib.figure import Figure
 
 
@@ -275,6 +276,11 @@ class Chapter:
         self._write(f"generated/{name}.md", directive + below)
         print(tables.plain(rows) + "".join(f"{note}\n" for note in notes), end="")
 
+    def file(self, name: str, content: str, what: str) -> None:
+        """Write ``generated/NAME`` to download, and ``generated/NAME.md`` that links to it."""
+        self._write(f"generated/{name}", content)
+        self._write(f"generated/{name}.md", f"{what}: {{download}}`{name} <generated/{name}>`.\n")
+
     def figure(
         self,
         name: str,
@@ -453,6 +459,21 @@ def _letters(index: int) -> str:
     """Return a, b, ... z, aa, ab, ... for 0, 1, ..."""
     first, last = divmod(index, 26)
     return ("" if first == 0 else _letters(first - 1)) + chr(ord("a") + last)
+
+
+def provenance(records: "pd.DataFrame") -> "pd.DataFrame":
+    """Return a row per record, sorted by run, with what it was and where and how it was made."""
+    about = records.assign(
+        run=[record.run.description for record in records["record"]],
+        threads=[record.threads for record in records["record"]],
+        versions=[", ".join(f"{k} {v}" for k, v in r.versions.items()) for r in records["record"]],
+        data_sha256=[record.data.get("sha256", "") for record in records["record"]],
+    )
+    first = ["id", "run", "profile", "status", "planned_steps", "taken_steps", "stopped"]
+    last = ["seconds", "processor_seconds", "device", "threads", "versions", "commit"]
+    return about.sort_values(["profile", "run", "planned_steps", "id"])[
+        [*first, *last, "data_sha256"]
+    ]
 
 
 def command(names: str, profile: str = "paper") -> str:
