@@ -11,9 +11,7 @@ from companion.evidence import published as paper
 from companion.page import chapter
 from companion.records.files import Store
 from companion.runs.experiments import find_experiments
-from companion.runs.run import irnn_config, wrnn_config
 from wrnn.errors import WrnnError
-from wrnn.tasks import AddingTask
 
 
 def put(store, run, **metrics):
@@ -223,12 +221,8 @@ def test_the_last_step_stands_in_for_the_test_set(make_page):
     assert result.metric("loss").mean == 0.5 and last.description == result.description
 
 
-def test_networks_and_claims_stand_beside_the_paper(make_page):
+def test_claims_stand_beside_the_paper(make_page):
     page = make_page("paper")
-    models = {"irnn-n-100": irnn_config(100), "wrnn-n-100-c-27": wrnn_config(100, 27)}
-    page.sizes("tab-x", "adding-", models, AddingTask(length=100), "Sizes.")
-    text = (make_page.folder / "generated" / "tab-x.md").read_text()
-    assert "| iRNN (n=100) | 100 | 10,300 | 10,501 | 10,300 |" in text
     page.verdicts("adding", "Claims on the adding task")
     text = (make_page.folder / "generated" / "tab-adding-claims.md").read_text()
     assert "{table} Claims on the adding task, with verdicts computed from the records." in text
