@@ -72,6 +72,49 @@ def dense(weight_hh, n):
     return matrix.view(channels * n, channels * n)
 
 
+def test_what_all_samples_see_is_multiplied_once():
+    draw = random.Random(1)
+    for case in range(24):
+        kernel = draw.choice((1, 3, 5))
+        steps, n = draw.randint(1, 40), kernel + draw.randint(0, 9)
+        sizes = (steps, draw.choice((1, 3, 18)), draw.randint(1, 9), draw.randint(1, 7), n, kernel)
+        tensors = arguments(*sizes, draw.choice((1, 3)))
+        shared = draw.choice((0, 1, steps // 2, steps))
+        with torch.no_grad():
+            tensors["x"][shared:] = tensors["x"][shared:, :1].clone()
+        wanted = draw.sample(NAMES, draw.randint(1, 8)) if case % 2 else NAMES[1:]
+        tensors = {k: v.detach().requires_grad_(k in wanted) for k, v in tensors.items()}
+        last_only = draw.choice((True, False))
+        plain, once = (
+            run(tensors, backend=backend, last_only=last_only, shared_from=shared)
+            for backend in ("loop", "numba")
+        )
+        torch.testing.assert_close(once, plain)
+        torch.testing.assert_close(gradients(once, tensors), gradients(plain, tensors))
+        with torch.no_grad():
+            inferred = run(tensors, backend="numba", last_only=last_only, shared_from=shared)
+        torch.testing.assert_close(inferred, plain)
+
+
+def test_inputs_said_to_be_shared_are_read_once_per_step(monkeypatch):
+    tensors = arguments(6, 5, 4, 3, 7, 3)
+    x = tensors["x"].detach()
+    x[2:] = x[2:, :1].clone()
+    tensors["x"] = x
+    rows, with_ones = [], cpu._with_ones
+    monkeypatch.setattr(cpu, "_with_ones", lambda v: rows.append(len(v)) or with_ones(v))
+    gradients(run(tensors, backend="numba", shared_from=2), tensors)
+    assert rows == [2, 2]
+
+
+def test_inputs_that_are_not_shared_are_refused():
+    tensors = arguments(6, 5, 4, 3, 7, 3)
+    with pytest.raises(WrnnError, match="samples of x differ after step 2"):
+        run(tensors, shared_from=2)
+    with pytest.raises(WrnnError, match="shared_from must be 0 or more, not -1"):
+        run(tensors, shared_from=-1)
+
+
 SIZES = [  # steps, batch, inputs, channels, n, kernel
     (5, 3, 2, 2, 9, 3),
     (1, 2, 1, 3, 4, 1),

@@ -33,19 +33,22 @@ from wrnn.recurrence import gpu, wave_recurrence
 
 gpu.STRETCH = 2  # so that even a few steps are several stretches
 
-def error(steps, batch, inputs, channels, n, kernel, nonlinearity, outputs, wanted, every):
+def error(steps, batch, inputs, channels, n, kernel, nonlinearity, outputs, wanted, every, shared):
     generator = torch.Generator().manual_seed(steps + n)
     shapes = [(steps, batch, inputs), (batch, channels * n), (channels * n, inputs),
               (channels * n,), (channels, channels, kernel), (channels,)]
     shapes += [(outputs, channels * n)] if outputs else []
     exact = [torch.randn(s, generator=generator, dtype=torch.float64) for s in shapes]
     exact[4] *= (channels * kernel) ** -0.5
+    if shared is not None:
+        exact[0][shared:] = exact[0][shared:, :1].clone()
     results = []
     for backend, dtype in (("loop", torch.float64), ("triton", torch.float32)):
         values = [v.to(dtype).requires_grad_(i in wanted) for i, v in enumerate(exact)]
         def compute():
             return wave_recurrence(
                 *values[:6], nonlinearity=nonlinearity, backend=backend, checkpoint_every=every,
+                shared_from=shared,
                 weight_out=values[6] if outputs else None, last_only=outputs == 0)
         with torch.no_grad():
             inferred = compute()
@@ -58,7 +61,7 @@ def error(steps, batch, inputs, channels, n, kernel, nonlinearity, outputs, want
             for a, b in zip(*results, strict=True)]
 
 for case in json.loads(sys.argv[1]):
-    print(json.dumps(error(*case)))
+    print(json.dumps(error(*case, *[None] * (11 - len(case)))))
 """
 
 RESOURCES = """
@@ -74,7 +77,7 @@ tools = pathlib.Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 def resources(kernel, constants):
     options = {name: constants.pop(name) for name in ("num_warps", "num_stages", "maxnreg")}
     signature = {name: "constexpr" if name in constants
-                 else "i32" if name in ("steps", "batch") else "*fp32"
+                 else "i32" if name in ("steps", "batch", "own") else "*fp32"
                  for name in kernel.arg_names}
     aligned = {(i,): [["tt.divisibility", 16]]
                for i, kind in enumerate(signature.values()) if kind == "*fp32"}
@@ -156,8 +159,8 @@ def run(n, channels, batch):
     forward, backward = (kernels.forward_narrow, kernels.backward_narrow) if narrow else (
         kernels.forward_wide, kernels.backward_wide)
     slots = lambda: [at(states, (1 + t) * batch * row, row).tolist() for t in range(steps)]
-    forward[(1,)](at(states, 0, 1), ones, kernel, at(x, 0, 1), ones, ones, steps, batch,
-                  INPUTS=1, KEEP=True, **sizes)
+    forward[(1,)](at(states, 0, 1), ones, kernel, at(x, 0, 1), ones, ones, ones, steps, batch,
+                  steps, INPUTS=1, KEEP=True, **sizes)
     after_forward = slots()
     backward[(1,)](at(states, 0, 1), kernel, ones, at(grads, 0, 1), ones, grad_kernel, steps, batch,
                    OUTPUTS=-1, NEEDS_KERNEL=True, **sizes)
@@ -231,6 +234,17 @@ def test_kernels_equal_the_loop_in_the_interpreter(tmp_path):
         # Gradients of some arguments only.
         *[(2, 1, 3, 2, 3, 3, "relu", 2, wanted, None) for wanted in ([0], [1], [2, 6], [3], [6])],
         *[(2, 2, 1, 9, 33, 3, "tanh", 0, wanted, None) for wanted in ([4], [0, 5])],
+    ]
+    # The same input for every sample from some step on, with and without its own gradient.
+    parameters = ALL[1:]
+    cases += [
+        (5, 2, 3, 2, 5, 3, "relu", 0, parameters, None, 2),
+        (3, 2, 3, 2, 5, 3, "tanh", None, parameters, None, 0),
+        (3, 2, 3, 9, 33, 3, "relu", 0, [2], None, 1),
+        (3, 2, 3, 9, 33, 3, "tanh", 3, [3, 4], None, 0),
+        (3, 2, 3, 2, 5, 3, "relu", 3, ALL, None, 1),
+        (4, 2, 3, 2, 5, 3, "relu", 3, parameters, 2, 1),
+        (2, 2, 2, 2, 5, 3, "relu", 3, parameters, None, 1),
     ]
     draw = random.Random(0)
     for _ in range(6):

@@ -146,7 +146,8 @@ class WaveRNN(nn.Module):
         """Run the sequence and return, time first, only what is asked for.
 
         Options are ``last_only`` and, not for :class:`LocalWaveRNN`, ``weight_out``, ``bias_out``
-        of :func:`wrnn.recurrence.wave_recurrence`: what is not needed is never written out.
+        and ``shared_from`` of :func:`wrnn.recurrence.wave_recurrence`: what is not needed is never
+        written out.
         """
         if x.dim() != 3 or x.shape[-1] != self.input_size:
             axes = "B, T" if self.batch_first else "T, B"
@@ -302,6 +303,7 @@ class IdentityRNN(nn.RNN):
         last_only: bool = False,
         weight_out: Tensor | None = None,
         bias_out: Tensor | None = None,
+        shared_from: int | None = None,
     ) -> Tensor:
         """Run the sequence, time first, and return only what is asked for, as `WaveRNN.compute`."""
         if not self._compiled(x):
@@ -321,6 +323,7 @@ class IdentityRNN(nn.RNN):
             last_only=last_only,
             weight_out=weight_out,
             bias_out=bias_out,
+            shared_from=shared_from,
         )
 
 
@@ -352,14 +355,19 @@ class SequenceModel(nn.Module):
         else:
             raise WrnnError(f"unknown readout {readout!r}: use 'linear' or 'mlp'")
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map x (T, B, input) to (T, B, output) where every_step, else to (B, output)."""
-        if isinstance(self.rnn, WaveRNN | IdentityRNN) and not self.every_step:
-            return self.readout(self.rnn.compute(x, last_only=True)[0])
+    def forward(self, x: Tensor, *, shared_from: int | None = None) -> Tensor:
+        """Map x (T, B, input) to (T, B, output) where every_step, else to (B, output).
+
+        From step ``shared_from`` on all samples have the same input, which saves time; see
+        :func:`wrnn.recurrence.wave_recurrence`.
+        """
         fused = type(self.rnn) in (WaveRNN, IdentityRNN)
+        options = {"shared_from": shared_from} if fused else {}
+        if isinstance(self.rnn, WaveRNN | IdentityRNN) and not self.every_step:
+            return self.readout(self.rnn.compute(x, last_only=True, **options)[0])
         if fused and self.every_step and isinstance(self.readout, nn.Linear):
-            weights = {"weight_out": self.readout.weight, "bias_out": self.readout.bias}
-            return self.rnn.compute(x, **weights)
+            options |= {"weight_out": self.readout.weight, "bias_out": self.readout.bias}
+            return self.rnn.compute(x, **options)
         output, _ = self.rnn(x)  # (T, B, hidden)
         return self.readout(output if self.every_step else output[-1])
 

@@ -36,6 +36,7 @@ def wave_recurrence(
     bias_out: Tensor | None = None,
     last_only: bool = False,
     checkpoint_every: int | None = None,
+    shared_from: int | None = None,
 ) -> Tensor:
     """Run h_t = act(u ⋆ h_{t-1} + V x_t + b) over a sequence (section 2, equation 2).
 
@@ -56,17 +57,24 @@ def wave_recurrence(
         last_only: return the last step only, which needs less memory and time.
         checkpoint_every: keep each k-th state only and compute the others again in the backward
             pass; useful with `last_only`, k about √T. Gradients do not change.
+        shared_from: from this step on (counted from 0) every sample has the same input, as after an
+            image that fixed noise follows: V x_t + b is then computed once per step and not per
+            sample. Results differ by rounding only. The loop, and all with `checkpoint_every` or
+            where the gradient of x is wanted, compute as without it. On a CPU the promise is
+            checked; on a GPU that would wait for the device.
 
     Returns:
         The states after each step, (T, B, hidden), or what is read out of them, (T, B, out); with
         `last_only` those of the last step, (1, B, hidden) or (1, B, out).
 
     Raises:
-        WrnnError: an unknown name, sizes that do not fit, or a backend that cannot compute this.
+        WrnnError: an unknown name, sizes that do not fit, a backend that cannot compute this, or
+            inputs that differ where they are said to be shared.
     """
     tensors = (x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out)
     _check_names(nonlinearity, backend, precision)
     _check_sizes(*tensors, bias_out, local=False)
+    _check_shared(x, shared_from)
     if backend == "auto":
         backend, _ = choose_backend(x, weight_hh, nonlinearity=nonlinearity, precision=precision)
     elif reason := _cannot(backend, x, weight_hh, precision):
@@ -74,6 +82,8 @@ def wave_recurrence(
     compute = partial(_function(backend), nonlinearity=nonlinearity)
     if backend == "triton":
         compute = partial(compute, precision=precision)
+    if backend != "loop" and checkpoint_every is None:
+        compute = partial(compute, shared_from=shared_from)
     compute = _checkpointed(compute, checkpoint_every)
     output, h_n = compute(*tensors, last_only=last_only)
     if last_only:
@@ -234,6 +244,17 @@ def _check_sizes(
             )
     if x.dtype not in (torch.float32, torch.float64):
         raise WrnnError(f"x must be float32 or float64, not {x.dtype}")
+
+
+def _check_shared(x: Tensor, shared_from: int | None) -> None:
+    """Raise where the input, if it is on the CPU, is not shared from a step on."""
+    if shared_from is None:
+        return
+    if shared_from < 0:
+        raise WrnnError(f"shared_from must be 0 or more, not {shared_from}")
+    shared = x[shared_from:]
+    if x.device.type == "cpu" and not torch.equal(shared, shared[:, :1].expand_as(shared)):
+        raise WrnnError(f"the samples of x differ after step {shared_from}: they are not shared")
 
 
 def _form(tensor: Tensor) -> str:

@@ -51,20 +51,30 @@ def compiled(
     weight_out: Tensor | None,
     nonlinearity: str,
     last_only: bool = False,
+    shared_from: int | None = None,
 ) -> tuple[Tensor | None, Tensor]:
     """Run the recurrence over time; arguments and results are those of `loop.step_loop`.
 
     Where a gradient is needed all states are kept, otherwise two. It can be differentiated once.
+    From step `shared_from` on the input is the same for every sample: there V x_t + b is computed
+    once and not per sample, but for an input whose own gradient is wanted.
     """
     tensors = (x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out)
-    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
-        return _Compiled.apply(*tensors, nonlinearity, last_only)
+    differentiate = torch.is_grad_enabled()
+    own = _own_steps(x, shared_from, x.requires_grad and differentiate)
+    if differentiate and any(t is not None and t.requires_grad for t in tensors):
+        return _Compiled.apply(*tensors, nonlinearity, last_only, own)
     slots = 2 if last_only or weight_out is not None else len(x) + 1
-    return _forward(_states(x, slots, weight_ih, weight_hh), *tensors, nonlinearity, last_only)
+    return _forward(_states(x, slots, weight_ih, weight_hh), *tensors, nonlinearity, last_only, own)
+
+
+def _own_steps(x: Tensor, shared_from: int | None, needs_x: bool) -> int:
+    """Return for how many steps every sample's input is multiplied: at least one, for its ones."""
+    return len(x) if shared_from is None or needs_x else min(len(x), max(1, shared_from))
 
 
 def _forward(
-    states, x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, nonlinearity, last_only
+    states, x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, nonlinearity, last_only, own
 ):
     """Compute every step in `states` (tiles, slots, n + K - 1, C, lanes), slots used in turn."""
     tiles, slots, padded, channels, _ = states.shape
@@ -75,7 +85,10 @@ def _forward(
     if bias_hh is not None:
         bias = bias + bias_hh.repeat_interleave(n)
     drive = torch.cat((weight_ih, bias.unsqueeze(1)), 1)  # (hidden, d + 1)
-    drive = drive.view(channels, n, -1).permute(1, 2, 0).contiguous()  # (n, d + 1, C)
+    drive = drive.view(channels, n, -1).permute(1, 2, 0).flatten()  # (n, d + 1, C)
+    if own < steps:
+        shared = torch.addmm(bias, x[own:, 0], weight_ih.t())  # (T - own, hidden)
+        drive = torch.cat((drive, _site_major(shared.t(), channels).t().flatten()))
     kernel = weight_hh.permute(2, 1, 0).contiguous()  # (K, C in, C out)
     outputs = 0 if weight_out is None or last_only else len(weight_out)
     readout = x.new_empty(0, outputs)
@@ -85,9 +98,9 @@ def _forward(
     states[:, 0, reach : reach + n] = _to_tiles(h_0.view(batch, channels, n).transpose(1, 2))
     _over_tiles(
         _run_forward,
-        (states, _with_ones(x), output),
+        (states, _with_ones(x[:own]), output),
         (drive, kernel, readout),
-        (n, channels, reach, steps, slots, ACTIVATIONS[nonlinearity]),
+        (n, channels, reach, steps, own, slots, ACTIVATIONS[nonlinearity]),
     )
     last = states[:, steps % slots, reach : reach + n]  # (tiles, n, C, lanes)
     # Results are copied, since `states` may be memory that a later call takes.
@@ -108,23 +121,20 @@ class _Compiled(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        ctx, x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, nonlinearity, last_only
-    ):
+    def forward(ctx, x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, *options):
         states = _states(x, len(x) + 1, weight_ih, weight_hh, reuse=True)
         ctx.save_for_backward(x, weight_ih, weight_hh, weight_out, states)
-        ctx.nonlinearity = nonlinearity
+        ctx.nonlinearity, _, ctx.own = options
         ctx.set_materialize_grads(False)
         tensors = (x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out)
-        return _forward(states, *tensors, nonlinearity, last_only)
+        return _forward(states, *tensors, *options)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_output, grad_h_n):
         x, weight_ih, weight_hh, weight_out, states = ctx.saved_tensors
-        needs_x, needs_h_0, *needs_ih, needs_hh, needs_bias_hh, needs_out, _, _ = (
-            ctx.needs_input_grad
-        )
+        needs_x, needs_h_0, *needs_ih, needs_hh, needs_bias_hh, needs_out = ctx.needs_input_grad[:7]
+        own = ctx.own
         channels, _, kernel_size = weight_hh.shape
         steps, batch, input_size = x.shape
         tiles, hidden, n = len(states), len(weight_ih), len(weight_ih) // channels
@@ -147,21 +157,26 @@ class _Compiled(torch.autograd.Function):
         weight = _site_major(weight_ih, channels).contiguous()  # (n * C, d)
 
         held = min(steps, STEPS_HELD)
-        inputs = _with_ones(x)[:, :, (0 if needs_ih[0] else input_size) : input_size + needs_bias]
-        inputs = inputs.contiguous()  # (tiles, T, d + 1, lanes) at most
+        columns = slice(0 if needs_ih[0] else input_size, input_size + needs_bias)
+        inputs = _with_ones(x[:own])[:, :, columns].contiguous()  # (tiles, T, d + 1, lanes) at most
         grad_x = x.new_empty(tiles, steps, input_size * needs_x, LANES)
         grad_h_0 = x.new_empty(tiles, n * needs_h_0, channels, LANES)
         grad_ih = x.new_zeros(tiles, hidden, inputs.shape[2])  # site-major; a bias's column is last
+        grad_shared = x.new_empty(tiles, (steps - own) * (needs_ih[0] or needs_bias), hidden)
         grad_hh = x.new_zeros(tiles, channels * needs_hh, kernel_size, channels)
         grad_out = x.new_zeros(tiles, outputs * needs_out, hidden)
-        gradients = (grad_x, grad_h_0, grad_ih, grad_hh, grad_out)
+        gradients = (grad_x, grad_h_0, grad_ih, grad_shared, grad_hh, grad_out)
         _over_tiles(
             _run_backward,
             (states, inputs, grad_read, grad_every, grad_last, *gradients),
             (weight, flipped, readout),
-            (n, channels, kernel_size // 2, steps, held, ACTIVATIONS[ctx.nonlinearity]),
+            (n, channels, kernel_size // 2, steps, own, held, ACTIVATIONS[ctx.nonlinearity]),
         )
-        by_channel = grad_ih.sum(0).view(n, channels, -1).transpose(0, 1).flatten(0, 1)
+        grad_ih = grad_ih.sum(0)
+        if grad_shared.shape[1]:
+            factors = F.pad(x[own:, 0], (0, 1), value=1.0)[:, columns]  # (T - own, d + 1)
+            grad_ih.addmm_(grad_shared.sum(0).t(), factors)
+        by_channel = grad_ih.view(n, channels, -1).transpose(0, 1).flatten(0, 1)
         grad_bias = by_channel[:, -1] if needs_bias else None
         return (
             _from_tiles(grad_x.transpose(0, 1), batch, 1) if needs_x else None,
@@ -173,15 +188,17 @@ class _Compiled(torch.autograd.Function):
             grad_out.sum(0).view(-1, n, channels).transpose(1, 2).flatten(1) if outputs else None,
             None,
             None,
+            None,
         )
 
 
 @jit
 def _run_forward(states, x, output, drive, kernel, readout, sizes):
     """Run one tile through all steps; every array is flat, and laid out as `_forward` says."""
-    n, channels, reach, steps, slots, activation = sizes
+    n, channels, reach, steps, own, slots, activation = sizes
     hidden, window = n * channels, (2 * reach + 1) * channels
-    width, outputs = len(drive) // hidden, len(readout) // hidden
+    width, outputs = len(x) // (own * LANES), len(readout) // hidden
+    ones = len(x) - LANES
     halo = reach * channels * LANES
     size = hidden * LANES + 2 * halo
     _close_rings(states, 0, size, halo)
@@ -191,6 +208,8 @@ def _run_forward(states, x, output, drive, kernel, readout, sizes):
             row = site * channels
             target, near = after + halo + row * LANES, before + row * LANES
             drives = (row * width, channels, t * width * LANES, width)
+            if t >= own:
+                drives = (hidden * (width + t - own) + row, channels, ones, 1)
             windows = (0, channels, near, window)
             _products(channels, states, target, drive, x, drives, kernel, states, windows)
             _activate(states, target, channels, activation)
@@ -210,6 +229,7 @@ def _run_backward(
     grad_x,
     grad_h_0,
     grad_ih,
+    grad_shared,
     grad_hh,
     grad_out,
     weight,
@@ -218,11 +238,11 @@ def _run_backward(
     sizes,
 ):
     """Run one tile back through all steps; every array is flat, and laid out as in `backward`."""
-    n, channels, reach, steps, held, activation = sizes
+    n, channels, reach, steps, own, held, activation = sizes
     hidden, window = n * channels, (2 * reach + 1) * channels
     inputs, width, outputs = (
         len(weight) // hidden,
-        len(x) // (steps * LANES),
+        len(x) // (own * LANES),
         len(readout) // hidden,
     )
     halo = reach * channels * LANES
@@ -255,10 +275,15 @@ def _run_backward(
             back = (0, inputs, now + halo, hidden)
             target = t * inputs * LANES
             _products(inputs, grad_x, target, weight, deltas, back, weight, deltas, NOTHING)
+        if len(grad_shared) and t >= own:
+            for row in range(hidden):
+                lanes = load(deltas, now + halo + row * LANES)
+                grad_shared[(t - own) * hidden + row] = sum_lanes(lanes)
         if t % held == 0:
             count = min(held, steps - t)
-            starts, strides = (halo, t * width * LANES), (size, width * LANES, count)
-            _add_outer(hidden, width, grad_ih, deltas, x, starts, strides)
+            starts, strides = (halo, t * width * LANES), (size, width * LANES, min(held, own - t))
+            if t < own:
+                _add_outer(hidden, width, grad_ih, deltas, x, starts, strides)
             if len(grad_hh) and n < held:
                 for row in range(0, hidden * LANES, channels * LANES):
                     starts, strides = (halo + row, t * size + row), (size, size, count)
