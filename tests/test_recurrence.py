@@ -110,9 +110,9 @@ def test_inputs_said_to_be_shared_are_read_once_per_step(monkeypatch):
 def test_inputs_that_are_not_shared_are_refused():
     tensors = arguments(6, 5, 4, 3, 7, 3)
     with pytest.raises(WrnnError, match="samples of x differ after step 2"):
-        run(tensors, shared_from=2)
+        run(tensors, backend="numba", shared_from=2)
     with pytest.raises(WrnnError, match="shared_from must be 0 or more, not -1"):
-        run(tensors, shared_from=-1)
+        run(tensors, backend="numba", shared_from=-1)
 
 
 SIZES = [  # steps, batch, inputs, channels, n, kernel

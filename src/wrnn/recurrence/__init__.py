@@ -60,8 +60,8 @@ def wave_recurrence(
         shared_from: from this step on (counted from 0) every sample has the same input, as after an
             image that fixed noise follows: V x_t + b is then computed once per step and not per
             sample. Results differ by rounding only. The loop, and all with `checkpoint_every` or
-            where the gradient of x is wanted, compute as without it. On a CPU the promise is
-            checked; on a GPU that would wait for the device.
+            where the gradient of x is wanted, compute as without it. "numba" checks the promise;
+            on a GPU that would wait for the device.
 
     Returns:
         The states after each step, (T, B, hidden), or what is read out of them, (T, B, out); with
@@ -74,7 +74,6 @@ def wave_recurrence(
     tensors = (x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out)
     _check_names(nonlinearity, backend, precision)
     _check_sizes(*tensors, bias_out, local=False)
-    _check_shared(x, shared_from)
     if backend == "auto":
         backend, _ = choose_backend(x, weight_hh, nonlinearity=nonlinearity, precision=precision)
     elif reason := _cannot(backend, x, weight_hh, precision):
@@ -82,7 +81,8 @@ def wave_recurrence(
     compute = partial(_function(backend), nonlinearity=nonlinearity)
     if backend == "triton":
         compute = partial(compute, precision=precision)
-    if backend != "loop" and checkpoint_every is None:
+    if shared_from is not None and backend != "loop" and checkpoint_every is None:
+        _check_shared(x, shared_from)
         compute = partial(compute, shared_from=shared_from)
     compute = _checkpointed(compute, checkpoint_every)
     output, h_n = compute(*tensors, last_only=last_only)
@@ -246,10 +246,8 @@ def _check_sizes(
         raise WrnnError(f"x must be float32 or float64, not {x.dtype}")
 
 
-def _check_shared(x: Tensor, shared_from: int | None) -> None:
+def _check_shared(x: Tensor, shared_from: int) -> None:
     """Raise where the input, if it is on the CPU, is not shared from a step on."""
-    if shared_from is None:
-        return
     if shared_from < 0:
         raise WrnnError(f"shared_from must be 0 or more, not {shared_from}")
     shared = x[shared_from:]
