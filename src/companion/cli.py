@@ -232,16 +232,21 @@ def bench(
     profile: Annotated[str, typer.Option(help="quick, or paper for the paper's sizes")] = "quick",
     device: Device = "auto",
     repeats: Annotated[int, typer.Option(help="timings of every way to compute")] = 5,
-    json_file: Annotated[Path | None, typer.Option("--json", help="also write it here")] = None,
+    case: Annotated[str, typer.Option(help="only what has this pattern in its name")] = "",
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="also write it here, after each case")
+    ] = None,
 ) -> None:
     """Time every way to compute the recurrence, side by side in this process."""
     from companion.bench import format_table, run_bench
 
+    def save(result: dict) -> None:
+        if json_file is not None:
+            write_atomically(json_file, (json.dumps(result, indent=1) + "\n").encode())
+
     kind = resolve_device(device).type
-    result = run_bench(kind, profile=profile, repeats=repeats, report=_say_measuring)
-    print(format_table(result))
-    if json_file is not None:
-        write_atomically(json_file, (json.dumps(result, indent=1) + "\n").encode())
+    options = dict(profile=profile, repeats=repeats, match=case)
+    print(format_table(run_bench(kind, **options, report=_say_measuring, save=save)))
 
 
 def _say_measuring(what: str) -> None:
