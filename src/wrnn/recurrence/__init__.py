@@ -18,7 +18,7 @@ from wrnn.recurrence import loop
 
 BACKENDS = ("auto", "loop", "numba", "triton")
 NONLINEARITIES = tuple(loop.ACTIVATIONS)
-PRECISIONS = ("float32", "tf32")
+PRECISIONS = ("float32", "tf32x3", "tf32")
 
 
 def wave_recurrence(
@@ -50,7 +50,9 @@ def wave_recurrence(
         bias_hh: (C,) or None.
         nonlinearity: "relu", "tanh" or "identity".
         backend: one of `BACKENDS`. `choose_backend` tells what "auto" takes, and why.
-        precision: "float32" is exact; "tf32" lets the GPU round the factors of products.
+        precision: "float32" is exact; "tf32" lets the GPU round the factors of products, and
+            "tf32x3" splits each factor into two such parts and adds up three products, which is
+            nearly exact. The last two need backend "triton".
         weight_out: W, (out, hidden): return W h_t + bias_out in place of h_t, which saves writing
             all states out for a readout to read.
         bias_out: (out,) or None.

@@ -84,12 +84,12 @@ def fused(
 ) -> tuple[Tensor | None, Tensor]:
     """Run the recurrence over time; arguments and results are those of `loop.step_loop`.
 
-    `precision` is "float32" or "tf32"; the narrow kernels are exact under either name. From step
+    `precision` is "float32", "tf32x3" or "tf32"; the narrow kernels are exact under every name. From step
     `shared_from` on the input is the same for every sample.
     """
     channels, _, kernel_size = weight_hh.shape
     n = len(weight_ih) // channels
-    precision = {"float32": "ieee", "tf32": "tf32"}[precision]
+    precision = "ieee" if precision == "float32" else precision
     sizes = layout(n, channels, kernel_size, precision)
     bias = x.new_zeros(len(weight_ih))
     if bias_ih is not None:
