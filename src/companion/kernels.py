@@ -39,7 +39,7 @@ def kernels_of(
     from wrnn.recurrence import gpu_kernels  # triton, which is there for Linux only
     from wrnn.recurrence.gpu import INPUTS, layout
 
-    sizes = layout(n, channels, size, precision) | {"NONLINEARITY": "relu"}
+    sizes = layout(n, channels, size, precision, capability) | {"NONLINEARITY": "relu"}
     kind = "narrow" if "GROUPS" in sizes else "wide"
     constants = {
         "forward": {"INPUTS": inputs if inputs <= INPUTS else 0, "KEEP": True},

@@ -31,11 +31,15 @@ OUTPUTS = 16  # the widest readout whose gradient is made inside the kernel
 STRETCH = 32  # states that are kept at once where no gradient is wanted
 
 
-def layout(n: int, channels: int, kernel_size: int, precision: str) -> dict[str, int | str]:
+def layout(
+    n: int, channels: int, kernel_size: int, precision: str, capability: int = 90
+) -> dict[str, int | str]:
     """Choose what both kernels are compiled for; with "GROUPS" it is the narrow pair.
 
     T and B have no part in it, so other lengths and batches compile nothing new. Every choice fits
-    registers and shared memory, which is tested by compiling every configuration of the paper.
+    registers and shared memory at a GPU's `capability` (80, 90, ...), which is tested by compiling
+    every configuration of the paper. "tf32x3" of many channels does not fit below 90, and is exact
+    there.
     """
     sizes = {"n": n, "C": channels, "K": kernel_size, "num_stages": 1}
     window = channels * kernel_size
@@ -51,7 +55,12 @@ def layout(n: int, channels: int, kernel_size: int, precision: str) -> dict[str,
     window = max(16, triton.next_power_of_2(kernel_size * padded))
     block = max(16, min(sites, 8192 // window))
     warps = 8  # spills nothing with tensor cores; exact products take more or fewer
-    if precision == "ieee" and window >= 128:
+    if precision == "tf32x3" and window >= 128 and capability < 90:
+        precision = "ieee"
+    tight = "tf32" if capability < 90 else "tf32x3" if capability < 100 else None
+    if precision == tight and window >= 128:
+        block, warps = 16, 4
+    elif precision == "ieee" and window >= 128:
         warps = 16
     elif precision == "ieee" and block * window <= 4096:
         warps = 4
@@ -84,13 +93,14 @@ def fused(
 ) -> tuple[Tensor | None, Tensor]:
     """Run the recurrence over time; arguments and results are those of `loop.step_loop`.
 
-    `precision` is "float32", "tf32x3" or "tf32"; the narrow kernels are exact under every name. From step
-    `shared_from` on the input is the same for every sample.
+    `precision` is "float32", "tf32x3" or "tf32"; the narrow kernels are exact under every name.
+    From step `shared_from` on the input is the same for every sample.
     """
     channels, _, kernel_size = weight_hh.shape
     n = len(weight_ih) // channels
     precision = "ieee" if precision == "float32" else precision
-    sizes = layout(n, channels, kernel_size, precision)
+    major, minor = torch.cuda.get_device_capability(x.device) if x.is_cuda else (9, 0)
+    sizes = layout(n, channels, kernel_size, precision, 10 * major + minor)
     bias = x.new_zeros(len(weight_ih))
     if bias_ih is not None:
         bias = bias + bias_ih
