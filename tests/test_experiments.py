@@ -28,13 +28,17 @@ def test_the_paper_profile_has_the_papers_sizes():
     assert {(r.task.lag, r.model.label, r.steps) for r in fig3} == {
         (lag, label, 60_000)
         for lag in (10, 40, 90)
-        for label in ("wRNN", "iRNN (n=100)", "iRNN (n=625)")
+        for label in (
+            *("wRNN", "iRNN (n=100)", "iRNN (n=625)"),
+            "iRNN (n=100), zero input bias",
+        )
     }
     lengths = {run.task.length for run in EXPERIMENTS["table1"].runs("paper")}
     assert lengths == {100, 200, 400, 700, 1000}
     table2 = EXPERIMENTS["table2"].runs("paper")
     assert {r.model.label for r in table2} == {
-        *("wRNN", "wRNN + MLP", "iRNN (n=256)", "LSTM (n=256)", "GRU (n=256)")
+        *("wRNN", "wRNN + MLP", "iRNN (n=256)", "LSTM (n=256)", "GRU (n=256)"),
+        "iRNN (n=256), zero input bias",
     }
     assert {r.model.label for r in EXPERIMENTS["table3"].runs("paper")} == {
         *("wRNN", "iRNN (n=529)", "LSTM (n=128)", "GRU (n=128)")
@@ -100,7 +104,7 @@ def test_the_papers_grids():
     adding = [r for r in grid(EXPERIMENTS["table1"]) if r.task.length == 100]
     assert {kind: sum(r.model.kind == kind for r in adding) for kind in ("wrnn", "irnn")} == {
         "wrnn": 2 * 5,
-        "irnn": 3 * 5,
+        "irnn": 3 * 5 + 1,  # and the control with zero input bias, which has no grid
     }
     for name in ("fig3", "table1", "table2", "table3", "table4", "fig7"):
         runs = grid(EXPERIMENTS[name])
@@ -187,4 +191,5 @@ def test_the_smoke_profile_runs_and_gives_what_its_figure_needs(name, smoke_stor
         metrics, curves = NEEDED[run.task.name]
         assert metrics <= record.metrics.keys()
         assert curves <= record.curves.keys() or run.steps == 1
-        assert (record.trace_path is not None) == run.trace
+        assert (record.trace() is not None) == run.trace
+        assert record.weights() is not None

@@ -69,9 +69,12 @@ def searched(run: Run) -> list[Run]:
     """Return a run of the paper profile, then the other settings that the paper tried for it.
 
     What the paper did not train itself (LSTM, GRU, the locally connected variant, several wave
-    speeds, fresh noise) has no grid: such a run stays alone.
+    speeds, an iRNN with zero input bias, fresh noise) has no grid: such a run stays alone.
     """
-    if run.model.kind not in ("wrnn", "irnn") or run.model.velocity != 1.0:
+    model = run.model
+    control = model.kind == "irnn" and model.input != "ones" and model.input_bias == "zero"
+    of_the_paper = model.kind in ("wrnn", "irnn") and model.velocity == 1.0 and not control
+    if not of_the_paper or run.task.name not in _SEARCHED:
         return [run]
     plain = replace(run, trace=False)
     others = [replace(plain, **changes) for changes in _SEARCHED[run.task.name](run)]
