@@ -623,3 +623,25 @@ print((peak() - before) / stored)
     command = [sys.executable, "-c", code]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert 0.9 < float(result.stdout) <= 1.25
+
+
+def test_shared_inputs_have_second_derivatives_and_compile():
+    tensors = without_readout(arguments(6, 3, 2, 2, 5, 3))
+    x, *rest = [tensors[name].detach() for name in NAMES[:6]]
+    x[2:] = x[2:, :1].clone()
+
+    def last(kernel, backend="numba"):
+        return wave_recurrence(
+            *(x, *rest[:3], kernel, rest[4]),
+            nonlinearity="tanh",
+            backend=backend,
+            last_only=True,
+            shared_from=2,
+        )
+
+    kernel = rest[3].clone().requires_grad_()
+    wanted = torch.autograd.functional.hessian(lambda u: last(u, "loop").sum(), kernel)
+    found = torch.autograd.functional.hessian(lambda u: last(u).sum(), kernel)
+    torch.testing.assert_close(found, wanted)
+    compiled = torch.compile(last, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(kernel), last(kernel, "loop"))
