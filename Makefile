@@ -15,7 +15,7 @@ CIFAR10 ?= torchvision
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install book test site paper publish lint clean
+.PHONY: help install book test site paper gpu publish lint clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,11 +58,20 @@ test: $(INSTALLED)  ## unit tests, smoke run of every chapter, nbval on the comm
 site: $(INSTALLED)  ## build the site from the committed chapters, without training
 	@$(BIN)/wrnn book --build-only
 
+define check_trainer
+@$(TRAINER) -c 'import numpy, torch, torchvision, tqdm, typer' 2>/dev/null || { \
+    echo "$(TRAINER) lacks what training needs: $(TRAINER) -m pip install ." >&2; exit 1; }
+endef
+
 paper:  ## train everything at the paper's size on CUDA; stop it, call it again: it resumes
-	@$(TRAINER) -c 'import numpy, torch, torchvision, tqdm, typer' 2>/dev/null || { \
-	    echo "$(TRAINER) lacks what training needs: $(TRAINER) -m pip install ." >&2; exit 1; }
+	$(check_trainer)
 	@PYTHONPATH=src $(TRAINER) -m companion run all --profile paper --device cuda \
 	    --seeds $(SEEDS) --time-limit $(TIME_LIMIT) --cifar10 $(CIFAR10)
+
+gpu:  ## a GPU's first hour: tests, benchmark, paper's runs within TIME_LIMIT seconds, one tar
+	$(check_trainer)
+	@PYTHONPATH=src $(TRAINER) -m companion gpu --seeds $(SEEDS) --time-limit $(TIME_LIMIT) \
+	    --cifar10 $(CIFAR10)
 
 publish: $(INSTALLED)  ## execute the committed chapters again from the committed records
 	@$(BIN)/wrnn book --profile paper --publish

@@ -59,7 +59,10 @@ def settings(result):
 #   state is kept, and the backward pass computes the others again. It is slower and takes far less
 #   memory; gradients do not change.
 # - On a GPU the honest opponents are the loop recorded once and replayed (**CUDA graph**) and the
-#   loop with its step compiled (**torch.compile**).
+#   loop with its step compiled (**torch.compile**). The fused kernel is measured in a graph too, as
+#   training runs it. None of them rounds factors unless its name says so.
+# - **shared input** is for images that one fixed noise follows: what all samples see is multiplied
+#   once per step.
 # - The iRNN has a loop too, and `torch.nn.RNN`. To the compiled loops its units are channels of a
 #   single site.
 #
@@ -157,7 +160,7 @@ else:
 
 # %% tags=["hide-cell"]
 DEVICE = "H200"
-bandwidth, speed, latency = bench.PEAKS[DEVICE]
+bandwidth, speed = bench.PEAKS[DEVICE]
 here = {
     entry["name"]: entry
     for result in measured["cuda"]
@@ -166,7 +169,7 @@ here = {
 }
 rows, limits = [], []
 for case in bench.PAPER_CASES:
-    floors = case.floors(DEVICE)
+    floors = case.floors(bandwidth, speed)
     if not floors:
         continue
     limits.append(max(floors, key=floors.get))
@@ -200,8 +203,8 @@ page.table(
 counts = ", ".join(f"{limit} {limits.count(limit)}" for limit in bench.LIMITS if limit in limits)
 page.say(
     f"Computed for {tables.number(bandwidth / 1e12)} TB/s, {tables.number(speed / 1e12)} TFLOP/s "
-    f"and {tables.number(latency * 1e6)} µs for a dependent step. What sets the floor, by number "
-    f"of configurations: {counts}."
+    f"and {tables.number(bench.DEPENDENT_STEP * 1e6)} µs for a dependent step. "
+    f"What sets the floor, by number of configurations: {counts}."
 )
 
 # %% tags=["hide-cell"]
@@ -229,9 +232,10 @@ SIZES = {
     "replicas": "replicas",
 }
 everything = [*measured["cpu"], *measured["cuda"]]
-if everything:
+grown = [result for result in everything if result["growth"].keys() >= bench.GROWTH.keys()]
+if grown:
     rows = []
-    for result in everything:
+    for result in grown:
         for size, fit in result["growth"].items():
             times = zip(fit["values"], fit["relative_time"], fit["relative_line"], strict=True)
             points = [
@@ -257,7 +261,7 @@ if everything:
         "fig-growth",
         figures.growth(
             [
-                (SIZES[size], {r["device"]: r["growth"][size] for r in everything})
+                (SIZES[size], {r["device"]: r["growth"][size] for r in grown})
                 for size in bench.GROWTH
             ]
         ),
@@ -310,7 +314,7 @@ else:
 
 # %% tags=["hide-input"]
 for result in everything:
-    fit = result["growth"]["steps"]
+    fit = result["growth"].get("steps", {})
     if "memory" in fit:
         steps, share = fit["values"][-1], fit["memory"][-1]
         page.say(
@@ -325,6 +329,7 @@ for result in everything:
 # wrnn bench                                       # reduced sizes, a minute or two on a CPU
 # wrnn bench --device cpu --profile paper --json records/bench/my-cpu.json
 # wrnn bench --device cuda --profile paper --json records/bench/my-gpu.json
+# wrnn bench --case sMNIST                         # only cases with this in their name
 # ```
 #
 # The next execution of this chapter shows what is in the files. Compare ratios and not times of

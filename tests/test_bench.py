@@ -18,6 +18,7 @@ TINY = (
     bench.Case("adding", 6, 4, 8, 2, 2, 1),
     bench.Case("iRNN", 6, 4, 8, 0, 3, 3, True),
 )
+SHARED = bench.Case("noise", 6, 4, 8, 2, 3, 3, shared_from=2)
 SIZES = {"steps": (2, 4, 8), "batch_size": (1, 2, 4), "channel_size": (4, 8, 16)}
 BEST = bench._best(TINY[0], "cpu")
 
@@ -28,9 +29,12 @@ def result(monkeypatch):
     monkeypatch.setattr(bench, "QUICK_CASES", TINY)
     monkeypatch.setattr(bench, "GROWTH", {name: (values, ()) for name, values in SIZES.items()})
     monkeypatch.setattr(bench, "_memory", lambda case, device, way: 4.0 / case.steps)
-    said = []
-    result = bench.run_bench("cpu", repeats=2, report=said.append)
-    assert len(said) == len(TINY) + len(SIZES)
+    said, saved = [], []
+    keep = lambda result: saved.append(json.loads(json.dumps(result)))  # noqa: E731
+    result = bench.run_bench("cpu", repeats=2, report=said.append, save=keep)
+    assert len(said) == len(saved) == len(TINY) + len(SIZES)
+    assert [len(r["cases"]) for r in saved] == [1, 2, 3, 3, 3, 3]
+    assert [len(r["growth"]) for r in saved] == [0, 0, 0, 1, 2, 3] and saved[-1] == result
     return result
 
 
@@ -53,6 +57,7 @@ def test_result_is_json_with_ratios_and_no_absolute_time_on_a_cpu(result):
         ways = ["last state alone", *given, *(f"{other}, {name}" for name in given)]
         assert list(case["calls"]) == ways and case["calls"]["last state alone"] == 1.0
     assert all("milliseconds" not in case for case in result["cases"])
+    assert all(case["failed"] == {} for case in result["cases"]) and "peaks" not in result
     assert list(result["growth"]) == ["steps", "batch_size", "channel_size"]
     assert all(fit["relative_time"][0] == 1.0 for fit in result["growth"].values())
     assert result["growth"]["steps"]["way"] == f"{BEST}, checkpointed"
@@ -79,6 +84,69 @@ def test_table_has_a_line_per_case_and_per_growing_size(result):
     assert lines[2].split() == ["copy", "6", "4", f"{first:.2f}", f"{second:.2f}", "-", "0.67"]
     assert lines[4].split()[0] == "iRNN" and "-" not in lines[4].split()
     assert "no floor" in lines[5] and "as its power" in lines[6]
+
+
+def test_only_what_matches_is_measured(result, monkeypatch):
+    some = bench.run_bench("cpu", repeats=1, match="adding|with batch")
+    assert [case["name"] for case in some["cases"]] == ["adding"]
+    assert list(some["growth"]) == ["batch_size"]
+    for match, message in (
+        ("MNIST", "no case and no growth of the quick profile"),
+        ("(", "--case"),
+    ):
+        with pytest.raises(WrnnError, match=message):
+            bench.run_bench("cpu", match=match)
+
+
+def test_a_way_that_cannot_run_is_left_out_with_its_reason(monkeypatch):
+    def refused(*arguments, **options):
+        raise torch.OutOfMemoryError("out of memory: tried to allocate 40 GiB\nmore")
+
+    ways = bench._ways
+    monkeypatch.setattr(bench, "_ways", lambda *of: ways(*of) | {"large": lambda: refused})
+    monkeypatch.setattr(bench, "_memory", lambda case, device, way: None)
+    entry = bench._entry(TINY[0], "cpu", 1, None)
+    assert entry["failed"] == {"large": "out of memory: tried to allocate 40 GiB"}
+    assert list(entry["ratios"]) == [BEST, f"{BEST}, checkpointed"]
+    monkeypatch.setattr(bench, "_ways", lambda *of: ways(*of) | {"loop": lambda: refused})
+    with pytest.raises(WrnnError, match="copy: loop cannot run: out of memory: tried"):
+        bench._entry(TINY[0], "cpu", 1, None)
+
+
+def test_only_the_ways_that_are_wanted_are_made(monkeypatch):
+    monkeypatch.setattr(bench, "_graphed", lambda make: pytest.fail("a graph was recorded"))
+    monkeypatch.setattr(bench, "_best", lambda *of: BEST)
+    made, step = [], bench._step
+    monkeypatch.setattr(
+        bench,
+        "_step",
+        lambda case, device, outputs: made.append(case) or step(case, "cpu", outputs),
+    )
+    ways = bench._ways(TINY[0], "cuda")  # as where a GPU is
+    assert made == [] and list(ways)[:2] == ["loop", "CUDA graph"]
+    ways[f"{BEST}, checkpointed"]()()
+    assert made == [TINY[0]]
+
+
+def test_nothing_rounds_to_tf32_while_ways_are_compared():
+    backends = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [backend.allow_tf32 for backend in backends]
+    try:
+        for backend in backends:
+            backend.allow_tf32 = True
+        with bench._exact_products():
+            assert not any(backend.allow_tf32 for backend in backends)
+        assert all(backend.allow_tf32 for backend in backends)
+    finally:
+        for backend, allowed in zip(backends, before, strict=True):
+            backend.allow_tf32 = allowed
+
+
+def test_peaks_are_bytes_and_operations_per_second(monkeypatch):
+    monkeypatch.setattr(bench, "_medians", lambda ways, *of: {way: 0.5 for way in ways})
+    copied, multiplied = bench._peaks(1, "cpu", 2**12)
+    assert copied == 2 * 4 * 2**12 / 0.5  # read and written
+    assert multiplied == 2 * 32**3 / 0.5
 
 
 def as_on_a_gpu(result):
@@ -135,13 +203,14 @@ def test_the_chapter_shows_what_is_measured(result, tmp_path, monkeypatch):
 
 
 def test_the_command_prints_a_table_and_writes_the_file(result, tmp_path, monkeypatch, capsys):
-    def run_bench(device, *, profile, repeats, report):
-        assert (device, profile, repeats) == ("cpu", "paper", 3)
+    def run_bench(device, *, profile, repeats, match, report, save):
+        assert (device, profile, repeats, match) == ("cpu", "paper", 3, "copy|adding")
         report("copy")
+        save(result)
         return result
 
     monkeypatch.setattr(bench, "run_bench", run_bench)
-    command = "wrnn bench --device cpu --profile paper --repeats 3 --json"
+    command = "wrnn bench --device cpu --profile paper --repeats 3 --case copy|adding --json"
     monkeypatch.setattr("sys.argv", [*command.split(), str(tmp_path / "cpu.json")])
     with pytest.raises(SystemExit) as ended:
         cli.main()
@@ -179,7 +248,8 @@ def changed(result, *keys, value=None):
         (("cases", 0, "ratios", BEST), float("nan"), "nan where a positive number belongs"),
         (("cases", 1, "steps"), -3, "-3 where a positive number belongs"),
         (("growth", "steps", "relative_line"), [1.0], "shorter"),
-        (("growth", "batch_size"), None, "'batch_size'"),
+        (("growth", "batch_size", "exponent"), None, "'exponent'"),
+        (("peaks",), [1e12, -1.0], "-1.0 where a positive number belongs"),
     ],
 )
 def test_a_file_that_is_no_result_is_one_clear_line(result, tmp_path, keys, value, message):
@@ -198,12 +268,16 @@ def test_a_cut_file_is_one_clear_line(result, tmp_path):
         bench.read_results(tmp_path)
 
 
-@pytest.mark.parametrize("case", TINY)
+@pytest.mark.parametrize("case", [*TINY, SHARED])
 def test_every_way_computes_the_same_gradients(case):
-    expected, *others = [step() for step in bench._ways(case, "cpu").values()]
+    expected, *others = [make()() for make in bench._ways(case, "cpu").values()]
     for other in others:
         for a, b in zip(expected, other, strict=True):
             torch.testing.assert_close(a, b)
+
+
+def test_an_input_that_samples_share_is_a_way_of_its_own():
+    assert f"{BEST}, shared input" in bench._ways(SHARED, "cpu")
 
 
 @pytest.mark.parametrize("case", TINY)
@@ -270,14 +344,14 @@ def test_checkpoints_take_less_memory():
 
 
 def test_floor_is_the_largest_of_three():
-    mnist = bench.Case("sMNIST", 784, 128, 256, 16, 1, 10).floors("NVIDIA H200")
+    peaks = bench.PEAKS["H200"]
+    mnist = bench.Case("sMNIST", 784, 128, 256, 16, 1, 10).floors(*peaks)
     assert max(mnist, key=mnist.get) == "arithmetic"
     assert mnist["arithmetic"] == pytest.approx(1.80, rel=0.01)
-    short = bench.Case("copy", 120, 1, 100, 6, 10, 10, True).floors("NVIDIA H200")
+    short = bench.Case("copy", 120, 1, 100, 6, 10, 10, True).floors(*peaks)
     assert max(short, key=short.get) == "the chain of steps"
     assert short["the chain of steps"] == pytest.approx(0.036)
-    assert bench.Case("sMNIST", 784, 128, 256, 16, 1, 10).floors("NVIDIA T4") == {}
-    assert bench.Case("iRNN", 120, 1, 100, 0, 10, 10).floors("NVIDIA H200") == {}
+    assert bench.Case("iRNN", 120, 1, 100, 0, 10, 10).floors(*peaks) == {}
 
 
 @pytest.mark.parametrize(
@@ -298,8 +372,13 @@ def test_on_a_gpu_every_way_is_measured(monkeypatch):
     monkeypatch.setattr(bench, "QUICK_CASES", TINY[:2])
     monkeypatch.setattr(bench, "GROWTH", {"steps": ((2, 4, 8), ())})
     result = bench.run_bench("cuda", repeats=2)
-    ways = ["CUDA graph", "torch.compile", "triton", "triton, tf32", "triton, checkpointed"]
-    assert all(list(case["ratios"]) == ways for case in result["cases"])
+    fused = ["triton", "triton, CUDA graph", "triton, tf32", "triton, checkpointed"]
+    ways = {"CUDA graph", "torch.compile", *fused}
+    for case in result["cases"]:  # torch.compile needs a compiler, which not every machine has
+        assert case["ratios"].keys() | case["failed"].keys() == ways
+        assert case["failed"].keys() <= {"torch.compile"}
+        assert case["floors"] and case["share_of_floor"] > 0
+    assert all(peak > 1e9 for peak in result["peaks"])
     assert all(case["milliseconds"]["loop"] > 0 for case in result["cases"])
     assert all(case["memory"]["triton"] > 1 for case in result["cases"])
     assert result["growth"]["replicas"]["values"] == list(bench.REPLICAS)

@@ -81,6 +81,49 @@ def dense(weight_hh, n):
     return matrix.view(channels * n, channels * n)
 
 
+def test_what_all_samples_see_is_multiplied_once():
+    draw = random.Random(1)
+    for case in range(24):
+        kernel = draw.choice((1, 3, 5))
+        steps, n = draw.randint(1, 40), kernel + draw.randint(0, 9)
+        sizes = (steps, draw.choice((1, 3, 18)), draw.randint(1, 9), draw.randint(1, 7), n, kernel)
+        tensors = arguments(*sizes, draw.choice((1, 3)))
+        shared = draw.choice((0, 1, steps // 2, steps))
+        with torch.no_grad():
+            tensors["x"][shared:] = tensors["x"][shared:, :1].clone()
+        wanted = draw.sample(NAMES, draw.randint(1, 8)) if case % 2 else NAMES[1:]
+        tensors = {k: v.detach().requires_grad_(k in wanted) for k, v in tensors.items()}
+        last_only = draw.choice((True, False))
+        plain, once = (
+            run(tensors, backend=backend, last_only=last_only, shared_from=shared)
+            for backend in ("loop", "numba")
+        )
+        torch.testing.assert_close(once, plain)
+        torch.testing.assert_close(gradients(once, tensors), gradients(plain, tensors))
+        with torch.no_grad():
+            inferred = run(tensors, backend="numba", last_only=last_only, shared_from=shared)
+        torch.testing.assert_close(inferred, plain)
+
+
+def test_inputs_said_to_be_shared_are_read_once_per_step(monkeypatch):
+    tensors = arguments(6, 5, 4, 3, 7, 3)
+    x = tensors["x"].detach()
+    x[2:] = x[2:, :1].clone()
+    tensors["x"] = x
+    rows, with_ones = [], cpu._with_ones
+    monkeypatch.setattr(cpu, "_with_ones", lambda v: rows.append(len(v)) or with_ones(v))
+    gradients(run(tensors, backend="numba", shared_from=2), tensors)
+    assert rows == [2, 2]
+
+
+def test_inputs_that_are_not_shared_are_refused():
+    tensors = arguments(6, 5, 4, 3, 7, 3)
+    with pytest.raises(WrnnError, match="samples of x differ after step 2"):
+        run(tensors, backend="numba", shared_from=2)
+    with pytest.raises(WrnnError, match="shared_from must be an integer of at least 0"):
+        run(tensors, backend="numba", shared_from=-1)
+
+
 SIZES = [  # steps, batch, inputs, channels, n, kernel
     (5, 3, 2, 2, 9, 3),
     (1, 2, 1, 3, 4, 1),
@@ -489,7 +532,7 @@ def changed(**changes):
         (
             changed(),
             {"precision": "half"},
-            "precision must be one of 'float32', 'tf32', not 'half'",
+            "precision must be one of 'float32', 'tf32x3', 'tf32', not 'half'",
         ),
         (changed(), {"backend": "numba", "precision": "tf32"}, "needs backend 'triton'"),
         (
@@ -600,3 +643,25 @@ print((peak() - before) / stored)
     command = [sys.executable, "-c", code]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert 0.9 < float(result.stdout) <= 1.25
+
+
+def test_shared_inputs_have_second_derivatives_and_compile():
+    tensors = without_readout(arguments(6, 3, 2, 2, 5, 3))
+    x, *rest = [tensors[name].detach() for name in NAMES[:6]]
+    x[2:] = x[2:, :1].clone()
+
+    def last(kernel, backend="numba"):
+        return wave_recurrence(
+            *(x, *rest[:3], kernel, rest[4]),
+            nonlinearity="tanh",
+            backend=backend,
+            last_only=True,
+            shared_from=2,
+        )
+
+    kernel = rest[3].clone().requires_grad_()
+    wanted = torch.autograd.functional.hessian(lambda u: last(u, "loop").sum(), kernel)
+    found = torch.autograd.functional.hessian(lambda u: last(u).sum(), kernel)
+    torch.testing.assert_close(found, wanted)
+    compiled = torch.compile(last, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(kernel), last(kernel, "loop"))

@@ -232,6 +232,16 @@ def test_noisy_digits_are_rows_then_noise():
     assert abs(x[8:].std().item() - 1) < 0.2 and abs(x[8:].mean().item()) < 0.2
 
 
+def test_sequences_are_the_same_from_the_step_that_the_task_names():
+    task = NoisySequentialDigits()
+    x, _ = task.batch(5, generator=torch.Generator().manual_seed(0))
+    start = task.shared_from
+    assert torch.equal(x[start:], x[start:, :1].expand_as(x[start:]))
+    assert not torch.equal(x[start - 1], x[start - 1, :1].expand_as(x[start - 1]))
+    others = (NoisySequentialDigits("fresh"), NoisySequentialDigits(length=8), AddingTask(50))
+    assert [other.shared_from for other in others] == [None] * 3
+
+
 def test_fixed_noise_is_one_tensor_for_every_sample_and_split():
     task = NoisySequentialDigits()
     noise = task.fixed_noise()

@@ -21,6 +21,14 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from companion.kernels import (
+    CAPABILITIES,
+    CONFIGURATIONS,
+    PRECISIONS,
+    REGISTERS,
+    SHARED_BYTES,
+    step_instructions,
+)
 from wrnn.errors import WrnnError
 from wrnn.recurrence import choose_backend, wave_recurrence
 from wrnn.recurrence.loop import checkpointed
@@ -33,19 +41,22 @@ from wrnn.recurrence import gpu, wave_recurrence
 
 gpu.STRETCH = 2  # so that even a few steps are several stretches
 
-def error(steps, batch, inputs, channels, n, kernel, nonlinearity, outputs, wanted, every):
+def error(steps, batch, inputs, channels, n, kernel, nonlinearity, outputs, wanted, every, shared):
     generator = torch.Generator().manual_seed(steps + n)
     shapes = [(steps, batch, inputs), (batch, channels * n), (channels * n, inputs),
               (channels * n,), (channels, channels, kernel), (channels,)]
     shapes += [(outputs, channels * n)] if outputs else []
     exact = [torch.randn(s, generator=generator, dtype=torch.float64) for s in shapes]
     exact[4] *= (channels * kernel) ** -0.5
+    if shared is not None:
+        exact[0][shared:] = exact[0][shared:, :1].clone()
     results = []
     for backend, dtype in (("loop", torch.float64), ("triton", torch.float32)):
         values = [v.to(dtype).requires_grad_(i in wanted) for i, v in enumerate(exact)]
         def compute():
             return wave_recurrence(
                 *values[:6], nonlinearity=nonlinearity, backend=backend, checkpoint_every=every,
+                shared_from=shared,
                 weight_out=values[6] if outputs else None, last_only=outputs == 0)
         with torch.no_grad():
             inferred = compute()
@@ -58,60 +69,16 @@ def error(steps, batch, inputs, channels, n, kernel, nonlinearity, outputs, want
             for a, b in zip(*results, strict=True)]
 
 for case in json.loads(sys.argv[1]):
-    print(json.dumps(error(*case)))
+    print(json.dumps(error(*case, *[None] * (11 - len(case)))))
 """
 
 RESOURCES = """
-import json, pathlib, re, subprocess, sys, tempfile
-import triton
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
-from wrnn.recurrence import gpu_kernels as kernels
-from wrnn.recurrence.gpu import layout
+import json, sys
+from companion.kernels import kernels_of
 
-tools = pathlib.Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
-
-def resources(kernel, constants):
-    options = {name: constants.pop(name) for name in ("num_warps", "num_stages", "maxnreg")}
-    signature = {name: "constexpr" if name in constants
-                 else "i32" if name in ("steps", "batch") else "*fp32"
-                 for name in kernel.arg_names}
-    aligned = {(i,): [["tt.divisibility", 16]]
-               for i, kind in enumerate(signature.values()) if kind == "*fp32"}
-    compiled = triton.compile(
-        ASTSource(kernel, signature, constants, attrs=aligned),
-        target=GPUTarget("cuda", 90, 32),
-        options=options,
-    )
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(compiled.asm["cubin"])
-        file.flush()
-        run = lambda *command: subprocess.run(
-            command, check=True, capture_output=True, text=True).stdout
-        usage = run(str(tools / "cuobjdump"), "--dump-resource-usage", file.name)
-        code = run(str(tools / "nvdisasm"), "-c", file.name)
-    return {
-        "shared": compiled.metadata.shared,
-        "stack": int(re.search(r"STACK:(\\d+)", usage)[1]),
-        "spills": len(re.findall(r"\\b(?:LDL|STL)\\b", code)),
-        "registers": int(re.search(r"REG:(\\d+)", usage)[1]) * 32 * options["num_warps"],
-        "multiply-adds": len(re.findall(r"\\bFFMA\\b", code)),
-        "tensor products": len(re.findall(r"\\bH[A-Z]*MMA\\b", code)),
-    }
-
-for n, channels, size, inputs, outputs, precision in json.loads(sys.argv[1]):
-    constants = layout(n, channels, size, precision) | {"NONLINEARITY": "relu"}
-    forward, backward = (
-        (kernels.forward_narrow, kernels.backward_narrow) if "GROUPS" in constants
-        else (kernels.forward_wide, kernels.backward_wide)
-    )
-    inputs = inputs if inputs <= 2 else 0
-    print(json.dumps([
-        resources(forward, constants | {"INPUTS": inputs, "KEEP": True}),
-        resources(backward, constants | {"OUTPUTS": outputs, "NEEDS_KERNEL": True}),
-    ]))
+for arguments in json.loads(sys.argv[1]):
+    print(json.dumps(kernels_of(*arguments)))
 """
-
 
 TWO_GRAPHS = """
 import json, torch
@@ -156,8 +123,8 @@ def run(n, channels, batch):
     forward, backward = (kernels.forward_narrow, kernels.backward_narrow) if narrow else (
         kernels.forward_wide, kernels.backward_wide)
     slots = lambda: [at(states, (1 + t) * batch * row, row).tolist() for t in range(steps)]
-    forward[(1,)](at(states, 0, 1), ones, kernel, at(x, 0, 1), ones, ones, steps, batch,
-                  INPUTS=1, KEEP=True, **sizes)
+    forward[(1,)](at(states, 0, 1), ones, kernel, at(x, 0, 1), ones, ones, ones, steps, batch,
+                  steps, INPUTS=1, KEEP=True, **sizes)
     after_forward = slots()
     backward[(1,)](at(states, 0, 1), kernel, ones, at(grads, 0, 1), ones, grad_kernel, steps, batch,
                    OUTPUTS=-1, NEEDS_KERNEL=True, **sizes)
@@ -166,6 +133,110 @@ def run(n, channels, batch):
 for n, channels in ((3, 1), (33, 9)):
     near, far = (run(n, channels, batch) for batch in (1, 2**31 // (n * channels) + 1))
     print(json.dumps([near == far, sum(map(sum, near[0])), sum(map(sum, near[1]))]))
+"""
+
+RACES = """
+import json, sys
+import numpy as np
+import torch
+from triton.runtime.interpreter import GridExecutor, InterpreterBuilder
+from wrnn.recurrence import gpu, wave_recurrence
+
+gpu.STRETCH = 2
+
+class Watch:
+    # Elements at the same place of tensors of one shape are taken to be of one thread, which sees
+    # its own stores. Between two barriers no other thread may touch what a thread has stored, nor
+    # store where another one has read; and never may two programs meet where one of them stores.
+
+    def __init__(self, keep_barriers):
+        self.keep_barriers = keep_barriers
+        self.races = {}  # by kernel
+
+    def launch(self, kernel):
+        self.kernel, self.owners, self.program = kernel, {}, None
+        self.races.setdefault(kernel, 0)
+        self.start()
+
+    def start(self):
+        self.stored, self.loaded = {}, {}
+
+    def enter(self, program):
+        self.program, self.barriers = program, 0
+        self.start()
+
+    def barrier(self):
+        self.barriers += 1
+        if self.keep_barriers or self.barriers == 1:  # the first is before the loop
+            self.start()
+
+    def touch(self, pointers, mask, stores):
+        addresses = np.asarray(pointers.data)
+        inside = np.broadcast_to(np.asarray(mask.data), addresses.shape).ravel()
+        for place in np.flatnonzero(inside).tolist():
+            address, thread = int(addresses.ravel()[place]), (addresses.shape, place)
+            owner = self.owners.get(address, self.program)
+            others = {self.stored.get(address, thread)}
+            if stores:
+                others |= self.loaded.get(address, set())
+                self.stored[address] = thread
+                self.owners[address] = self.program
+            else:
+                self.loaded.setdefault(address, set()).add(thread)
+            self.races[self.kernel] += len(others - {thread}) + (owner != self.program)
+
+watch = None
+plain = {name: getattr(InterpreterBuilder, name) for name in
+         ("create_masked_load", "create_masked_store", "set_grid_idx")}
+executor = GridExecutor.__call__
+
+def load(self, pointers, mask, *rest):
+    watch.touch(pointers, mask, False)
+    return plain["create_masked_load"](self, pointers, mask, *rest)
+
+def store(self, pointers, value, mask, *rest):
+    watch.touch(pointers, mask, True)
+    return plain["create_masked_store"](self, pointers, value, mask, *rest)
+
+def enter(self, *program):
+    watch.enter(program)
+    return plain["set_grid_idx"](self, *program)
+
+def launch(self, *arguments, **options):
+    watch.launch(self.fn.__name__)
+    return executor(self, *arguments, **options)
+
+InterpreterBuilder.create_masked_load = load
+InterpreterBuilder.create_masked_store = store
+InterpreterBuilder.set_grid_idx = enter
+InterpreterBuilder.create_barrier = lambda self: watch.barrier()
+GridExecutor.__call__ = launch
+
+def races(keep_barriers, steps, batch, inputs, channels, n, kernel, outputs, shared):
+    global watch
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(steps, batch, inputs), (batch, channels * n), (channels * n, inputs),
+              (channels * n,), (channels, channels, kernel), (channels,)]
+    shapes += [(outputs, channels * n)] if outputs else []
+    values = [torch.randn(s, generator=generator) for s in shapes]
+    if shared is not None:
+        values[0][shared:] = values[0][shared:, :1].clone()
+    values = [v.requires_grad_(i > 0) for i, v in enumerate(values)]
+    compute = lambda: wave_recurrence(
+        *values[:6], backend="triton", shared_from=shared, last_only=outputs == 0,
+        weight_out=values[6] if outputs else None)
+    found = []
+    for inference in (True, False):
+        watch = Watch(keep_barriers)
+        with torch.set_grad_enabled(not inference):
+            output = compute()
+        if not inference:
+            torch.autograd.grad(output.square().sum(), values[1:])
+        found.append(watch.races)
+    return found
+
+for case in json.loads(sys.argv[1]):
+    print(json.dumps([races(True, *case), races(False, *case)]))
 """
 
 MESSAGES = """
@@ -232,6 +303,17 @@ def test_kernels_equal_the_loop_in_the_interpreter(tmp_path):
         *[(2, 1, 3, 2, 3, 3, "relu", 2, wanted, None) for wanted in ([0], [1], [2, 6], [3], [6])],
         *[(2, 2, 1, 9, 33, 3, "tanh", 0, wanted, None) for wanted in ([4], [0, 5])],
     ]
+    # The same input for every sample from some step on, with and without its own gradient.
+    parameters = ALL[1:]
+    cases += [
+        (5, 2, 3, 2, 5, 3, "relu", 0, parameters, None, 2),
+        (3, 2, 3, 2, 5, 3, "tanh", None, parameters, None, 0),
+        (3, 2, 3, 9, 33, 3, "relu", 0, [2], None, 1),
+        (3, 2, 3, 9, 33, 3, "tanh", 3, [3, 4], None, 0),
+        (3, 2, 3, 2, 5, 3, "relu", 3, ALL, None, 1),
+        (4, 2, 3, 2, 5, 3, "relu", 3, parameters, 2, 1),
+        (2, 2, 2, 2, 5, 3, "relu", 3, parameters, None, 1),
+    ]
     draw = random.Random(0)
     for _ in range(6):
         kernel = draw.choice((3, 5, 7))
@@ -242,6 +324,26 @@ def test_kernels_equal_the_loop_in_the_interpreter(tmp_path):
     assert len(errors) == len(cases)
     for case, worst in zip(cases, map(max, errors), strict=True):
         assert worst < 1e-5, f"{case}: {worst}"
+
+
+def test_no_kernel_races_and_every_one_does_without_its_barrier(tmp_path):
+    cases = [  # T, B, inputs, channels, n, kernel size, outputs (None: states), shared from
+        (4, 2, 1, 2, 7, 3, 0, None),  # narrow; without gradients in two slots
+        (4, 2, 3, 5, 9, 5, 3, None),  # narrow, in groups
+        (4, 2, 3, 2, 7, 3, 0, 1),
+        (3, 2, 1, 9, 33, 3, 0, None),  # wide; without gradients in two slots
+        (3, 1, 4, 9, 33, 5, 3, None),
+        (3, 2, 3, 9, 33, 3, None, 1),
+        (3, 1, 1, 32, 70, 3, 0, None),  # wide, in tiles
+    ]
+    results = lines(RACES, cases, tmp_path, interpret=True)
+    kernels = set()
+    for case, (right, mutant) in zip(cases, results, strict=True):
+        for found in right:  # without gradients, then with them
+            assert found and not any(found.values()), (case, found)
+            kernels |= found.keys()
+        assert all(min(found.values()) > 0 for found in mutant), (case, mutant)
+    assert kernels == {"forward_narrow", "forward_wide", "backward_narrow", "backward_wide"}
 
 
 def test_two_live_graphs_share_nothing(tmp_path):
@@ -264,14 +366,6 @@ def test_only_a_first_call_compiles_and_says_so_at_a_terminal(tmp_path):
     )
 
 
-CONFIGURATIONS = {  # n, channels, kernel size, input size, outputs of every step
-    "copy": (100, 6, 3, 10, 10),
-    "adding": (100, 27, 3, 2, 0),
-    "sequential MNIST": (256, 16, 3, 1, 0),
-    "sequential MNIST, n=169": (169, 32, 3, 1, 0),
-    "sequential MNIST, n=324": (324, 32, 3, 1, 0),
-    "noisy sequential CIFAR10": (256, 16, 3, 96, 0),
-}
 LENGTHS = {"copy": (120, 128), "adding": (400, 128), "noisy sequential CIFAR10": (1000, 256)}
 
 
@@ -374,25 +468,55 @@ def test_a_hundred_thousand_steps_train_in_the_memory_of_seven_hundred(fused_on_
     assert own <= 700 * values[1].nbytes
 
 
-@pytest.mark.parametrize("precision", ["ieee", "tf32"])
-def test_every_configuration_of_the_paper_fits_a_hopper_gpu(precision, tmp_path):
+@pytest.mark.parametrize("capability", CAPABILITIES)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_every_configuration_of_the_paper_fits_a_gpu(precision, capability, tmp_path):
     names = [name for name in CONFIGURATIONS if name != "copy" or precision == "ieee"]
-    wanted = [(*CONFIGURATIONS[name], precision) for name in names]  # copy: exact in both
+    wanted = [
+        (*CONFIGURATIONS[name], precision, capability) for name in names
+    ]  # copy: always exact
     compiled = lines(RESOURCES, wanted, tmp_path, interpret=False)
     for name, kernels in zip(names, compiled, strict=True):
-        for direction, used in zip(("forward", "backward"), kernels, strict=True):
-            assert used["shared"] <= 232448, (name, direction, used)
-            assert used["stack"] == used["spills"] == 0, (name, direction, used)
-            assert used["registers"] <= 65536, (name, direction, used)
-            exact = used["multiply-adds"] > 0 and used["tensor products"] == 0
-            assert exact == (precision == "ieee"), (name, direction, used)
+        many_channels = CONFIGURATIONS[name][1] > 16
+        in_parts = precision == "tf32x3" and not (many_channels and capability < 90)
+        for direction, used in kernels.items():
+            where = (name, direction, used)
+            assert used["shared"] <= SHARED_BYTES[capability], where
+            assert used["stack"] == used["spills"] == 0, where
+            assert used["registers"] <= REGISTERS, where
+            assert used["cycles"] > 0, where
+            assert (used["tensor products"] > 0) == (in_parts or precision == "tf32"), where
+            assert used["tensor products"] or used["multiply-adds"], where
 
 
 def test_the_widest_and_the_smallest_kernels_fit_too(tmp_path):
     sizes = [(300, 64, 7, 1, 0, "ieee"), (32, 8, 7, 3, 0, "ieee"), (3, 9, 3, 1, 0, "tf32")]
-    wide, narrow, small = lines(RESOURCES, sizes, tmp_path, interpret=False)
-    assert all(used["shared"] <= 232448 for used in wide)
+    compiled = lines(RESOURCES, [(*size, 90) for size in sizes], tmp_path, interpret=False)
+    wide, narrow, small = (kernels.values() for kernels in compiled)
+    assert all(used["shared"] <= SHARED_BYTES[90] for used in wide)
     assert all(used["stack"] == used["spills"] == 0 for used in (*narrow, *small))
+
+
+def test_instructions_of_a_step_are_those_of_the_loop_over_time():
+    """Three before the loop; in it four and, for every tile, two; then the trap at the end."""
+    code = """
+        /*0000*/ MOV R1 ;
+        /*0010*/ MOV R2 ;
+        /*0020*/ MOV R3 ;
+    .L_x_1:
+        /*0030*/ LDG R4 ;
+        /*0040*/ BAR.SYNC ;
+    .L_x_0:
+        /*0050*/ FFMA R5 ;
+        /*0060*/ @P0 BRA `(.L_x_0) ;
+        /*0070*/ STG R5 ;
+        /*0080*/ @P1 BRA `(.L_x_1) ;
+        /*0090*/ EXIT ;
+    .L_x_2:
+        /*00a0*/ BRA `(.L_x_2);
+    """
+    assert step_instructions(code, 1) == 6
+    assert step_instructions(code, 3) == 10
 
 
 def tensors(channels=2, kernel=3, **kind):
@@ -465,6 +589,51 @@ def test_on_a_gpu_equal_to_the_loop_and_to_itself(name, nonlinearity):
         assert all(
             torch.equal(a, b) for a, b in zip(first, compute("triton", torch.float32), strict=True)
         )
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("batch", [128, 256])
+@pytest.mark.parametrize(("n", "channels"), [(100, 6), (256, 16), (169, 32)])
+def test_on_a_gpu_equal_inputs_give_equal_bits_at_full_length(n, channels, batch):
+    generator = torch.Generator("cuda").manual_seed(0)
+    shapes = [(784, batch, 1), (batch, channels * n), (channels * n, 1), (channels * n,)]
+    shapes += [(channels, channels, 3), (channels,)]
+    values = [torch.randn(s, device="cuda", generator=generator) for s in shapes]
+    values[4] *= 0.5 * (channels * 3) ** -0.5
+    values = [value.requires_grad_() for value in values]
+
+    def compute():
+        last = wave_recurrence(*values, backend="triton", last_only=True)
+        with torch.no_grad():  # two slots, used in turn
+            inferred = wave_recurrence(*values, backend="triton", last_only=True)
+        assert torch.equal(last, inferred)
+        return [last, *torch.autograd.grad(last.square().sum(), values)]
+
+    first = compute()
+    for _ in range(30):
+        assert all(torch.equal(a, b) for a, b in zip(first, compute(), strict=True))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["sequential MNIST", "sequential MNIST, n=169", "adding"])
+def test_on_a_gpu_three_parts_are_as_exact_as_float32(name):
+    n, channels, kernel, inputs, _ = CONFIGURATIONS[name]
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(200, 32, inputs), (32, channels * n), (channels * n, inputs), (channels * n,)]
+    shapes += [(channels, channels, kernel), (channels,)]
+    exact = [torch.randn(s, generator=generator).double().cuda() for s in shapes]
+    exact[4] *= 0.5 * (channels * kernel) ** -0.5
+
+    def compute(dtype, **options):
+        values = [v.to(dtype).requires_grad_() for v in exact]
+        last = wave_recurrence(*values, last_only=True, **options)
+        return [last, *torch.autograd.grad(last.square().sum(), values)]
+
+    reference = compute(torch.float64, backend="loop")
+    for wanted, value in zip(
+        reference, compute(torch.float32, backend="triton", precision="tf32x3"), strict=True
+    ):
+        assert (wanted - value).abs().max() <= 2e-5 * wanted.abs().max()
 
 
 def own_memory(call, values):

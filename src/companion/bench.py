@@ -3,17 +3,21 @@
 One measurement is the forward and the backward pass of one training step, readout included. The
 ways take turns in one process and medians are compared, because clocks and neighbours drift. On a
 CPU, which shares its time with other programs, only ratios are reported; on a GPU milliseconds too.
+There nothing rounds factors to TF32 unless its name says so, and what a launch costs is taken away
+from the loop and the fused way alike: each is measured as it is and recorded in a CUDA graph.
 Results are kept as ``records/bench/NAME.json``, one per device; the performance chapter reads them.
 """
 
+import contextlib
 import importlib.util
 import json
 import math
+import re
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from importlib import metadata
@@ -31,10 +35,13 @@ from wrnn.model import IdentityRNN, WaveRNN
 from wrnn.recurrence import choose_backend, loop, wave_recurrence
 from wrnn.tasks import CopyTask
 
-# Copy bandwidth (bytes/s), exact multiply-adds (FLOP/s) and the least time of a dependent step (s)
-PEAKS = {"H200": (4.3e12, 67e12, 0.15e-6)}
+DEPENDENT_STEP = 0.15e-6  # seconds; an assumption on every card, see `Case.floors`
+# Copy bandwidth (bytes/s) and exact multiply-adds (FLOP/s) that floors are computed with before a
+# benchmark has measured those of its own card.
+PEAKS = {"H200": (4.3e12, 67e12)}
 LIMITS = ("memory bandwidth", "arithmetic", "the chain of steps")
 LIBRARY = "torch.nn.RNN"
+GRAPH = "CUDA graph"
 LAST = "last state alone"
 FORMER = {"compiled": "numba", "compiled, checkpointed": "numba, checkpointed"}  # in old files
 CPU_STATES = 1e9  # bytes of states; the loop takes about five times as much
@@ -58,6 +65,7 @@ class Case:
     every_step: bool = False
     gpu_target: float | None = None
     cpu_target: float | None = None
+    shared_from: int | None = None  # the step from which on every sample has the same input
 
     @property
     def state_bytes(self) -> int:
@@ -65,19 +73,18 @@ class Case:
         hidden = max(1, self.num_channels) * self.channel_size
         return 4 * self.steps * self.batch_size * hidden
 
-    def floors(self, device_name: str) -> dict[str, float]:
+    def floors(self, bandwidth: float, speed: float) -> dict[str, float]:
         """Return the least milliseconds of a training step by what limits it; see `LIMITS`.
 
-        States written and read once at full bandwidth; three products (state, gradient of the
-        state, gradient of the kernel) at full speed; 2 T dependent steps. The largest of them is
-        the floor. Empty for the iRNN, on a CPU, and on a GPU whose peaks are not in `PEAKS`.
+        States written and read once at full bandwidth (bytes/s); three products (state, gradient of
+        the state, gradient of the kernel) at full speed (FLOP/s); 2 T dependent steps, each of
+        `DEPENDENT_STEP`. The largest of them is the floor. Empty for the iRNN.
         """
-        peaks = [values for name, values in PEAKS.items() if name in device_name]
-        if not peaks or not self.num_channels:
+        if not self.num_channels:
             return {}
-        bandwidth, speed, latency = peaks[0]
         products = 3 * 2 * (self.state_bytes / 4) * (3 * self.num_channels + self.input_size)
-        seconds = (2 * self.state_bytes / bandwidth, products / speed, 2 * self.steps * latency)
+        chain = 2 * self.steps * DEPENDENT_STEP
+        seconds = (2 * self.state_bytes / bandwidth, products / speed, chain)
         return {limit: 1e3 * value for limit, value in zip(LIMITS, seconds, strict=True)}
 
 
@@ -90,7 +97,7 @@ PAPER_CASES = (
     Case("sMNIST, n = 256, c = 16", 784, 128, 256, 16, 1, 10, gpu_target=3.0, cpu_target=2.8),
     Case("sMNIST, n = 169, c = 32", 784, 128, 169, 32, 1, 10),
     Case("sMNIST, n = 324, c = 32", 784, 128, 324, 32, 1, 10),
-    Case("nsCIFAR10, n = 256, c = 16", 1000, 256, 256, 16, 96, 10),
+    Case("nsCIFAR10, n = 256, c = 16", 1000, 256, 256, 16, 96, 10, shared_from=32),
     Case("copy, iRNN n = 100", 100, 128, 100, 0, 10, 10, True),
     Case("sMNIST, iRNN n = 256", 784, 128, 256, 0, 1, 10),
 )
@@ -113,7 +120,9 @@ def run_bench(
     *,
     profile: str = "quick",
     repeats: int = 5,
+    match: str = "",
     report: Callable[[str], None] = lambda line: None,
+    save: Callable[[dict], None] = lambda result: None,
 ) -> dict:
     """Measure every way to compute the recurrence; see the module for what is measured.
 
@@ -122,21 +131,27 @@ def run_bench(
         profile: "quick" (reduced sizes, a minute or two on two cores) or "paper" (on a CPU a
             quarter of an hour, 8 GB of memory, and fewer sequences where the loop needs more).
         repeats: how many times each way is measured; the median counts.
+        match: a regular expression; only cases and growths ("growth with steps") with it in their
+            name are measured.
         report: is called with a line about what is measured next.
+        save: is called after each case and each growth with the result so far.
 
     Returns:
         A dict that JSON can hold: the device, threads, versions and settings; for every case its
         sizes and targets, the name of the best way that there is for it (`best`), how many times as
         fast as the loop each way is (`ratios`), the peak memory of a step as a multiple of its
         states where it can be measured (`memory`), how long a layer takes that is called as
-        torch.nn.RNN is, as a multiple of its time for the last state alone (`calls`), and on a GPU
-        also `milliseconds`, the `floors`
-        and the `share_of_floor` that the best way reaches. Under `growth`: how the cost grows with
-        T (each ⌈√T⌉-th state kept), B and n, see `fit_line`; and on a GPU with the number of
-        replicas that train together, the optimiser included.
+        torch.nn.RNN is, as a multiple of its time for the last state alone (`calls`), and under
+        `failed` the ways that could not run, as for want of memory, with the reason. On a GPU also
+        `milliseconds`, the `floors` and the `share_of_floor` that the best way reaches, for the
+        card's `peaks` (bytes/s and FLOP/s), as measured here by a copy and a product of matrices.
+        Under `growth`: how the cost grows with T (each ⌈√T⌉-th state kept), B and n, see
+        `fit_line`; and on a GPU with the number of replicas that train together, the optimiser
+        included.
 
     Raises:
-        WrnnError: an unknown profile, fewer than one repeat, or no such device.
+        WrnnError: an unknown profile, fewer than one repeat, no such device, nothing that matches,
+            or a case whose loop or best way cannot run.
     """
     if profile not in ("quick", "paper"):
         raise WrnnError(f"unknown profile {profile!r}: choose quick or paper")
@@ -144,45 +159,105 @@ def run_bench(
         raise WrnnError(f"repeats must be 1 or more, not {repeats}")
     if device not in ("cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
         raise WrnnError(f"no device {device!r} here: choose cpu, or cuda where there is one")
-    on_gpu = device == "cuda"
-    name = device_name(torch.device(device))
-    cases = []
-    for case in PAPER_CASES if profile == "paper" else QUICK_CASES:
-        while device == "cpu" and case.state_bytes > CPU_STATES:
-            case = replace(case, batch_size=case.batch_size // 2)
-        report(f"{case.name}: T = {case.steps}, B = {case.batch_size}")
-        best = _best(case, device)
-        medians = _medians(_ways(case, device), repeats, device)
-        measured = [way for way in medians if way in ("loop", LIBRARY) or way.startswith(best)]
-        memory = {way: _memory(case, device, way) for way in measured}
-        entry = asdict(case) | {"state_bytes": case.state_bytes, "best": best}
-        entry["ratios"] = _relative(medians)
-        entry["memory"] = {way: peak for way, peak in memory.items() if peak is not None}
-        calls = _medians(_calls(case, device), repeats, device)
-        entry["calls"] = {way: seconds / calls[LAST] for way, seconds in calls.items()}
-        if on_gpu:
-            entry["milliseconds"] = {way: 1e3 * seconds for way, seconds in medians.items()}
-            if floors := case.floors(name):
-                share = max(floors.values()) / entry["milliseconds"][best]
-                entry |= {"floors": floors, "share_of_floor": share}
-        cases.append(entry)
-    growth = {}
-    for size, values in GROWTH.items():
-        report(f"growth with {size}")
-        growth[size] = _growth(size, values[profile == "paper"], device, repeats)
-    if on_gpu:
-        report("growth with replicas")
-        growth["replicas"] = _replicas(device, repeats)
-    return {
-        "device": name,
+    try:
+        pattern = re.compile(match)
+    except re.error as error:
+        raise WrnnError(f"--case {match!r} is not a regular expression: {error}") from error
+    cases = [
+        c for c in (PAPER_CASES if profile == "paper" else QUICK_CASES) if pattern.search(c.name)
+    ]
+    sizes = [*GROWTH, *["replicas"] * (device == "cuda")]
+    sizes = [size for size in sizes if pattern.search(f"growth with {size}")]
+    if not cases and not sizes:
+        raise WrnnError(f"no case and no growth of the {profile} profile matches {match!r}")
+    result = {
+        "device": device_name(torch.device(device)),
         "kind": device,
         "threads": torch.get_num_threads(),
         "profile": profile,
         "repeats": repeats,
         "versions": versions() | {name: metadata.version(name) for name in _compilers()},
-        "cases": cases,
-        "growth": growth,
+        "cases": [],
+        "growth": {},
     }
+    with _exact_products():
+        if device == "cuda":
+            report("the card's bandwidth and arithmetic")
+            result["peaks"] = _peaks(repeats)
+        for case in cases:
+            while device == "cpu" and case.state_bytes > CPU_STATES:
+                case = replace(case, batch_size=case.batch_size // 2)
+            report(f"{case.name}: T = {case.steps}, B = {case.batch_size}")
+            result["cases"].append(_entry(case, device, repeats, result.get("peaks")))
+            save(result)
+        for size in sizes:
+            report(f"growth with {size}")
+            if size == "replicas":
+                result["growth"][size] = _replicas(device, repeats)
+            else:
+                values = GROWTH[size][profile == "paper"]
+                result["growth"][size] = _growth(size, values, device, repeats)
+            save(result)
+    return result
+
+
+def _entry(case: Case, device: str, repeats: int, peaks: list[float] | None) -> dict:
+    """Measure one case; `peaks` are those of a GPU."""
+    best = _best(case, device)
+    steps, failed = _running(_ways(case, device))
+    for way in ("loop", best):
+        if way in failed:
+            raise WrnnError(f"{case.name}: {way} cannot run: {failed[way]}")
+    medians = _medians(steps, repeats, device)
+    del steps  # and the memory that graphs hold
+    measured = [way for way in medians if way in ("loop", LIBRARY) or way.startswith(best)]
+    memory = {way: _memory(case, device, way) for way in measured if GRAPH not in way}
+    entry = asdict(case) | {"state_bytes": case.state_bytes, "best": best}
+    entry["ratios"] = _relative(medians)
+    entry["memory"] = {way: peak for way, peak in memory.items() if peak is not None}
+    called = {way: partial(lambda s: s, step) for way, step in _calls(case, device).items()}
+    called, refused = _running(called)
+    calls = _medians(called, repeats, device)
+    entry["calls"] = {way: seconds / calls[LAST] for way, seconds in calls.items()}
+    entry["failed"] = failed | refused
+    if peaks:
+        entry["milliseconds"] = {way: 1e3 * seconds for way, seconds in medians.items()}
+        if floors := case.floors(*peaks):
+            share = max(floors.values()) / entry["milliseconds"][best]
+            entry |= {"floors": floors, "share_of_floor": share}
+    return entry
+
+
+@contextlib.contextmanager
+def _exact_products() -> Iterator[None]:
+    """Let no library round the factors of a product to TF32."""
+    backends = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [backend.allow_tf32 for backend in backends]
+    try:
+        for backend in backends:
+            backend.allow_tf32 = False
+        yield
+    finally:
+        for backend, allowed in zip(backends, before, strict=True):
+            backend.allow_tf32 = allowed
+
+
+def _peaks(repeats: int, device: str = "cuda", size: int = 2**28) -> list[float]:
+    """Measure how fast a device copies (bytes/s, read and written) and multiplies (FLOP/s).
+
+    `size` is how many numbers are copied; the factors of the product have a quarter as many each.
+    """
+    source = torch.ones(size, device=device)
+    target = torch.empty_like(source)
+    side = math.isqrt(size) // 2
+    factor = torch.ones(side, side, device=device)
+    product = torch.empty_like(factor)
+    ways = {
+        "copy": lambda: target.copy_(source),
+        "product": lambda: torch.mm(factor, factor, out=product),
+    }
+    medians = _medians(ways, repeats, device)
+    return [2 * source.nbytes / medians["copy"], 2 * side**3 / medians["product"]]
 
 
 def _compilers() -> list[str]:
@@ -224,7 +299,9 @@ def _check(result: dict) -> None:
     if not all(isinstance(text, str) for text in (result["device"], *result["versions"].values())):
         raise ValueError("device and versions must be text")
     for entry in result["cases"]:
-        case = Case(**{field.name: entry[field.name] for field in fields(Case)})
+        case = Case(
+            **{field.name: entry[field.name] for field in fields(Case) if field.name in entry}
+        )
         numbers += [case.steps, case.batch_size, case.channel_size, entry["state_bytes"]]
         numbers.append(entry["ratios"].get(entry["best"], 1.0))  # the loop may be the best
         for kind in ("ratios", "memory", *["milliseconds"] * (result["kind"] == "cuda")):
@@ -232,7 +309,8 @@ def _check(result: dict) -> None:
         numbers += entry.get("calls", {}).values()  # files before 2026-11-24 have none
         if "floors" in entry:
             numbers += [*entry["floors"].values(), entry["share_of_floor"]]
-    for fit in [result["growth"][size] for size in GROWTH.keys() | result["growth"].keys()]:
+    numbers += result.get("peaks", ())
+    for fit in result["growth"].values():
         columns = (fit["values"], fit["relative_time"], fit["relative_line"])
         for value, seconds, line in zip(*columns, strict=True):
             numbers += [value, seconds]
@@ -270,6 +348,8 @@ def _step(case: Case, device: str, outputs: Callable[..., Tensor]) -> Callable[[
     """Return a training step, without the optimiser, of a model outputs(x, *parameters)."""
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(case.steps, case.batch_size, case.input_size, generator=generator).to(device)
+    if case.shared_from is not None:
+        x[case.shared_from :] = x[case.shared_from :, :1].clone()
     parameters = _parameters(case, device)
     return lambda: torch.autograd.grad(outputs(x, *parameters).square().mean(), parameters)
 
@@ -289,16 +369,17 @@ def _fused(
     return wave_recurrence(*tensors, **readout, **options)
 
 
-def _ways(case: Case, device: str) -> dict[str, Callable[[], object]]:
-    """Return a training step for each way to compute the case, the loop first."""
-    step, best = partial(_step, case, device), _best(case, device)
+def _ways(case: Case, device: str) -> dict[str, Callable[[], Callable[[], object]]]:
+    """Return what makes a training step for each way to compute the case, the loop first."""
+    step, best = partial(partial, _step, case, device), _best(case, device)
     fused = partial(_fused, every_step=case.every_step)
     if case.num_channels:
         ways = {"loop": step(partial(fused, backend="loop"))}
         if device == "cuda":
-            ways["CUDA graph"] = _graphed(ways["loop"])
-            compiled = partial(_compiled_loop, step=torch.compile(loop.one_step), case=case)
-            ways["torch.compile"] = step(compiled)
+            ways[GRAPH] = partial(_graphed, ways["loop"])
+            ways["torch.compile"] = step(
+                partial(_compiled_loop, step=torch.compile(loop.one_step), case=case)
+            )
     else:
         ways = {
             "loop": step(partial(_irnn_loop, every_step=case.every_step)),
@@ -308,11 +389,32 @@ def _ways(case: Case, device: str) -> dict[str, Callable[[], object]]:
         return ways
     if best != "loop":
         ways[best] = step(partial(fused, backend=best))
+        if device == "cuda":
+            ways[f"{best}, {GRAPH}"] = partial(_graphed, ways[best])
         if _best(case, device, "tf32") == best:
             ways[f"{best}, tf32"] = step(partial(fused, backend=best, precision="tf32"))
+        if case.shared_from is not None:
+            shared = partial(fused, backend=best, shared_from=case.shared_from)
+            ways[f"{best}, shared input"] = step(shared)
     every = _interval(case.steps)
     ways[f"{best}, checkpointed"] = step(partial(fused, backend=best, checkpoint_every=every))
     return ways
+
+
+def _running(
+    ways: dict[str, Callable[[], Callable[[], object]]],
+) -> tuple[dict[str, Callable[[], object]], dict[str, str]]:
+    """Make and take a step of each way; returns the steps, and of those that failed the reason."""
+    steps, failed = {}, {}
+    for way, make in ways.items():
+        try:
+            step = make()
+            step()
+        except RuntimeError as error:  # out of memory, or what torch.compile could not compile
+            failed[way] = str(error).splitlines()[0]
+        else:
+            steps[way] = step
+    return steps, failed
 
 
 def _calls(case: Case, device: str) -> dict[str, Callable[[], object]]:
@@ -392,8 +494,9 @@ def _irnn_library(x, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, bias_ou
     return F.linear(output if every_step else output[-1], weight_out, bias_out)
 
 
-def _graphed(step: Callable[[], object]) -> Callable[[], None]:
+def _graphed(make: Callable[[], Callable[[], object]]) -> Callable[[], None]:
     """Record a training step as a CUDA graph; returns what replays it."""
+    step = make()
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -438,7 +541,8 @@ def _memory(case: Case, device: str, way: str) -> float | None:
     measured, because a long-lived one keeps memory for later.
     """
     if device == "cuda":
-        step = _ways(case, device)[way]
+        step = _ways(case, device)[way]()
+        step()  # lets PyTorch take its workspaces
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         step()
@@ -457,8 +561,9 @@ def _resident(case: Case, way: str) -> int:
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith(name))
 
-    _ways(replace(case, steps=2), "cpu")[way]()  # loads and compiles what a first step needs
-    step = _ways(case, "cpu")[way]
+    short = replace(case, steps=2, shared_from=None)
+    _ways(short, "cpu")[way]()()  # loads and compiles what a first step needs
+    step = _ways(case, "cpu")[way]()
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
     before = kilobytes("VmRSS")
     step()
@@ -471,7 +576,7 @@ def _growth(size: str, values: tuple[int, ...], device: str, repeats: int) -> di
     cases = [replace(base, **{size: value}) for value in values]
     way = _best(base, device) + (", checkpointed" if size == "steps" else "")
     medians = _medians(
-        {str(value): _ways(case, device)[way] for value, case in zip(values, cases, strict=True)},
+        {str(value): _ways(case, device)[way]() for value, case in zip(values, cases, strict=True)},
         repeats,
         device,
     )
@@ -534,6 +639,12 @@ def format_table(result: dict) -> str:
         rows.append(row)
     widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
     lines = [f"{result['device']}, {result['threads']} thread(s), median of {result['repeats']}"]
+    if "peaks" in result:
+        bandwidth, speed = result["peaks"]
+        lines.append(
+            f"measured here: {bandwidth / 1e12:.3g} TB/s copied, {speed / 1e12:.3g} TFLOP/s in "
+            f"exact products; assumed: {1e6 * DEPENDENT_STEP:.2g} µs for a dependent step"
+        )
     for row in rows:
         cells = [
             cell.ljust(w) if i == 0 else cell.rjust(w)
@@ -542,6 +653,10 @@ def format_table(result: dict) -> str:
         lines.append("  ".join(cells).rstrip())
     if not on_gpu:
         lines.append("what limits a configuration is not known here: a CPU has no floor")
+    for case in result["cases"]:
+        lines += [
+            f"{case['name']}: {way} failed: {why}" for way, why in case.get("failed", {}).items()
+        ]
     for size, fit in result["growth"].items():
         times = ", ".join(
             f"{v}: {t:.3g}" for v, t in zip(fit["values"], fit["relative_time"], strict=True)

@@ -1,4 +1,4 @@
-"""The command line: ``wrnn run | status | book | bench | records export | merge``.
+"""The command line: ``wrnn run | status | book | bench | gpu | records export | merge``.
 
 Errors are one line on stderr. Exit status 2 is bad input, 1 a failed run or chapter.
 """
@@ -233,16 +233,42 @@ def bench(
     profile: Annotated[str, typer.Option(help="quick, or paper for the paper's sizes")] = "quick",
     device: Device = "auto",
     repeats: Annotated[int, typer.Option(help="timings of every way to compute")] = 5,
-    json_file: Annotated[Path | None, typer.Option("--json", help="also write it here")] = None,
+    case: Annotated[str, typer.Option(help="only what has this pattern in its name")] = "",
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="also write it here, after each case")
+    ] = None,
 ) -> None:
     """Time every way to compute the recurrence, side by side in this process."""
     from companion.bench import format_table, run_bench
 
+    def save(result: dict) -> None:
+        if json_file is not None:
+            write_atomically(json_file, (json.dumps(result, indent=1) + "\n").encode())
+
     kind = resolve_device(device).type
-    result = run_bench(kind, profile=profile, repeats=repeats, report=_say_measuring)
-    print(format_table(result))
-    if json_file is not None:
-        write_atomically(json_file, (json.dumps(result, indent=1) + "\n").encode())
+    options = dict(profile=profile, repeats=repeats, match=case)
+    print(format_table(run_bench(kind, **options, report=_say_measuring, save=save)))
+
+
+@app.command()
+def gpu(
+    time_limit: Annotated[float, typer.Option(help="seconds for everything; 0: no limit")] = 0,
+    device: Annotated[str, typer.Option(help="cuda, or cpu to try the stages out")] = "cuda",
+    profile: Annotated[str, typer.Option(help="smoke, quick or paper")] = "paper",
+    seeds: Seeds = 1,
+    cifar10: Annotated[str, typer.Option(help="torchvision, or folder")] = "torchvision",
+    folder: Annotated[Path, typer.Option(help="where results go")] = Path("gpu-results"),
+) -> None:
+    """Run the GPU's tests, the benchmark and the paper's runs; pack the results into one tar."""
+    from companion.first_hour import stages, work_through
+
+    kind = resolve_device(device).type
+    if time_limit < 0:
+        raise WrnnError("--time-limit must not be negative")
+    check_choice("--profile", profile, PROFILES)
+    check_choice("--cifar10", cifar10, CIFAR10_SOURCES)
+    todo = stages(kind, profile=profile, seeds=seeds, cifar10=cifar10, folder=folder)
+    raise typer.Exit(work_through(todo, folder, device=kind, time_limit=time_limit or math.inf))
 
 
 def _say_measuring(what: str) -> None:

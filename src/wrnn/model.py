@@ -104,8 +104,9 @@ class RecurrentLayer(nn.Module):
     def compute(self, input: Tensor, hx: Tensor | None = None, **options) -> Tensor:
         """Run the sequence and return, time first, only what is asked for.
 
-        Options are ``last_only``, ``weight_out``, ``bias_out`` and ``checkpoint_every`` of
-        :func:`wrnn.recurrence.wave_recurrence`: what is not needed is never written out.
+        Options are ``last_only``, ``weight_out``, ``bias_out``, ``checkpoint_every`` and
+        ``shared_from`` of :func:`wrnn.recurrence.wave_recurrence`: what is not needed is never
+        written out.
         """
         x, h_0 = self._check(input, hx)
         output, h_n = self._states(x, h_0, **options)
@@ -505,15 +506,22 @@ class SequenceModel(nn.Module):
                 nn.Linear(100, output_size, **kind),
             )
 
-    def forward(self, x: Tensor, h_0: Tensor | None = None) -> Tensor:
-        """Map x to the output, shapes as in the class, from the state h_0 as the layer takes it."""
+    def forward(
+        self, x: Tensor, h_0: Tensor | None = None, *, shared_from: int | None = None
+    ) -> Tensor:
+        """Map x to the output, shapes as in the class, from the state h_0 as the layer takes it.
+
+        From step ``shared_from`` on all samples have the same input, which saves time; see
+        :func:`wrnn.recurrence.wave_recurrence`.
+        """
         if isinstance(self.rnn, RecurrentLayer) and not _has_hooks(self.rnn):
             if not self.every_step:
-                return self.readout(self.rnn.compute(x, h_0, last_only=True)[0])
+                options = {"last_only": True, "shared_from": shared_from}
+                return self.readout(self.rnn.compute(x, h_0, **options)[0])
             linear = isinstance(self.readout, nn.Linear) and not _has_hooks(self.readout)
             if linear and not self.rnn.local:
                 weights = {"weight_out": self.readout.weight, "bias_out": self.readout.bias}
-                return self.rnn.compute(x, h_0, **weights)
+                return self.rnn.compute(x, h_0, **weights, shared_from=shared_from)
         output, _ = self.rnn(x, h_0)  # (T, B, hidden)
         return self.readout(output if self.every_step else output[-1])
 

@@ -1,5 +1,6 @@
 """Where a record was made: device, versions and commit."""
 
+import os
 import platform
 import subprocess
 from pathlib import Path
@@ -33,7 +34,10 @@ def versions() -> dict[str, str]:
 
 
 def git_commit() -> str:
-    """Return the commit of the source that runs, with "+" after it where files were changed."""
+    """Return the commit of the source that runs, with "+" after it where files were changed.
+
+    A copy without git's files is asked for it in the environment variable WRNN_COMMIT.
+    """
     command = ["git", "-C", Path(__file__).parents[2]]  # both packages
     try:
         head = subprocess.run(
@@ -46,5 +50,5 @@ def git_commit() -> str:
             check=True,
         ).stdout
     except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+        return os.environ.get("WRNN_COMMIT") or "unknown"
     return head + "+" * bool(changed)

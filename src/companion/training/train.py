@@ -218,7 +218,8 @@ def evaluate(model: SequenceModel, run: Run, split: str, device: torch.device) -
     for x, y in run.task.evaluation_batches(split, EVALUATION_BATCH, device=device):
         size = x.shape[1]
         samples += size
-        for name, value in run.task.metrics(model(x), y).items():
+        output = model(x, shared_from=run.task.shared_from)
+        for name, value in run.task.metrics(output, y).items():
             totals[name] = totals.get(name, 0.0) + value * size
     return {name: total / samples for name, total in totals.items()}
 

@@ -20,7 +20,7 @@ from wrnn.recurrence import loop
 __all__ = ["BACKENDS", "choose_backend", "local_recurrence", "wave_recurrence"]
 BACKENDS = ("auto", "loop", "numba", "triton")
 NONLINEARITIES = tuple(loop.ACTIVATIONS)
-PRECISIONS = ("float32", "tf32")
+PRECISIONS = ("float32", "tf32x3", "tf32")
 REQUIRED = "x", "h_0", "weight_ih", "weight_hh"
 NAMES = "x", "h_0", "weight_ih", "bias_ih", "weight_hh", "bias_hh", "weight_out", "bias_out"
 INSTALLED = [name for name in ("numba", "triton") if importlib.util.find_spec(name)]
@@ -41,6 +41,7 @@ def wave_recurrence(
     bias_out: Tensor | None = None,
     last_only: bool = False,
     checkpoint_every: int | None = None,
+    shared_from: int | None = None,
 ) -> Tensor:
     """Run h_t = act(u ⋆ h_{t-1} + V x_t + b) over a sequence (section 2, equation 2).
 
@@ -54,20 +55,28 @@ def wave_recurrence(
         bias_hh: (C,) or None.
         nonlinearity: "relu", "tanh" or "identity".
         backend: one of `BACKENDS`. `choose_backend` tells what "auto" takes, and why.
-        precision: "float32" is exact; "tf32" lets the GPU round the factors of products.
+        precision: "float32" is exact; "tf32" lets the GPU round the factors of products, and
+            "tf32x3" splits each factor into two such parts and adds up three products, which is
+            nearly exact. The last two need backend "triton".
         weight_out: W, (out, hidden): return W h_t + bias_out in place of h_t, which saves writing
             all states out for a readout to read.
         bias_out: (out,) or None.
         last_only: return the last step only, which needs less memory and time.
         checkpoint_every: keep each k-th state only and compute the others again in the backward
             pass; useful with `last_only`, k about √T. Gradients do not change.
+        shared_from: from this step on (counted from 0) every sample has the same input, as after an
+            image that fixed noise follows: V x_t + b is then computed once per step and not per
+            sample. Results differ by rounding only. The loop, and all with `checkpoint_every` or
+            where the gradient of x is wanted, compute as without it. "numba" checks the promise; on
+            a GPU that would wait for the device.
 
     Returns:
         The states after each step, (T, B, hidden), or what is read out of them, (T, B, out); with
         `last_only` those of the last step, (1, B, hidden) or (1, B, out).
 
     Raises:
-        WrnnError: an unknown name, sizes that do not fit, or a backend that cannot compute this.
+        WrnnError: an unknown name, sizes that do not fit, a backend that cannot compute this, or
+            inputs that differ where they are said to be shared.
 
     >>> x, h_0 = torch.rand(5, 4, 2), torch.zeros(4, 24)
     >>> V, u = torch.rand(24, 2), torch.rand(3, 3, 3)
@@ -83,6 +92,7 @@ def wave_recurrence(
         bias_out=bias_out,
         last_only=last_only,
         checkpoint_every=checkpoint_every,
+        shared_from=shared_from,
     )
     if not last_only:
         return output
@@ -139,6 +149,7 @@ def recurrent_states(
     checkpoint_every: int | None = None,
     batch_first: bool = False,
     local: bool = False,
+    shared_from: int | None = None,
 ) -> tuple[Tensor | None, Tensor]:
     """Run either recurrence; arguments and errors as in `wave_recurrence`, `local` says which.
 
@@ -167,6 +178,10 @@ def recurrent_states(
         compute = partial(compute, precision=precision)
     elif backend == "numba":
         compute = partial(compute, batch_first=batch_first)
+    if shared_from is not None:
+        check_integer("shared_from", shared_from, 0)
+        if backend != "loop" and checkpoint_every is None:
+            compute = partial(compute, shared_from=shared_from)
     compute = _checkpointed(compute, checkpoint_every)
     with without_autocast(x):
         output, h_n = compute(*tensors, last_only=last_only)

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from numba import njit
 from torch import Tensor
 
+from wrnn.errors import WrnnError
 from wrnn.recurrence.lanes import (
     LANES,
     load,
@@ -55,14 +56,16 @@ def compiled(
     nonlinearity: str,
     last_only: bool = False,
     batch_first: bool = False,
+    shared_from: int | None = None,
 ) -> tuple[Tensor | None, Tensor]:
     """Run the recurrence over time; arguments and results are those of `loop.step_loop`.
 
-    Where a gradient is needed all states are kept, otherwise two.
+    Where a gradient is needed all states are kept, otherwise two. From step `shared_from` on the
+    input is the same for every sample: there V x_t + b is computed once and not per sample.
     """
     tensors = (x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out)
     keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
-    options = (nonlinearity, last_only, batch_first, keep)
+    options = (nonlinearity, shared_from, last_only, batch_first, keep)
     output, h_n, _ = forward(*tensors, *options)
     return None if last_only else output, h_n
 
@@ -74,7 +77,7 @@ def _forward(x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, *option
     States are (tiles, slots, n + K - 1, C, lanes): T + 1 slots where they are kept, otherwise two
     that are used in turn. What is not asked for is empty.
     """
-    nonlinearity, last_only, batch_first, keep = options
+    nonlinearity, shared_from, last_only, batch_first, keep = options
     channels, _, kernel_size = weight_hh.shape
     steps, batch, _ = x.shape
     hidden, reach = weight_ih.shape[0], kernel_size // 2
@@ -85,7 +88,13 @@ def _forward(x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, *option
     if bias_hh is not None:
         bias = bias + bias_hh.repeat_interleave(n)
     drive = torch.cat((weight_ih, bias.unsqueeze(1)), 1)  # (hidden, d + 1)
-    drive = drive.view(channels, n, -1).permute(1, 2, 0).contiguous()  # (n, d + 1, C)
+    drive = drive.view(channels, n, -1).permute(1, 2, 0).flatten()  # (n, d + 1, C)
+    own = _own_steps(x, shared_from)
+    if own < steps:
+        if not torch.equal(x[own:], x[own:, :1].expand_as(x[own:])):
+            raise WrnnError(f"the samples of x differ after step {own}: they are not shared")
+        shared = torch.addmm(bias, x[own:, 0], weight_ih.t())  # (T - own, hidden)
+        drive = torch.cat((drive, _site_major(shared.t(), channels).t().flatten()))
     kernel = weight_hh.permute(2, 1, 0).contiguous()  # (K, C in, C out)
     outputs = 0 if weight_out is None or last_only else weight_out.shape[0]
     readout, output = x.new_empty(0, outputs), x.new_empty(0, 0, 0)
@@ -97,9 +106,12 @@ def _forward(x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, *option
     states[:, 0, reach : reach + n] = _to_tiles(h_0.reshape(batch, channels, n).transpose(1, 2))
     _over_tiles(
         _run_forward,
-        (states, _with_ones(x), read),
+        (states, _with_ones(x[:own]), read),
         (drive, kernel, readout, _flat(output)),
-        (n, channels, reach, steps, slots, ACTIVATIONS[nonlinearity], batch, *output.stride()[:2]),
+        (
+            *(n, channels, reach, steps, own, slots, ACTIVATIONS[nonlinearity]),
+            *(batch, *output.stride()[:2]),
+        ),
     )
     last = states[:, steps % slots, reach : reach + n]  # (tiles, n, C, lanes)
     # Results are copied, since `states` may be memory that a later call takes.
@@ -116,7 +128,7 @@ def _backward(x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, *optio
     The pass back is a product of the flipped and transposed kernel with windows of delta, which is,
     for step t, the gradient at the argument of the activation.
     """
-    nonlinearity, grad_output, grad_h_n, states, needs = options
+    nonlinearity, shared_from, grad_output, grad_h_n, states, needs = options
     needs_x, needs_h_0, needs_ih, needs_bias_ih, needs_hh, needs_bias_hh, needs_out = needs
     channels, _, kernel_size = weight_hh.shape
     steps, batch, input_size = x.shape
@@ -124,6 +136,7 @@ def _backward(x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, *optio
     states = states.view(states_shape(x, weight_ih, weight_hh, steps + 1))
     tiles = states.shape[0]
     needs_bias = needs_bias_ih or needs_bias_hh
+    own = steps if needs_x else _own_steps(x, shared_from)
     outputs = 0 if weight_out is None or grad_output is None else weight_out.shape[0]
 
     flipped = weight_hh.permute(2, 0, 1).flip(0).contiguous()  # (K, C out, C in)
@@ -140,21 +153,27 @@ def _backward(x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, *optio
     weight = _site_major(weight_ih, channels).contiguous()  # (n * C, d)
 
     held = min(steps, STEPS_HELD)
-    inputs = _with_ones(x)[:, :, (0 if needs_ih else input_size) : input_size + needs_bias]
-    inputs = inputs.contiguous()  # (tiles, T, d + 1, lanes) at most
+    columns = slice(0 if needs_ih else input_size, input_size + needs_bias)
+    inputs = _with_ones(x[:own])[:, :, columns].contiguous()  # (tiles, T, d + 1, lanes) at most
     grad_x = x.new_empty(tiles, steps, input_size * needs_x, LANES)
     grad_h_0 = x.new_empty(tiles, n * needs_h_0, channels, LANES)
     grad_ih = x.new_zeros(tiles, hidden, inputs.shape[2])  # site-major; a bias's column is last
+    grad_shared = x.new_empty(tiles, (steps - own) * (needs_ih or needs_bias), hidden)
     grad_hh = x.new_zeros(tiles, channels * needs_hh, kernel_size, channels)
     grad_out = x.new_zeros(tiles, outputs * needs_out, hidden)
-    sizes = (n, channels, kernel_size // 2, steps, held, ACTIVATIONS[nonlinearity])
+    gradients = (grad_x, grad_h_0, grad_ih, grad_shared, grad_hh, grad_out)
+    sizes = (n, channels, kernel_size // 2, steps, own, held, ACTIVATIONS[nonlinearity])
     _over_tiles(
         _run_backward,
-        (states, inputs, grad_read, grad_last, grad_x, grad_h_0, grad_ih, grad_hh, grad_out),
+        (states, inputs, grad_read, grad_last, *gradients),
         (weight, flipped, readout, _flat(grad_every)),
         (*sizes, batch, *grad_every.stride()[:2]),
     )
-    by_channel = grad_ih.sum(0).view(n, channels, -1).transpose(0, 1).flatten(0, 1)
+    grad_ih = grad_ih.sum(0)
+    if grad_shared.shape[1]:
+        factors = F.pad(x[own:, 0], (0, 1), value=1.0)[:, columns]  # (T - own, d + 1)
+        grad_ih.addmm_(grad_shared.sum(0).t(), factors)
+    by_channel = grad_ih.view(n, channels, -1).transpose(0, 1).flatten(0, 1)
     grad_bias = by_channel[:, -1] if needs_bias else None
     gradients = (
         _from_tiles(grad_x.transpose(0, 1), batch, 1) if needs_x else None,
@@ -173,13 +192,19 @@ def _backward(x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, *optio
     ]
 
 
+def _own_steps(x: Tensor, shared_from: int | None) -> int:
+    """Return for how many steps every sample's input is multiplied: at least one, for its ones."""
+    return len(x) if shared_from is None else min(len(x), max(1, shared_from))
+
+
 @jit
 def _run_forward(tile, states, x, read, drive, kernel, readout, output, sizes):
     """Run one tile through all steps; every array is flat, and laid out as `_forward` says."""
-    n, channels, reach, steps, slots, activation, batch, step_stride, sample_stride = sizes
+    n, channels, reach, steps, own, slots, activation, batch, step_stride, sample_stride = sizes
     used = min(LANES, batch - tile * LANES)
     hidden, window = n * channels, (2 * reach + 1) * channels
-    width, outputs = len(drive) // hidden, len(readout) // hidden
+    width, outputs = len(x) // (own * LANES), len(readout) // hidden
+    ones = len(x) - LANES
     halo = reach * channels * LANES
     size = hidden * LANES + 2 * halo
     _close_rings(states, 0, size, halo)
@@ -189,6 +214,8 @@ def _run_forward(tile, states, x, read, drive, kernel, readout, output, sizes):
             row = site * channels
             target, near = after + halo + row * LANES, before + row * LANES
             drives = (row * width, channels, t * width * LANES, width)
+            if t >= own:
+                drives = (hidden * (width + t - own) + row, channels, ones, 1)
             windows = (0, channels, near, window)
             _products(channels, states, target, drive, x, drives, kernel, states, windows)
             _activate(states, target, channels, activation)
@@ -212,6 +239,7 @@ def _run_backward(
     grad_x,
     grad_h_0,
     grad_ih,
+    grad_shared,
     grad_hh,
     grad_out,
     weight,
@@ -221,12 +249,12 @@ def _run_backward(
     sizes,
 ):
     """Run one tile back through all steps; every array is flat, and laid out as in `_backward`."""
-    n, channels, reach, steps, held, activation, batch, step_stride, sample_stride = sizes
+    n, channels, reach, steps, own, held, activation, batch, step_stride, sample_stride = sizes
     used = min(LANES, batch - tile * LANES)
     hidden, window = n * channels, (2 * reach + 1) * channels
     inputs, width, outputs = (
         len(weight) // hidden,
-        len(x) // (steps * LANES),
+        len(x) // (own * LANES),
         len(readout) // hidden,
     )
     halo = reach * channels * LANES
@@ -264,10 +292,15 @@ def _run_backward(
             back = (0, inputs, now + halo, hidden)
             target = t * inputs * LANES
             _products(inputs, grad_x, target, weight, deltas, back, weight, deltas, NOTHING)
+        if len(grad_shared) and t >= own:
+            for row in range(hidden):
+                lanes = load(deltas, now + halo + row * LANES)
+                grad_shared[(t - own) * hidden + row] = sum_lanes(lanes)
         if t % held == 0:
             count = min(held, steps - t)
-            starts, strides = (halo, t * width * LANES), (size, width * LANES, count)
-            _add_outer(hidden, width, grad_ih, deltas, x, starts, strides)
+            starts, strides = (halo, t * width * LANES), (size, width * LANES, min(held, own - t))
+            if t < own:
+                _add_outer(hidden, width, grad_ih, deltas, x, starts, strides)
             if len(grad_hh) and n < held:
                 for row in range(0, hidden * LANES, channels * LANES):
                     starts, strides = (halo + row, t * size + row), (size, size, count)

@@ -5,7 +5,8 @@ there is never more than the states, in slots that the kernels describe, and wha
 out:
 
 - An input of one or two numbers per step is multiplied inside the kernel; for a wider one, a matrix
-  product first writes V x_t + b where h_t will be.
+  product first writes V x_t + b where h_t will be, or once for all samples where their inputs are
+  the same.
 - A readout is a matrix product with all slots at once; its gradient is made inside the kernel.
 - Deltas take the place of the states, so that a graph can be differentiated once; one product of
   the inputs with all of them gives the gradient of V and b.
@@ -30,11 +31,15 @@ OUTPUTS = 16  # the widest readout whose gradient is made inside the kernel
 STRETCH = 32  # states that are kept at once where no gradient is wanted
 
 
-def layout(n: int, channels: int, kernel_size: int, precision: str) -> dict[str, int | str]:
+def layout(
+    n: int, channels: int, kernel_size: int, precision: str, capability: int = 90
+) -> dict[str, int | str]:
     """Choose what both kernels are compiled for; with "GROUPS" it is the narrow pair.
 
     T and B have no part in it, so other lengths and batches compile nothing new. Every choice fits
-    registers and shared memory, which is tested by compiling every configuration of the paper.
+    registers and shared memory at a GPU's `capability` (80, 90, ...), which is tested by compiling
+    every configuration of the paper. "tf32x3" of many channels does not fit below 90, and is exact
+    there.
     """
     sizes = {"n": n, "C": channels, "K": kernel_size, "num_stages": 1}
     window = channels * kernel_size
@@ -50,7 +55,12 @@ def layout(n: int, channels: int, kernel_size: int, precision: str) -> dict[str,
     window = max(16, triton.next_power_of_2(kernel_size * padded))
     block = max(16, min(sites, 8192 // window))
     warps = 8  # spills nothing with tensor cores; exact products take more or fewer
-    if precision == "ieee" and window >= 128:
+    if precision == "tf32x3" and window >= 128 and capability < 90:
+        precision = "ieee"
+    tight = "tf32" if capability < 90 else "tf32x3" if capability < 100 else None
+    if precision == tight and window >= 128:
+        block, warps = 16, 4
+    elif precision == "ieee" and window >= 128:
         warps = 16
     elif precision == "ieee" and block * window <= 4096:
         warps = 4
@@ -79,15 +89,18 @@ def fused(
     nonlinearity: str,
     precision: str = "float32",
     last_only: bool = False,
+    shared_from: int | None = None,
 ) -> tuple[Tensor | None, Tensor]:
     """Run the recurrence over time; arguments and results are those of `loop.step_loop`.
 
-    `precision` is "float32" or "tf32"; the narrow kernels are exact under either name.
+    `precision` is "float32", "tf32x3" or "tf32"; the narrow kernels are exact under every name.
+    From step `shared_from` on the input is the same for every sample.
     """
     channels, _, kernel_size = weight_hh.shape
     n = len(weight_ih) // channels
-    precision = {"float32": "ieee", "tf32": "tf32"}[precision]
-    sizes = layout(n, channels, kernel_size, precision)
+    precision = "ieee" if precision == "float32" else precision
+    major, minor = torch.cuda.get_device_capability(x.device) if x.is_cuda else (9, 0)
+    sizes = layout(n, channels, kernel_size, precision, 10 * major + minor)
     bias = x.new_zeros(len(weight_ih))
     if bias_ih is not None:
         bias = bias + bias_ih
@@ -101,15 +114,19 @@ def fused(
         weight_hh,
         None if last_only or weight_out is None else _slots(weight_out, sizes).contiguous(),
     )
-    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
-        return _Fused.apply(*tensors, sizes, nonlinearity, last_only)
-    two_are_enough = last_only and x.shape[2] <= INPUTS
+    differentiate = torch.is_grad_enabled()
+    own = len(x)  # steps at which every sample's input is multiplied
+    if shared_from is not None and x.shape[2] > INPUTS and not (x.requires_grad and differentiate):
+        own = min(shared_from, own)
+    if differentiate and any(t is not None and t.requires_grad for t in tensors):
+        return _Fused.apply(*tensors, sizes, nonlinearity, last_only, own)
+    two_are_enough = last_only and (x.shape[2] <= INPUTS or own == 0)
     kept = 2 if two_are_enough else 1 + min(STRETCH, len(x))
-    return _forward(*tensors, sizes, nonlinearity, last_only, kept)[1:]
+    return _forward(*tensors, sizes, nonlinearity, last_only, own, kept)[1:]
 
 
 def _forward(
-    x, h_0, weight_ih, bias, weight_hh, weight_out, sizes, nonlinearity, last_only, kept
+    x, h_0, weight_ih, bias, weight_hh, weight_out, sizes, nonlinearity, last_only, own, kept
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """Run forward with `kept` slots: T + 1, or fewer to be used again and again.
 
@@ -120,6 +137,7 @@ def _forward(
     inputs = input_size if input_size <= INPUTS else 0
     states = x.new_empty(kept, batch, len(bias))
     kernel = _matrix(weight_hh, sizes)
+    shared = torch.addmm(bias, x[own:, 0], weight_ih) if own < steps else bias  # (T - own, slot)
     output = None
     if not last_only:
         output = x.new_empty(steps, batch, hidden if weight_out is None else len(weight_out))
@@ -127,8 +145,12 @@ def _forward(
     for stretch in x.split(steps if kept == 2 else kept - 1):
         length = len(stretch)
         slots = states[1 : 1 + length].flatten(0, 1)  # (length * B, slot)
-        if not inputs:
-            torch.addmm(bias, stretch.flatten(0, 1), weight_ih, out=slots)
+        own_here = min(max(own - start, 0), length)
+        if not inputs and own_here:
+            own_x, own_slots = (
+                v.flatten(0, 1) for v in (stretch[:own_here], states[1 : 1 + own_here])
+            )
+            torch.addmm(bias, own_x, weight_ih, out=own_slots)
         with torch.cuda.device_of(x):
             (kernels.forward_narrow if "GROUPS" in sizes else kernels.forward_wide)[(batch,)](
                 states,
@@ -137,8 +159,10 @@ def _forward(
                 stretch,
                 weight_ih,
                 bias,
+                shared[max(start - own, 0) :],
                 length,
                 batch,
+                own_here,
                 INPUTS=inputs,
                 KEEP=kept > 2,
                 NONLINEARITY=nonlinearity,
@@ -164,7 +188,7 @@ class _Fused(torch.autograd.Function):
         tensors = (x, h_0, weight_ih, bias, weight_hh, weight_out)
         states, output, h_n = _forward(*tensors, *options, kept=len(x) + 1)
         ctx.save_for_backward(x, weight_ih, weight_hh, weight_out, states)
-        ctx.sizes, ctx.nonlinearity, _ = options
+        ctx.sizes, ctx.nonlinearity, _, ctx.own = options
         ctx.set_materialize_grads(False)
         return output, h_n
 
@@ -187,7 +211,7 @@ class _Fused(torch.autograd.Function):
                 outputs = -1
             grad_output = _as_read(grad_output, sizes) if outputs < 0 else grad_output.contiguous()
         if not any(ctx.needs_input_grad[:5]):
-            return *[None] * 5, grad_out, *[None] * 3
+            return *[None] * 5, grad_out, *[None] * 4
         if grad_last is None:
             grad_last = x.new_zeros(batch, channels * sizes["n"])
         kernel = _matrix(weight_hh.transpose(0, 1).flip(2), sizes)
@@ -212,8 +236,13 @@ class _Fused(torch.autograd.Function):
         if needs_x:
             grad_x = (slots @ weight_ih.t()).view_as(x)
         if needs_ih or needs_bias:
-            inputs = F.pad(x.flatten(0, 1), (0, 1), value=1.0)  # (T * B, d + 1)
-            grad_ih, grad_bias = (inputs.t() @ slots).split((input_size, 1))  # (d + 1, slot)
+            own = ctx.own
+            inputs = F.pad(x[:own], (0, 1), value=1.0).flatten(0, 1)  # (own * B, d + 1)
+            grad_drive = inputs.t() @ states[1 : 1 + own].flatten(0, 1)  # (d + 1, slot)
+            if own < steps:
+                shared = F.pad(x[own:, 0], (0, 1), value=1.0)  # (T - own, d + 1)
+                grad_drive.addmm_(shared.t(), states[1 + own :].sum(1))
+            grad_ih, grad_bias = grad_drive.split((input_size, 1))
             grad_bias = grad_bias.flatten()
         if needs_h_0:
             delta = _inside(states[1], sizes)  # (B, C, n)
@@ -223,7 +252,7 @@ class _Fused(torch.autograd.Function):
             grad_h_0 = torch.einsum("bonk,oik->bin", windows, weight).flatten(1)
         if needs_hh:
             grad_hh = _taps(grad_kernel.sum(0), weight_hh, sizes)
-        return grad_x, grad_h_0, grad_ih, grad_bias, grad_hh, grad_out, *[None] * 3
+        return grad_x, grad_h_0, grad_ih, grad_bias, grad_hh, grad_out, *[None] * 4
 
 
 def _slots(tensor: Tensor, sizes: dict[str, int]) -> Tensor:

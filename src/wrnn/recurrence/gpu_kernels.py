@@ -19,7 +19,7 @@ import triton
 import triton.language as tl
 
 # Not specialised: other lengths and batches compile nothing new.
-RUN = {"do_not_specialize": ("steps", "batch"), "do_not_specialize_on_alignment": ("x",)}
+RUN = {"do_not_specialize": ("steps", "batch", "own"), "do_not_specialize_on_alignment": ("x",)}
 
 
 @triton.jit
@@ -53,10 +53,10 @@ def _store_ring(place, value, site, inside, n: tl.constexpr, K: tl.constexpr, SI
 
 
 @triton.jit
-def _drive(slot, offset, x, weight_ih, bias, inside, row: tl.constexpr, INPUTS: tl.constexpr):
-    """Return V x_t + b: from the slot where it waits, or for one or two inputs computed here."""
+def _drive(waiting, offset, x, weight_ih, bias, inside, row: tl.constexpr, INPUTS: tl.constexpr):
+    """Return V x_t + b: from where it waits, or for one or two inputs computed here."""
     if INPUTS == 0:
-        drive = tl.load(slot + offset, mask=inside, other=0.0)
+        drive = tl.load(waiting + offset, mask=inside, other=0.0)
     else:
         drive = tl.load(bias + offset, mask=inside, other=0.0)
         for i in tl.static_range(INPUTS):
@@ -101,12 +101,14 @@ def forward_wide(
     x,  # (T, B, INPUTS)
     weight_ih,  # (INPUTS, slot)
     bias,  # (slot,), both biases
+    shared,  # (T - own, slot): V x_t + b where it is the same for every sample
     steps,
     batch,
+    own,  # steps before that
     n: tl.constexpr,
     C: tl.constexpr,
     K: tl.constexpr,
-    INPUTS: tl.constexpr,  # 0: slot t + 1 holds V x_t + b
+    INPUTS: tl.constexpr,  # 0: slot t + 1 holds V x_t + b, or `shared` does
     KEEP: tl.constexpr,  # whether to keep every state
     NONLINEARITY: tl.constexpr,
     P: tl.constexpr,
@@ -135,12 +137,15 @@ def forward_wide(
     t = 0
     while t < steps:
         after = before + stride
+        waiting = after
+        if t >= own:
+            waiting = shared + (t - own).to(tl.int64) * row
         for tile in range(TILES):
             site = tl.arange(0, BLOCK)[:, None] + tile * BLOCK
             inside = (site < n) & (channel < P)
             offset = (site + K // 2) * P + channel
             window = _window(before, site, tap, True, n, P, K)  # (BLOCK, WINDOW)
-            drive = _drive(after, offset, x, weight_ih, bias, inside, row, INPUTS)
+            drive = _drive(waiting, offset, x, weight_ih, bias, inside, row, INPUTS)
             h = tl.dot(window, u, drive, input_precision=PRECISION)  # (BLOCK, WIDTH)
             _store_ring(after + offset, _activate(h, NONLINEARITY), site, inside, n, K, P)
         tl.debug_barrier()
@@ -231,12 +236,14 @@ def forward_narrow(
     x,  # (T, B, INPUTS)
     weight_ih,  # (INPUTS, slot)
     bias,  # (slot,), both biases
+    shared,  # (T - own, slot): V x_t + b where it is the same for every sample
     steps,
     batch,
+    own,  # steps before that
     n: tl.constexpr,
     C: tl.constexpr,
     K: tl.constexpr,
-    INPUTS: tl.constexpr,  # 0: slot t + 1 holds V x_t + b
+    INPUTS: tl.constexpr,  # 0: slot t + 1 holds V x_t + b, or `shared` does
     KEEP: tl.constexpr,  # whether to keep every state
     NONLINEARITY: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -265,6 +272,9 @@ def forward_narrow(
     t = 0
     while t < steps:
         after = before + stride
+        waiting = after
+        if t >= own:
+            waiting = shared + (t - own).to(tl.int64) * row
         window = ()
         for i in tl.static_range(C * K):
             place = before + i // K * ring + i % K + everywhere
@@ -274,7 +284,7 @@ def forward_narrow(
             channel = group + j
             inside = (site < n) & (channel < C)
             offset = channel * ring + site + K // 2
-            h = _drive(after, offset, x, weight_ih, bias, inside, row, INPUTS)
+            h = _drive(waiting, offset, x, weight_ih, bias, inside, row, INPUTS)
             for i in tl.static_range(C * K):
                 h += u[j * C * K + i] * window[i]
             states_t += (_activate(h, NONLINEARITY),)

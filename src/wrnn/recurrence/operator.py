@@ -18,7 +18,7 @@ from wrnn.recurrence import loop
 LANES = 16  # samples of a tile, and numbers of a vector
 TENSORS = (
     "Tensor x, Tensor h_0, Tensor weight_ih, Tensor? bias_ih, Tensor weight_hh, Tensor? bias_hh, "
-    "Tensor? weight_out, str nonlinearity"
+    "Tensor? weight_out, str nonlinearity, int? shared_from"
 )
 NUMBER = 7  # of tensors
 torch.library.define(
@@ -48,7 +48,7 @@ def new_output(x: Tensor, width: int, batch_first: bool, new: Callable[..., Tens
 
 @torch.library.register_fake("wrnn::forward")
 def _forward_shapes(x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, *options):
-    _, last_only, batch_first, keep = options
+    *_, last_only, batch_first, keep = options
     output = x.new_empty(0, 0, 0)
     if not last_only:
         width = len(weight_ih if weight_out is None else weight_out)
@@ -64,7 +64,7 @@ def _backward_shapes(*arguments):
 
 
 def _save(ctx, inputs, output):
-    *tensors, ctx.nonlinearity, _, _, _ = inputs
+    *tensors, ctx.nonlinearity, ctx.shared_from, _, _, _ = inputs
     ctx.save_for_backward(*tensors, output[2])
     ctx.mark_non_differentiable(output[2])
     ctx.set_materialize_grads(False)
@@ -75,16 +75,16 @@ def _differentiate(ctx, grad_output, grad_h_n, _):
     *tensors, states = ctx.saved_tensors
     needs = ctx.needs_input_grad[:NUMBER]
     if grad_output is None and grad_h_n is None:
-        return (None,) * (NUMBER + 4)
+        return (None,) * (NUMBER + 5)
     if not states.numel():  # a transform of torch.func hid that there would be a gradient
-        states = forward(*tensors, ctx.nonlinearity, True, False, True)[2]
-    options = (ctx.nonlinearity, grad_output, grad_h_n, states, needs)
+        states = forward(*tensors, ctx.nonlinearity, ctx.shared_from, True, False, True)[2]
+    options = (ctx.nonlinearity, ctx.shared_from, grad_output, grad_h_n, states, needs)
     gradients = iter(backward(*tensors, *options))
-    return *(next(gradients) if need else None for need in needs), *[None] * 4
+    return *(next(gradients) if need else None for need in needs), *[None] * 5
 
 
 def _save_again(ctx, inputs, output):
-    *tensors, ctx.nonlinearity, grad_output, grad_h_n, _, ctx.needs = inputs
+    *tensors, ctx.nonlinearity, _, grad_output, grad_h_n, _, ctx.needs = inputs
     ctx.save_for_backward(*tensors, grad_output, grad_h_n)
     ctx.set_materialize_grads(False)
 
@@ -113,7 +113,7 @@ def _differentiate_again(ctx, *grads):
     given = tuple(torch.zeros_like(f) if grad is None else grad for f, grad in given)
     rest = iter(pull_back(given))
     second = [None if t is None else next(rest) for t in saved]
-    return *second[:NUMBER], None, *second[NUMBER:], None, None
+    return *second[:NUMBER], None, None, *second[NUMBER:], None, None
 
 
 def _one_by_one(operator, info, in_dims, *arguments):

@@ -63,6 +63,11 @@ class Task(ABC):
                 object.__setattr__(self, field.name, value.item())
 
     @property
+    def shared_from(self) -> int | None:
+        """The step (from 0) after which every sequence has the same input; None: they differ."""
+        return None
+
+    @property
     @abstractmethod
     def title(self) -> str:
         """The task in words, as figures and tables print it."""

@@ -52,6 +52,11 @@ class NoisyRowsTask(ImageTask):
         check_integer("length", self.length, self.rows)
 
     @property
+    def shared_from(self) -> int | None:
+        """Where fixed noise begins, which is the same for every image."""
+        return self.rows if self.noise == "fixed" and self.noise_steps else None
+
+    @property
     def noise_steps(self) -> int:
         """Steps of noise after the image."""
         return self.length - self.rows
