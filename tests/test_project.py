@@ -19,7 +19,7 @@ import wrnn
 ROOT = Path(__file__).resolve().parents[1]
 MEGABYTE = 1_000_000
 VENDORED = ROOT / "book/_static/mathjax"  # 2 MB: formulas are drawn without a network
-TRAINING = ["numpy", "torch", "torchvision", "tqdm", "typer"]  # all that a GPU machine needs
+TRAINING = ["filelock", "numpy", "torch", "torchvision", "typer"]  # all that a GPU machine needs
 
 
 def read(name: str) -> str:

@@ -348,7 +348,7 @@ def _warn(message: Warning | str, *_: object, **__: object) -> None:
     print(f"wrnn: {message}", file=sys.stderr, flush=True)
 
 
-def _terminate(number: int, frame: object) -> None:
+def _interrupt(number: int, frame: object) -> None:
     raise Interrupted(number)
 
 
@@ -356,7 +356,8 @@ def main() -> None:
     """Run the command line; every error that the input or the machine can cause is one line."""
     sys.stdout.reconfigure(errors="backslashreplace")  # names that the terminal cannot show
     warnings.showwarning = _warn
-    signal.signal(signal.SIGTERM, _terminate)
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, _interrupt) for number in signals}
     try:
         status = app(standalone_mode=False)
         sys.stdout.flush()
@@ -381,7 +382,10 @@ def main() -> None:
             file=sys.stderr,
         )
         status = 1
-    except (KeyboardInterrupt, typer.Abort) as error:
+    except Interrupted as error:
         print("wrnn: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
-        status = 128 + getattr(error, "number", signal.SIGINT)
+        status = 128 + error.number
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     sys.exit(status or 0)

@@ -21,8 +21,11 @@ from wrnn.errors import WrnnError
 ROWS = 4  # of finished and of coming runs in the live table
 
 
-class Interrupted(KeyboardInterrupt):
-    """A signal ended the work; what was unfinished is in checkpoints."""
+class Interrupted(BaseException):
+    """A signal ended the work; what was unfinished is in checkpoints.
+
+    Not a KeyboardInterrupt, which typer takes for itself.
+    """
 
     def __init__(self, number: int):
         super().__init__()
