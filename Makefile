@@ -80,7 +80,7 @@ campaign:  ## train what a CPU reaches of the paper, WORKERS processes; stop and
 	        while kill -0 $$pid 2>/dev/null; do wait $$pid; done; done
 	@$(CAMPAIGN) --left
 
-faults: $(INSTALLED)  ## inject a thousand faults and ten thousand bad inputs (about an hour)
+faults: $(INSTALLED)  ## inject a thousand faults and ten thousand bad inputs; counts to records/faults
 	@OMP_NUM_THREADS=1 $(BIN)/python tests/faults/harness.py --long --json records/faults/faults.json
 
 publish: $(INSTALLED)  ## execute the committed chapters again from the committed records
