@@ -4,6 +4,7 @@ import math
 import os
 import signal
 import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -118,7 +119,7 @@ def test_make_campaign_trains_with_several_workers_and_ends_at_a_signal(tmp_path
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        env={**os.environ, "WRNN_RECORDS": str(folder), "PYTHON": os.sys.executable},
+        env={**os.environ, "WRNN_RECORDS": str(folder), "PYTHON": sys.executable},
     )
     try:
         end = time.monotonic() + 100

@@ -36,14 +36,19 @@ class Interrupted(BaseException):
 def signals_noted() -> Iterator[list[int]]:
     """Note SIGINT and SIGTERM in a list, for training to stop between two steps.
 
-    A second signal does not wait for that. Outside the main thread nothing is noted.
+    A later signal does not wait for that. One that comes within a second is taken for the same: a
+    terminal and a parent process may both send it. Outside the main thread nothing is noted.
     """
     received: list[int] = []
+    since = math.inf
 
     def note(number: int, frame: object) -> None:
-        if received:
+        nonlocal since
+        if time.monotonic() - since > 1:
             raise Interrupted(received[0])
-        received.append(number)
+        if not received:
+            since = time.monotonic()
+            received.append(number)
 
     before = {}
     with contextlib.suppress(ValueError):  # another thread may not set what signals do
