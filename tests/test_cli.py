@@ -161,3 +161,17 @@ def test_a_corrupt_record_is_one_line(call, tmp_path):
     assert path.name in result.stderr
     assert result.stderr.count("\n") == 1
     assert path.read_text() == "{"
+
+
+def test_a_bad_file_does_not_end_status_export_or_book(call, tmp_path):
+    (tmp_path / "_toc.yml").touch()
+    made = call("run", "fig3", "--profile", "smoke", "--device", "cpu", "--records", "records")
+    assert made.returncode == 0, made.stderr
+    (tmp_path / "records" / "notes.json").write_text("{}")
+    for command in (["status"], ["records", "export", "out.tar"]):
+        result = call(*command)
+        assert result.returncode == 0, result.stderr
+        assert "notes.json is damaged" in result.stderr
+        assert result.stderr.count("\n") == 1
+    refused = call("book", "--profile", "paper", "--publish")
+    assert (refused.returncode, "notes.json" in refused.stderr) == (2, True)
