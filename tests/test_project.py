@@ -193,7 +193,7 @@ def test_import_is_light(extras):
     assert result.stderr == ""
     imported = set(result.stdout.split())
     assert "torch" in imported
-    assert imported & {*extras, "torchvision"} == set()
+    assert imported & {*extras, "torchvision"} <= {"tqdm"}  # which torch takes where it is there
 
 
 def test_all_that_training_needs_is_a_dependency(project, extras):
