@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 from samples import make_record
 
-from companion.evidence import waves as analysis
+from companion.evidence import memory
+from companion.evidence.waves import space_time_power
 from companion.page import figures
 from companion.page import film as animation
 from companion.records.table import Result
@@ -134,8 +135,8 @@ def test_a_bar_shows_where_all_claims_stand():
 def draw_all():
     generator = np.random.default_rng(0)
     spikes = (generator.random((20, 3)) < 0.1).astype(float)
-    states = analysis.simulate(analysis.wave_field(12), spikes)
-    spectrum = analysis.space_time_power(states, generator=generator)
+    states = memory.simulate(memory.wave_field(12), spikes)
+    spectrum = space_time_power(states)
     trace = {"output": generator.standard_normal((30, 10)), "target": np.arange(30) % 10}
     return {
         "loss": figures.loss_curves([result(WRNN), result(SMALL, "missing")]),
@@ -209,7 +210,7 @@ def test_nothing_to_draw_is_one_clear_error():
 
 def film(**changes):
     spikes = np.eye(3)[[0, 2, 1, 1]]
-    states = analysis.simulate(analysis.wave_field(6), spikes)
+    states = memory.simulate(memory.wave_field(6), spikes)
     options = {"fields": [("waves", states)], "alt": 'dots "move"', "caption": "a < b"} | changes
     return animation.rings("film-x", spikes, **options)
 

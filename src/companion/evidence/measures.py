@@ -7,8 +7,7 @@ import numpy as np
 import pandas as pd
 
 from companion.evidence import published as paper
-from companion.evidence import tables
-from companion.evidence import waves as analysis
+from companion.evidence import tables, waves
 from companion.evidence.verdicts import Evidence, Part
 from companion.records.table import Interval, Result, difference, interval, ratio
 from companion.runs.campaign import IRNN_VARIANTS, choose_irnn
@@ -371,46 +370,47 @@ def epochs_ahead(evidence: Evidence) -> Part:
 # ------------------------------------------------------------------------------------------ waves
 
 
-def _wave(kind: str, evidence: Evidence) -> tuple[analysis.WaveSpeed | None, Result]:
-    result = evidence.one("fig2", kind=kind)
-    trace = result.trace
-    if trace is None:
-        return None, result
-    hidden = trace["hidden"].astype(np.float64)
-    if kind == "irnn":
-        hidden = hidden[:, :, analysis.sort_by_onset(hidden[:, 0])]
-    generator = np.random.default_rng(0)
-    return analysis.wave_speed(analysis.space_time_power(hidden, generator=generator)), result
+def _tests(result: Result, order: str = "ring") -> list[waves.WaveTest]:
+    """Test each seed's hidden states, in the order of units where it can be had."""
+    found = [list(waves.orders(record).items()) for record in result.records]
+    hidden = [dict(views).get(order, views[0][1]) for views in found if views]
+    return [waves.wave_test(h, generator=np.random.default_rng(0)) for h in hidden]
+
+
+def _over_seeds(values: list[float], result: Result) -> Part:
+    return Part(interval(values) if values else None, (result,))
 
 
 def wave_velocity(evidence: Evidence) -> Part:
-    """Wave speed in the trained wRNN's hidden state, in sites per step (Figure 2)."""
-    wave, result = _wave("wrnn", evidence)
-    return Part(interval([wave.velocity]) if wave else None, (result,))
+    """Wave speed in the trained wRNN's hidden state, in sites per step; 0 without (Figure 2)."""
+    result = evidence.one("fig2", kind="wrnn")
+    return _over_seeds([t.speed if t.is_wave else 0.0 for t in _tests(result)], result)
 
 
 def wave_in_irnn(evidence: Evidence) -> Part:
-    """1 where the trained iRNN's hidden state, sorted by onset, holds no wave (Figure 2)."""
-    wave, result = _wave("irnn", evidence)
-    return Part(interval([float(not wave.is_wave)]) if wave else None, (result,))
+    """1 where the trained iRNN's hidden state holds no wave (Figure 2).
+
+    Its units are sorted by onset on other sequences; where only one is kept, they are as they come.
+    """
+    result = evidence.one("fig2", kind="irnn")
+    return _over_seeds([float(not t.is_wave) for t in _tests(result, "sorted by onset")], result)
 
 
 def wave_from_random(evidence: Evidence) -> Part:
     """1 where training from a random kernel ends in a wave, else 0 (Figure 18)."""
     last = max(evidence.find("fig18", recurrent="default"), key=lambda result: result.run.steps)
-    # An untrained network says nothing of training.
-    if last.trace is None or last.records[0].steps < MNIST_EPOCH:
-        return Part(None, (last,))
-    moving = analysis.moving_part(last.trace["hidden"])
-    wave = analysis.wave_speed(analysis.space_time_power(moving, normaliser=None))
-    return Part(interval([float(wave.is_wave)]), (last,))
+    if not last.records or last.records[0].steps < MNIST_EPOCH:
+        return Part(None, (last,))  # an untrained network says nothing of training
+    return _over_seeds([float(test.is_wave) for test in _tests(last)], last)
 
 
 def speeds_apart(evidence: Evidence) -> Part:
     """Sites per step between the slowest and the fastest channel with a wave (Figure 10)."""
     (several,) = (r for r in evidence.find("fig10") if isinstance(r.run.model.velocity, tuple))
-    if several.trace is None:
-        return Part(None, (several,))
-    channels = analysis.channel_speeds(several.trace["hidden"])
-    waves = [channel.velocity for channel in channels if channel.is_wave]
-    return Part(interval([max(waves, default=0.0) - min(waves, default=0.0)]), (several,))
+    apart = []
+    for record in several.records:
+        for hidden in waves.orders(record).values():
+            tests = waves.channel_tests(hidden, generator=np.random.default_rng(0))
+            speeds = [test.speed for test in tests if test.is_wave]
+            apart.append(max(speeds, default=0.0) - min(speeds, default=0.0))
+    return _over_seeds(apart, several)

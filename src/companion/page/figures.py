@@ -540,7 +540,7 @@ def hidden_states(panels: Sequence[tuple[str, np.ndarray, str]]) -> Figure:
 def space_time_power(panels: Sequence[tuple[str, Spectrum, float | None]]) -> Figure:
     """Draw space-time spectra with the line f_t = nu f_x: each panel is (title, spectrum, nu).
 
-    Power is relative to the shuffled hidden state, on a logarithmic scale common to all panels;
+    Power is relative to its mean over space, on a logarithmic scale common to all panels;
     nu None draws no line. The line wraps where f_t leaves the sampled band.
     """
     columns = min(2, len(panels))
@@ -578,6 +578,6 @@ def space_time_power(panels: Sequence[tuple[str, Spectrum, float | None]]) -> Fi
         axis.tick_params(labelbottom=True)
     for axis in axes[:, 0]:
         axis.set_ylabel("$f_t$ (cycles per step)")
-    label = "power relative to shuffled (log10)"
+    label = "power relative to unrelated sites (log10)"
     figure.colorbar(shown, ax=axes, label=label, location="bottom", shrink=0.6, aspect=40)
     return figure
