@@ -213,7 +213,7 @@ def test_a_captured_run_is_resumed_bit_for_bit(captures, tmp_path):
 
 
 def test_a_group_is_captured_again_when_one_ends(captures, tmp_path, monkeypatch):
-    settle(monkeypatch, least=0, hold=20)
+    settle(monkeypatch, hold=20)
     runs = [replace(SETTLING, seed=seed, stop="settled") for seed in range(3)]
     alone = [train(run, Store(tmp_path / "alone")).outcome() for run in runs]
     ends = [outcome["steps"] for outcome in alone]
