@@ -9,13 +9,18 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -rs
 NBVAL := --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg
 # make paper trains with .venv where it is installed, and else with any Python that has torch.
 TRAINER = $(if $(wildcard $(INSTALLED)),$(BIN)/python,$(PYTHON))
+CAN_TRAIN = $(TRAINER) -c 'import filelock, numpy, torch, torchvision, typer' 2>/dev/null || { \
+    echo "$(TRAINER) lacks what training needs: $(TRAINER) -m pip install ." >&2; exit 1; }
+CAMPAIGN = env PYTHONPATH=src OMP_NUM_THREADS=1 $(TRAINER) -m companion campaign --device cpu --records $(RECORDS)
+RECORDS ?= records
+WORKERS ?= 2
 SEEDS ?= 5
 TIME_LIMIT ?= 0
 CIFAR10 ?= torchvision
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install book test site paper gpu publish lint clean
+.PHONY: help install book test site paper gpu campaign faults publish lint clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,20 +63,30 @@ test: $(INSTALLED)  ## unit tests, smoke run of every chapter, nbval on the comm
 site: $(INSTALLED)  ## build the site from the committed chapters, without training
 	@$(BIN)/wrnn book --build-only
 
-define check_trainer
-@$(TRAINER) -c 'import numpy, torch, torchvision, tqdm, typer' 2>/dev/null || { \
-    echo "$(TRAINER) lacks what training needs: $(TRAINER) -m pip install ." >&2; exit 1; }
-endef
-
 paper:  ## train everything at the paper's size on CUDA; stop it, call it again: it resumes
-	$(check_trainer)
+	@$(CAN_TRAIN)
 	@PYTHONPATH=src $(TRAINER) -m companion run all --profile paper --device cuda \
 	    --seeds $(SEEDS) --time-limit $(TIME_LIMIT) --cifar10 $(CIFAR10)
 
 gpu:  ## a GPU's first hour: tests, benchmark, paper's runs within TIME_LIMIT seconds, one tar
-	$(check_trainer)
+	@$(CAN_TRAIN)
 	@PYTHONPATH=src $(TRAINER) -m companion gpu --seeds $(SEEDS) --time-limit $(TIME_LIMIT) \
 	    --cifar10 $(CIFAR10)
+
+# Every worker is a plain process; the folder of records with its locks is all that they share.
+campaign:  ## train what a CPU reaches of the paper, WORKERS processes; stop and repeat at any time
+	@$(CAN_TRAIN)
+	@$(CAMPAIGN) --left
+	@pids=; trap 'kill -TERM $$pids 2>/dev/null' INT TERM; \
+	    for worker in $$(seq $(WORKERS)); do \
+	        nice -n 19 $(CAMPAIGN) --time-limit $(TIME_LIMIT) & \
+	        pids="$$pids $$!"; done; \
+	    for pid in $$pids; do \
+	        while kill -0 $$pid 2>/dev/null; do wait $$pid; done; done
+	@$(CAMPAIGN) --left
+
+faults: $(INSTALLED)  ## inject a thousand faults and ten thousand bad inputs; counts to records/faults
+	@OMP_NUM_THREADS=1 $(BIN)/python tests/faults/harness.py --long --json records/faults/faults.json
 
 publish: $(INSTALLED)  ## execute the committed chapters again from the committed records
 	@$(BIN)/wrnn book --profile paper --publish

@@ -1,15 +1,21 @@
+import contextlib
+import hashlib
 import io
+import os
 import random
 import tarfile
+import tracemalloc
+import zipfile
+from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from samples import COPY, make_record
 
 from companion.records import archive
-from companion.records.files import Store
+from companion.records.files import DamageWarning, Store
 from companion.runs.run import Run
 from wrnn import WrnnError
 
@@ -24,7 +30,7 @@ def arrays() -> bytes:
 
 def put_checkpoint(store: Store, run: Run, step: int) -> None:
     store.folder.mkdir(exist_ok=True)
-    torch.save({"run": run.to_dict(), "step": step}, store.path(run, ".checkpoint"))
+    store.save_checkpoint(run, {"run": run.to_dict(), "step": step})
 
 
 def contents(store: Store) -> dict[str, bytes]:
@@ -43,7 +49,11 @@ def write_tar(file, members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
         for member, content in members:
             member.size = len(content)
             opened.addfile(member, io.BytesIO(content))
-    file.write_bytes(archive._seal(body.getvalue()) + body.getvalue())
+    seal(file, body.getvalue())
+
+
+def seal(file, body: bytes) -> None:
+    file.write_bytes(archive._seal(hashlib.sha256(body).hexdigest()) + body)
 
 
 @pytest.fixture
@@ -245,7 +255,7 @@ def test_no_member_leaves_the_folder_or_is_no_file_of_a_run(member, here, there,
     assert not (tmp_path / f"{COPY.id}.json").exists()
 
 
-@pytest.mark.parametrize(
+BAD = pytest.mark.parametrize(
     ("suffix", "content", "message"),
     [
         (".json", b"{", "not a valid record"),
@@ -254,28 +264,144 @@ def test_no_member_leaves_the_folder_or_is_no_file_of_a_run(member, here, there,
         (".checkpoint", b"checkpoint", "not a usable checkpoint"),
     ],
 )
-@pytest.mark.parametrize("from_tar", [True, False])
-def test_one_bad_file_stops_the_merge_before_it_begins(
-    suffix, content, message, from_tar, here, there, tmp_path
+
+
+@BAD
+def test_one_bad_file_in_a_folder_is_named_and_all_else_goes_on(
+    suffix, content, message, here, there, tmp_path, monkeypatch
 ):
     run = UNFINISHED if suffix == ".checkpoint" else TRACED
     there.path(run, suffix).write_bytes(content)
-    with pytest.raises(WrnnError, match=message):
-        archive.export(there, tmp_path / "records.tar")
-    assert not (tmp_path / "records.tar").exists()
-    source = there.folder
-    if from_tar:
-        source = tmp_path / "crafted.tar"
-        files = [(tarfile.TarInfo(name), data) for name, data in contents(there).items()]
-        write_tar(source, files)
+    with pytest.warns(DamageWarning, match=message):
+        counts = archive.export(there, tmp_path / "records.tar")
+    lost = {"records": 3 - (run == TRACED), "checkpoints": 1 - (run == UNFINISHED)}
+    assert {name: counts[name] for name in lost} == lost
+    with pytest.warns(DamageWarning, match=message):
+        archive.merge(here, there.folder)
+    again = Store(tmp_path / "again")
+    assert archive.merge(again, tmp_path / "records.tar") == +Counter(lost)
+    assert contents(again) == contents(here)
+    monkeypatch.setenv("WRNN_STRICT", "1")
+    refused(here, there.folder, message)
+
+
+@BAD
+def test_one_bad_file_in_an_archive_stops_the_merge_before_it_begins(
+    suffix, content, message, here, there, tmp_path
+):
+    run = UNFINISHED if suffix == ".checkpoint" else TRACED
+    there.path(run, suffix).write_bytes(content)
+    source = tmp_path / "crafted.tar"
+    write_tar(source, [(tarfile.TarInfo(name), data) for name, data in contents(there).items()])
     refused(here, source, message)
     assert not here.folder.exists()
 
 
-def test_a_checkpoint_or_record_under_another_name_is_refused(here, there):
+def test_a_checkpoint_or_record_under_another_name_is_left_out(here, there):
     put_checkpoint(there, COPY, 3)
     there.path(COPY, ".checkpoint").rename(there.path(UNFINISHED, ".checkpoint"))
-    refused(here, there.folder, "another run")
+    with pytest.warns(DamageWarning, match="another run"):
+        archive.merge(here, there.folder)
     there.path(UNFINISHED, ".checkpoint").unlink()
     there.path(COPY).rename(there.path(UNFINISHED))
-    refused(here, there.folder, "has the id")
+    with pytest.warns(DamageWarning, match="has the id"):
+        archive.merge(here, there.folder)
+    assert not here.path(UNFINISHED).exists()
+    assert not here.path(UNFINISHED, ".checkpoint").exists()
+
+
+@pytest.mark.parametrize("kind", ["directory", "pipe", "device"])
+def test_what_is_no_regular_file_is_never_replaced_or_read(kind, here, there, tmp_path):
+    place = tmp_path / "place"
+    if kind == "directory":
+        place.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(place)
+    else:
+        place = Path("/dev/null")
+    with pytest.raises(WrnnError, match="not a regular file"):
+        archive.export(there, place, overwrite=True)
+    assert not place.is_file()
+    if kind != "directory":
+        refused(here, place, "not a regular file")
+
+
+# Bombs: what unfolds to more than it holds
+
+HUGE = 1 << 40
+
+
+def sparse() -> bytes:
+    """A GNU sparse file of a terabyte that takes a kilobyte."""
+    member = tarfile.TarInfo(f"{COPY.id}.json")
+    header = bytearray(member.tobuf(tarfile.GNU_FORMAT))
+    header[156:157] = tarfile.GNUTYPE_SPARSE
+    header[386:410] = b"%011o\0%011o\0" % (0, 0)
+    header[483:495] = b"\x80" + HUGE.to_bytes(11, "big")
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header) + bytes(2 * tarfile.BLOCKSIZE)
+
+
+def declared() -> bytes:
+    """A member that says to hold a terabyte."""
+    member = tarfile.TarInfo(f"{COPY.id}.json")
+    member.size = HUGE
+    return member.tobuf(tarfile.GNU_FORMAT) + bytes(2 * tarfile.BLOCKSIZE)
+
+
+def zip_of(content: bytes, name: str = "hidden.npy") -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as opened:
+        opened.writestr(name, content)
+    return file.getvalue()
+
+
+def npy(shape: str, data: bytes) -> bytes:
+    header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + data
+
+
+@contextlib.contextmanager
+def little_memory():
+    """Hold that no more is taken than a few of the largest files need."""
+    tracemalloc.start()
+    yield
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 50e6, f"{peak / 1e6:.0f} MB"
+
+
+@pytest.mark.parametrize("bomb", [sparse, declared])
+def test_a_member_larger_than_any_file_of_its_kind_is_refused(bomb, here, tmp_path):
+    file = tmp_path / "bomb.tar"
+    seal(file, bomb())
+    with little_memory():
+        refused(here, file, "which no archive|than the 10,000,000 of any|no archive of records")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        zip_of(bytes(200_000_000)),
+        zip_of(npy(f"({HUGE},)", bytes(8))),
+        zip_of(npy("(3,)", bytes(8))),
+        zip_of(npy("(1,)", bytes(8)).replace(b"<f8", b"|O8")),
+    ],
+    ids=["expands", "declares", "short", "objects"],
+)
+def test_arrays_that_take_more_than_they_hold_are_refused(content, here, there, tmp_path):
+    there.path(TRACED, ".npz").write_bytes(content)
+    source = tmp_path / "crafted.tar"
+    write_tar(source, [(tarfile.TarInfo(name), data) for name, data in contents(there).items()])
+    with little_memory():
+        refused(here, source, "npz is damaged")
+
+
+def test_a_checkpoint_that_unfolds_is_refused(there, here):
+    body = zip_of(bytes(200_000_000), "archive/data.pkl")
+    head = b"wrnn checkpoint, sha256 " + hashlib.sha256(body).hexdigest().encode() + b"\n"
+    there.path(UNFINISHED, ".checkpoint").write_bytes(head + body)
+    with little_memory(), pytest.warns(DamageWarning, match="unfolds"):
+        archive.merge(here, there.folder)
+    assert not here.path(UNFINISHED, ".checkpoint").exists()

@@ -1,3 +1,4 @@
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -6,6 +7,8 @@ from companion.cli import main
 from companion.records.files import Store
 from companion.runs.experiments import EXPERIMENTS
 from companion.runs.run import PROFILES
+
+FIG3 = len(EXPERIMENTS["fig3"].runs("smoke"))
 
 
 @pytest.fixture
@@ -27,31 +30,30 @@ def test_run_trains_what_is_missing_and_status_counts_it(call, tmp_path):
     (tmp_path / "_toc.yml").touch()
     first = call("run", "fig3", "--profile", "smoke", "--device", "cpu")
     assert first.returncode == 0, first.stderr
-    assert "2 of 2 records" in first.stdout
-    assert ["fig3", "2", "40"] in [line.split()[:3] for line in first.stdout.splitlines()]
+    assert f"{FIG3} of {FIG3} records" in first.stdout
+    assert ["fig3", str(FIG3), str(20 * FIG3)] in [
+        line.split()[:3] for line in first.stdout.splitlines()
+    ]
     store = Store(tmp_path / "_build" / "records")
     before = {path: path.stat().st_mtime_ns for path in store.folder.iterdir()}
     second = call("run", "fig3", "--profile", "smoke", "--device", "cpu")
-    assert "2 of 2 records" in second.stdout
+    assert f"{FIG3} of {FIG3} records" in second.stdout
     assert {path: path.stat().st_mtime_ns for path in store.folder.iterdir()} == before
     status = call("status")
     assert status.returncode == 0, status.stderr
     rows = [line.split() for line in status.stdout.splitlines()]
-    assert ["fig3", "smoke", "2/2"] in [row[:3] for row in rows]
-    assert ["fig3", "paper", "0/9"] in [row[:3] for row in rows]
-    listed = {(row[0], row[1], row[2].split("/")[1]) for row in rows[1:]}
-    assert listed == {
-        (name, profile, str(len(EXPERIMENTS[name].runs(profile))))
-        for name in EXPERIMENTS
-        for profile in PROFILES
-    }
+    assert ["fig3", "smoke", f"{FIG3}/{FIG3}"] in [row[:3] for row in rows]
+    for name, experiment in EXPERIMENTS.items():
+        for profile in PROFILES:
+            count = len(experiment.runs(profile))
+            assert re.search(rf"^{name} *{profile} +\d+/{count} ", status.stdout, re.MULTILINE)
 
 
 def test_time_limit_steps_and_match(call, tmp_path):
     stopped = call("run", "fig3", "--profile", "quick", "--device", "cpu", "--time-limit", "0.01")
     assert stopped.returncode == 0, stopped.stderr
-    assert "2 left" in stopped.stdout
-    only = call(*("run", "fig3", "--profile", "smoke", "--steps", "5", "--match", "iRNN"))
+    assert f"{FIG3} left" in stopped.stdout
+    only = call(*("run", "fig3", "--profile", "smoke", "--steps", "5", "--match", "12. · seed"))
     assert "1 of 1 records" in only.stdout
     (record,) = Store(tmp_path / "_build" / "records").all()
     assert (record.run.steps, record.run.model.kind) == (5, "irnn")
@@ -66,6 +68,17 @@ def test_time_limit_steps_and_match(call, tmp_path):
         (["run", "fig3", "--seeds", "0"], "at least 1"),
         (["run", "fig3", "--seeds", "many"], "valid integer"),
         (["run", "fig3", "--time-limit", "-1"], "negative"),
+        (["run", "fig3", "--time-limit", "nan"], "finite"),
+        (["run", "fig3", "--time-limit", "inf"], "finite"),
+        (["run", "fig3", "--seeds", "200000"], "more than 100"),
+        (["run", "fig3", "--records", ""], "leave the option out"),
+        (["run", "fig3", "--records", "/dev/null"], "not a folder"),
+        (["run", "fig3", "--records", "n" * 300], "too long"),
+        (["run", "fig3", "--steps", "5", "--epochs", "5"], "exclude each other"),
+        (["run", "fig3", "--epochs", "5"], "has no epochs"),
+        (["book", "--seeds", "200000"], "more than 100"),
+        (["campaign", "--time-limit", "nan"], "finite"),
+        (["records", "merge", "/dev/null"], "not a regular file"),
         (["run", "fig3", "--replicas", "-1"], "negative"),
         (["run", "fig3", "--match", "("], "regular expression"),
         (["run", "fig3", "--match", "transformer"], "no run"),
@@ -125,14 +138,15 @@ def test_records_travel_in_one_tar(call, tmp_path):
     made = call("run", "fig3", "--profile", "smoke", "--device", "cpu", "--records", "there")
     assert made.returncode == 0, made.stderr
     exported = call("records", "export", "out.tar", "--records", "there")
-    assert "2 records and 0 checkpoints" in exported.stdout and "MB" in exported.stdout
+    assert f"{FIG3} records and 0 checkpoints" in exported.stdout and "MB" in exported.stdout
     again = call("records", "export", "out.tar", "--records", "there")
     assert (again.returncode, "--overwrite" in again.stderr) == (2, True)
     overwritten = call("records", "export", "out.tar", "--records", "there", "--overwrite")
     assert overwritten.returncode == 0, overwritten.stderr
-    merged = call("records", "merge", "out.tar", "--records", "here")
-    assert "2 records and 0 checkpoints" in merged.stdout
-    assert "2 were there already" in call("records", "merge", "out.tar", "--records", "here").stdout
+    merge = ("records", "merge", "out.tar", "--records", "here")
+    merged = call(*merge)
+    assert f"{FIG3} records and 0 checkpoints" in merged.stdout
+    assert f"{FIG3} were there already" in call(*merge).stdout
     files = {path.name: path.read_bytes() for path in (tmp_path / "there").iterdir()}
     assert {path.name: path.read_bytes() for path in (tmp_path / "here").iterdir()} == files
 
@@ -147,3 +161,17 @@ def test_a_corrupt_record_is_one_line(call, tmp_path):
     assert path.name in result.stderr
     assert result.stderr.count("\n") == 1
     assert path.read_text() == "{"
+
+
+def test_a_bad_file_does_not_end_status_export_or_book(call, tmp_path):
+    (tmp_path / "_toc.yml").touch()
+    made = call("run", "fig3", "--profile", "smoke", "--device", "cpu", "--records", "records")
+    assert made.returncode == 0, made.stderr
+    (tmp_path / "records" / "notes.json").write_text("{}")
+    for command in (["status"], ["records", "export", "out.tar"]):
+        result = call(*command)
+        assert result.returncode == 0, result.stderr
+        assert "notes.json is damaged" in result.stderr
+        assert result.stderr.count("\n") == 1
+    refused = call("book", "--profile", "paper", "--publish")
+    assert (refused.returncode, "notes.json" in refused.stderr) == (2, True)

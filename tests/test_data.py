@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import pickle
+import random
 import struct
 import tarfile
 from pathlib import Path
@@ -323,17 +324,49 @@ def test_image_folder_is_read_once_and_kept(image_folder, monkeypatch):
     assert torch.equal(again.images, pixels) and again.sha256 == images.sha256
 
 
-def test_image_folder_is_read_again_when_it_changed_or_its_copy_is_damaged(image_folder):
+def test_image_folder_is_read_again_when_an_image_changed_and_says_so(image_folder):
     from torchvision.io import write_png
 
     folder, pixels = image_folder
     read(folder)
     write_png(torch.zeros(3, 32, 32, dtype=torch.uint8), str(folder / "test/truck/0000.png"))
-    changed = read(folder)
+    with pytest.warns(UserWarning, match=r"1 images .* such as test/truck/0000.png: unless"):
+        changed = read(folder)
     assert (changed.images[-1] == 0).all() and torch.equal(changed.images[:-1], pixels[:-1])
+
+
+def test_damage_of_the_same_size_to_an_image_is_noticed(image_folder):
+    folder, _ = image_folder
+    read(folder)
+    path = folder / "train" / "frog" / "0001.png"
+    content = bytearray(path.read_bytes())
+    content[-30] ^= 1  # in the compressed pixels or their sum
+    path.write_bytes(content)
+    with pytest.warns(UserWarning, match="train/frog/0001.png"):
+        try:
+            read(folder)
+        except WrnnError as error:
+            assert str(path) in str(error)
+
+
+def test_no_damage_to_the_decoded_copy_changes_an_image(image_folder):
+    folder, pixels = image_folder
+    read(folder)
     copy = folder / "decoded.pt"
-    copy.write_bytes(copy.read_bytes()[:1000])
-    assert torch.equal(read(folder).images, changed.images)
+    content = copy.read_bytes()
+    draw = random.Random(0)
+    for _ in range(60):
+        damaged = bytearray(content)
+        damaged[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+        copy.write_bytes(damaged)
+        assert torch.equal(read(folder).images, pixels)
+    for length in (0, 1000, len(content) - 1):
+        copy.write_bytes(content[:length])
+        assert torch.equal(read(folder).images, pixels)
+    kept = torch.load(copy, weights_only=True)
+    for images in (kept["images"].float(), kept["images"][:-1], kept["images"] + 1):
+        torch.save({**kept, "images": images}, copy)
+        assert torch.equal(read(folder).images, pixels)
 
 
 def test_a_wrong_image_folder_is_one_line_and_leaves_nothing(image_folder):

@@ -10,12 +10,14 @@ import time
 from dataclasses import replace
 
 import pytest
+import torch
 from samples import COPY, make_record
 
 from companion.records.files import Store
+from companion.records.provenance import device_name
 from companion.runs.experiments import EXPERIMENTS
 from companion.runs.run import Run, irnn_config, wrnn_config
-from companion.training.queue import RunQueue, duration
+from companion.training.queue import Interrupted, RunQueue, duration, signals_noted
 from wrnn import WrnnError
 
 RUN = replace(COPY, model=wrnn_config(8, 2), steps=20, batch_size=4)
@@ -156,7 +158,7 @@ def test_steps_of_a_checkpoint_and_those_not_needed_are_not_counted(store, monke
 
 def test_the_summary_gives_every_experiment_its_time(store, fake):
     fig3, table1 = EXPERIMENTS["fig3"], EXPERIMENTS["table1"]
-    runs = [*fig3.runs("smoke"), table1.runs("smoke")[0]]
+    runs = [*fig3.runs("smoke")[:2], table1.runs("smoke")[0]]
     sweep = RunQueue(runs, store)
     assert sweep.summary([fig3, table1]) == []
     sweep.train(device="cpu")
@@ -180,7 +182,8 @@ def test_a_deadline_ends_it_and_a_log_has_a_line_for_every_start_and_end(store, 
     sweep.train(device="cpu", deadline=time.monotonic() + 0.2)
     assert len(sweep.left()) == 2
     assert left_behind(store) == {f"{sweep.runs[0].id}.checkpoint"}
-    started, ended = capsys.readouterr().out.splitlines()
+    started, ended, left = capsys.readouterr().out.splitlines()
+    assert left.startswith(f"0 of 2 records in {store.folder}; 2 left")
     assert started == f"training {RUN.description}, 1,000,000 steps"
     assert re.fullmatch(rf"stopped {re.escape(RUN.description)} in [0-9.]+ s", ended)
 
@@ -201,11 +204,13 @@ def test_a_terminal_shows_a_live_table(tmp_path):
             break
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, shown.decode()
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
-    first, second = EXPERIMENTS["fig3"].runs("smoke")
+    first, second, *others = EXPERIMENTS["fig3"].runs("smoke")
+    count = 2 + len(others)
     assert re.search(rf"now +{re.escape(first.description)}", text)
     assert re.search(rf"next +{re.escape(second.description)} +20 +not yet measured", text)
     assert re.search(rf"done +{re.escape(first.description)} +20 +[0-9.]+ s", text)
-    assert "0 of 2 records" in text and text.rstrip().endswith("2 of 2 records in records")
+    assert f"0 of {count} records" in text
+    assert text.rstrip().endswith(f"{count} of {count} records in records")
     assert f"training {first.description}" not in text
 
 
@@ -241,6 +246,96 @@ def start(runs: list[Run], store: Store, replicas: int = 1) -> subprocess.Popen:
 def go(process: subprocess.Popen) -> None:
     process.stdin.write("\n")
     process.stdin.flush()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_a_checkpoint_prints_one_line_and_leaves_no_lock(number, tmp_path):
+    store = Store(tmp_path / "records")
+    runs = EXPERIMENTS["fig3"].runs("quick")
+    code = "from companion.cli import main; main()"
+    command = "run fig3 --profile quick --device cpu --records records"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *command.split()],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert process.stdout.readline().startswith("training ")
+    time.sleep(0.5)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert errors == "wrnn: stopped; the same command goes on from the last checkpoint\n"
+    assert left_behind(store) == {f"{runs[0].id}.checkpoint"}
+    state = store.checkpoint(runs[0])
+    assert 0 < state["step"] < runs[0].steps
+
+
+def test_a_later_signal_does_not_wait_and_all_do_again_what_they_did_before(fake):
+    before = signal.getsignal(signal.SIGTERM)
+    with signals_noted() as received:
+        for _ in range(2):  # as from a terminal and a parent
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert received == [signal.SIGTERM]
+        fake.now += 2.0
+        with pytest.raises(Interrupted):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_runs_that_another_process_holds_to_the_end_are_an_exit_status(store, fake):
+    with store.claim(OTHER):
+        sweep = RunQueue([RUN, OTHER], store)
+        sweep.train(device="cpu")
+    assert (sweep.elsewhere, sweep.exit_status, fake.groups) == (1, 1, [[RUN]])
+    sweep = RunQueue([RUN, OTHER], store)
+    sweep.train(device="cpu")
+    assert (sweep.elsewhere, sweep.exit_status) == (0, 0)
+
+
+def test_a_damaged_record_fails_its_run_alone(store, fake):
+    store.put(make_record(RUN))
+    store.path(RUN).write_text("{")
+    (store.folder / "notes.json").write_text("[]")  # a stray file concerns nobody here
+    sweep = RunQueue([RUN, OTHER], store)
+    sweep.train(device="cpu")
+    assert fake.groups == [[OTHER]]
+    assert list(sweep.errors) == [RUN] and "restore or delete it" in sweep.errors[RUN]
+    assert sweep.exit_status == 2
+
+
+def test_a_full_disk_ends_the_queue_and_keeps_what_there_is(store, fake, monkeypatch):
+    def full(group):
+        raise OSError(28, "No space left on device", "records/x.json")
+
+    fake.during = full
+    with pytest.raises(OSError, match="No space left"):
+        RunQueue([RUN, OTHER], store).train(device="cpu")
+    assert fake.groups == [[RUN]]  # the others would fail alike, each after its training
+    assert left_behind(store) == set()
+
+
+def test_the_table_asks_the_lock_and_not_its_file(store, fake):
+    store.folder.mkdir()
+    store.path(RUN, ".lock").touch()  # what a killed process leaves
+    sweep = RunQueue([RUN, OTHER], store)
+    assert [row[0] for row in sweep.rows()] == ["next", "next"]
+    with store.claim(RUN):
+        assert [row[0] for row in sweep.rows()] == ["elsewhere", "next"]
+    assert not store.is_held(RUN)
+
+
+def test_the_time_left_is_taken_from_records_of_the_same_kind_and_device(store):
+    device = device_name(torch.device("cpu"))
+    longer = replace(RUN, seed=1, steps=100)
+    store.put(make_record(longer, processor_seconds=50.0, device=device))
+    store.put(make_record(replace(OTHER, seed=1), processor_seconds=50.0, device="another"))
+    sweep = RunQueue([RUN, OTHER], store)
+    sweep.read_rates("cpu")
+    assert sweep.seconds_left() == (10.0, 1)
+    assert "about 10.0 s and 1 of a rate not yet measured" in sweep.headline()
 
 
 @pytest.fixture(scope="module")

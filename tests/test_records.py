@@ -1,14 +1,28 @@
+import io
 import json
 import multiprocessing
+import os
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 from samples import COPY, make_record
 
-from companion.records.files import Store, write_atomically
+from companion.records import index
+from companion.records.files import (
+    WEIGHTS,
+    DamagedFile,
+    DamageWarning,
+    Record,
+    Store,
+    write_atomically,
+)
 from companion.runs.run import Run
 from wrnn import WrnnError
 from wrnn.tasks import CopyTask
+
+OTHER = replace(COPY, seed=1)
 
 
 def test_a_record_reads_back_equal_and_its_file_is_byte_stable(tmp_path):
@@ -43,6 +57,12 @@ def test_the_id_depends_on_every_field_of_the_run():
         lambda text: text.replace('"metrics"', '"results"'),
         lambda text: text.replace('"copy"', '"sorting"'),
         lambda text: "[1, 2]",
+        lambda text: "[" * 100_000,
+        lambda text: text.replace("2.0", "NaN"),
+        lambda text: text.replace("2.0", "1e999"),
+        lambda text: text.replace("2.0", "2.5"),  # valid, but not what was written
+        lambda text: text.replace('"checksum"', '"checksun"'),
+        lambda text: text.replace('"threads": 1', '"threads": 1, "threads": 1'),
     ],
 )
 def test_a_damaged_record_is_one_line_that_names_the_file(damage, tmp_path):
@@ -54,6 +74,181 @@ def test_a_damaged_record_is_one_line_that_names_the_file(damage, tmp_path):
         store.get(COPY)
     assert path.name in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"threads": "1"}, "'threads' is of a wrong type"),
+        ({"seconds": None}, "'seconds' is of a wrong type"),
+        ({"diverged": 0}, "'diverged' is of a wrong type"),
+        ({"metrics": {"mse": "low"}}, "'metrics' is of a wrong type"),
+        ({"curves": {"loss": [[1, 2, 3]]}}, "'curves' is of a wrong type"),
+        ({"curves": {"loss": [[1, True]]}}, "'curves' is of a wrong type"),
+        ({"stopped": "early"}, "'stopped' is of a wrong type"),
+        ({"colour": "blue"}, "an unknown 'colour'"),
+        ({"commit": ...}, "no 'commit'"),
+    ],
+)
+def test_a_record_without_a_checksum_is_held_to_the_schema(change, message, tmp_path):
+    """As records from before the checksum are; one that fits is valid."""
+    store = Store(tmp_path)
+    values = make_record().values()
+    store.path(COPY).write_text(json.dumps(values))
+    assert store.get(COPY) == make_record()
+    changed = {name: value for name, value in {**values, **change}.items() if value is not ...}
+    store.path(COPY).write_text(json.dumps(changed))
+    with pytest.raises(DamagedFile, match=message):
+        store.get(COPY)
+
+
+def test_no_flipped_bit_of_a_record_goes_unnoticed(tmp_path):
+    store = Store(tmp_path)
+    store.put(make_record())
+    content = store.path(COPY).read_bytes()
+    for place in range(len(content) - 1):  # all but the last, which ends the line
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << place % 8
+        store.path(COPY).write_bytes(damaged)
+        with pytest.raises(DamagedFile):
+            store.get(COPY)
+
+
+def bad_files(store: Store) -> None:
+    store.put(make_record())
+    store.put(make_record(OTHER))
+    store.path(OTHER).write_text(store.path(OTHER).read_text()[:-50])
+    (store.folder / "notes.json").write_text("{}")
+    (store.folder / "folder.json").mkdir()
+    os.mkfifo(store.folder / "pipe.json")
+    (store.folder / "link.json").symlink_to("/dev/zero")
+    (store.folder / "gone.json").symlink_to("nowhere")
+
+
+def test_bad_files_are_reported_once_each_and_all_else_goes_on(tmp_path, monkeypatch):
+    monkeypatch.delenv("WRNN_STRICT", raising=False)
+    store = Store(tmp_path)
+    bad_files(store)
+    with pytest.warns(DamageWarning) as caught:
+        assert store.all() == [make_record()]
+    named = sorted(Path(str(w.message).split(" is damaged")[0]).name for w in caught)
+    assert named == sorted(
+        [f"{OTHER.id}.json", "folder.json", "link.json", "notes.json", "pipe.json"]
+    )
+    with pytest.warns(DamageWarning, match="restore or delete it"):
+        assert store.find(OTHER) is None
+    assert store.find(COPY) == make_record()
+    monkeypatch.setenv("WRNN_STRICT", "1")
+    with pytest.raises(DamagedFile):
+        store.all()
+
+
+def arrays() -> bytes:
+    file = io.BytesIO()
+    np.savez_compressed(file, hidden=np.arange(40), **{f"{WEIGHTS}a.b": np.ones(3)})
+    return file.getvalue()
+
+
+def test_arrays_are_checked_against_the_record_and_named_where_they_are_gone(tmp_path):
+    store = Store(tmp_path)
+    put = store.put(make_record(), arrays())
+    record = store.get(COPY)
+    assert record == put and put.trace_path == record.trace_path
+    assert record.trace()["hidden"].tolist() == list(range(40))
+    assert record.weights()["a.b"].tolist() == [1.0] * 3
+    other = io.BytesIO()
+    np.savez_compressed(other, hidden=np.arange(41))
+    for content in (arrays()[:-1], arrays() + b"0", b"", other.getvalue()):
+        record.trace_path.write_bytes(content)
+        with pytest.warns(DamageWarning, match=f"{COPY.id}.npz is damaged"):
+            assert record.trace() is None
+    record.trace_path.unlink()
+    with pytest.warns(DamageWarning, match="it is gone"):
+        assert store.get(COPY).weights() is None
+
+
+def test_the_committed_records_and_their_arrays_are_whole(monkeypatch):
+    monkeypatch.setenv("WRNN_STRICT", "1")
+    records = Store(Path(__file__).parents[1] / "records").all()
+    assert len(records) > 250
+    for record in records:
+        record.checked_arrays()
+
+
+# The index of a large folder
+
+
+@pytest.fixture
+def large(tmp_path, monkeypatch) -> Store:
+    """A store with an index: three records that were written a minute ago."""
+    monkeypatch.setattr(index, "FEWEST", 3)
+    store = Store(tmp_path)
+    for seed in range(3):
+        store.put(make_record(replace(COPY, seed=seed)), arrays() if seed == 1 else None)
+    monkeypatch.setattr(index, "_SETTLED", -1.0)  # their times are told from later ones
+    store.all()
+    return store
+
+
+def reads(store: Store, monkeypatch) -> list[str]:
+    """The files that reading the store opens."""
+    opened, read = [], Record.from_file.__func__
+
+    def spy(cls, path):
+        opened.append(path.name)
+        return read(cls, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Record, "from_file", classmethod(spy))
+        store.all()
+    return opened
+
+
+def test_a_large_folder_is_read_from_its_index(large, monkeypatch):
+    expected = [Record.from_file(path) for path in sorted(large.folder.glob("[!.]*.json"))]
+    assert reads(large, monkeypatch) == []
+    found = large.all()
+    assert found == expected  # curves included, which are read now
+    assert [record.id for record in found] == [record.id for record in expected]
+    assert [record.to_json() for record in found] == [record.to_json() for record in expected]
+    assert [r.trace() is None for r in found] == [r.trace() is None for r in expected]
+
+
+def test_the_files_count_and_not_the_index(large, monkeypatch):
+    changed, gone, new = (replace(COPY, seed=seed) for seed in (0, 2, 3))
+    large.put(make_record(changed, seconds=7.0))
+    large.path(gone).unlink()
+    large.put(make_record(new))
+    assert sorted(reads(large, monkeypatch)) == sorted(f"{run.id}.json" for run in (changed, new))
+    assert {r.run.seed: r.seconds for r in large.all()} == {0: 7.0, 1: 60.0, 3: 60.0}
+    assert reads(large, monkeypatch) == []
+
+
+def test_a_change_of_the_same_size_and_time_is_seen(large, monkeypatch):
+    path = large.path(COPY)
+    before = path.stat()
+    path.write_text(path.read_text().replace("60.0", "61.0"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.warns(DamageWarning, match="checksum"):
+        assert len(large.all()) == 2
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda c: c[:-9], lambda c: b"", lambda c: c.replace(b"60", b"61")]
+)
+def test_a_damaged_index_is_made_again(damage, large, monkeypatch):
+    expected = large.all()
+    path = large.folder / ".index"
+    path.write_bytes(damage(path.read_bytes()))
+    assert large.all() == expected
+    assert reads(large, monkeypatch) == []
+
+
+def test_an_index_that_cannot_be_written_is_done_without(large, monkeypatch):
+    (large.folder / ".index").unlink()
+    (large.folder / ".index").mkdir()
+    assert len(large.all()) == 3
+    assert len(reads(large, monkeypatch)) == 3
 
 
 def test_an_interrupted_write_leaves_the_old_file_and_no_scratch(tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ from companion.records.files import Store
 from companion.runs.run import ModelConfig, irnn_config, wrnn_config
 from companion.training import step as stepping
 from companion.training.step import EAGER_STEPS, Replicas, TrainingState, update_all
-from companion.training.train import TimeLimitReached, train, train_replicas
+from companion.training.train import TrainingStopped, train, train_replicas
 from wrnn import WrnnError
 from wrnn.tasks import (
     AddingTask,
@@ -307,7 +307,7 @@ def test_on_a_gpu_a_run_is_resumed(tmp_path):
     whole = train(COPY, Store(tmp_path / "whole"), device="cuda").outcome()
     store = Store(tmp_path / "parts")
     for _ in range(3):
-        with pytest.raises(TimeLimitReached):
+        with pytest.raises(TrainingStopped):
             train(COPY, store, device="cuda", deadline=time.monotonic())
     assert_close(train(COPY, store, device="cuda").outcome(), whole, 1e-3)
 

@@ -5,9 +5,12 @@ Errors are one line on stderr. Exit status 2 is bad input, 1 a failed run or cha
 
 import json
 import math
+import os
 import re
+import signal
 import sys
 import time
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -20,12 +23,13 @@ from companion.records.files import (
     committed_store,
     local_store,
     project_root,
+    report_damage,
     write_atomically,
 )
 from companion.runs.campaign import campaign, scaled
 from companion.runs.experiments import EXPERIMENTS, find_experiments, plan
 from companion.runs.run import PROFILES, Run
-from companion.training.queue import RunQueue
+from companion.training.queue import Interrupted, RunQueue
 from companion.training.train import resolve_device
 from wrnn.errors import WrnnError
 from wrnn.tasks.base import check_choice
@@ -41,14 +45,51 @@ app = typer.Typer(
 records_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Work on records.")
 app.add_typer(records_app, name="records")
 
+MOST_SEEDS = 100
+
+
+def _folder(text: str) -> Path:
+    """Return a folder that is there or can be made; anything else is bad input."""
+    if not text:
+        raise typer.BadParameter("'' is no folder: leave the option out for the default")
+    path = Path(text)
+    try:
+        if path.exists() and not path.is_dir():
+            raise typer.BadParameter(f"{text} is not a folder")
+    except (OSError, ValueError) as error:  # too long, or with a null character
+        raise typer.BadParameter(f"{text[:80]!r} is no folder: {error}") from error
+    return path
+
+
+def _seconds(text: str) -> float:
+    """Return a finite time of at least 0 s."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not (math.isfinite(seconds) and seconds >= 0):
+        raise typer.BadParameter(f"{text} must be a finite number of seconds and not negative")
+    return seconds
+
+
 Profile = Annotated[str, typer.Option(help="smoke, quick or paper")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda")]
-Seeds = Annotated[int, typer.Option(help="how many seeds of every run")]
+Seeds = Annotated[int, typer.Option(help=f"how many seeds of every run, {MOST_SEEDS} at most")]
+TimeLimit = Annotated[
+    float, typer.Option(parser=_seconds, metavar="SECONDS", help="after which to stop; 0: none")
+]
 Records = Annotated[
     Path | None,
-    typer.Option(help="folder of records; default records/ for paper, _build/records otherwise"),
+    typer.Option(
+        parser=_folder,
+        metavar="FOLDER",
+        help="folder of records; default records/ for paper, _build/records otherwise",
+    ),
 ]
-RecordsFolder = Annotated[Path | None, typer.Option("--records", help="folder of records here")]
+RecordsFolder = Annotated[
+    Path | None,
+    typer.Option("--records", parser=_folder, metavar="FOLDER", help="folder of records here"),
+]
 
 
 def store_for(profile: str, records: Path | None = None) -> Store:
@@ -64,7 +105,7 @@ def run(
     profile: Profile = "quick",
     device: Device = "auto",
     seeds: Seeds = 1,
-    time_limit: Annotated[float, typer.Option(help="seconds after which to stop; 0: none")] = 0,
+    time_limit: TimeLimit = 0,
     records: Records = None,
     match: Annotated[str, typer.Option(help="only runs whose description has this pattern")] = "",
     steps: Annotated[int, typer.Option(help="train fewer steps than planned: another run")] = 0,
@@ -86,10 +127,9 @@ def run(
 ) -> None:
     """Train what has no record yet; stop and repeat the command at any time."""
     chosen = resolve_device(device)
-    if min(time_limit, steps, epochs, evaluate_every, replicas) < 0:
-        raise WrnnError(
-            "--time-limit, --steps, --epochs, --evaluate-every and --replicas must not be negative"
-        )
+    if min(steps, epochs, evaluate_every, replicas) < 0:
+        raise WrnnError("--steps, --epochs, --evaluate-every and --replicas must not be negative")
+    _check_seeds(seeds)
     if steps and epochs:
         raise WrnnError("--steps and --epochs exclude each other: give one of them")
     try:
@@ -113,6 +153,11 @@ def run(
     raise typer.Exit(report(sweep))
 
 
+def _check_seeds(seeds: int) -> None:
+    if seeds > MOST_SEEDS:
+        raise WrnnError(f"--seeds {seeds} is more than {MOST_SEEDS}")
+
+
 def _changed(planned: Run, steps: int, stop: str, evaluate_every: int, cifar10: str) -> Run:
     """Return the run that is trained in place of a planned one; a 0 changes nothing."""
     task = planned.task
@@ -130,24 +175,35 @@ def report(sweep: RunQueue) -> int:
     print(f"{sweep.headline()}{': the same command goes on' * bool(sweep.left())}")
     for error in sweep.errors.values():
         print(f"wrnn: {error}", file=sys.stderr)
+    if sweep.elsewhere:
+        print(
+            f"wrnn: {sweep.elsewhere} runs are held by another process: repeat the command when it "
+            "has ended",
+            file=sys.stderr,
+        )
     return sweep.exit_status
 
 
 @app.command("campaign")
 def run_campaign(
-    time_limit: Annotated[float, typer.Option(help="seconds after which to stop; 0: none")] = 0,
+    time_limit: TimeLimit = 0,
     device: Device = "auto",
     records: Records = None,
+    left: Annotated[
+        bool, typer.Option("--left", help="train nothing: say what is done and how long is left")
+    ] = False,
 ) -> None:
     """Train what a CPU reaches of the paper's sizes, in order; several may work on one folder.
 
     CIFAR10 is read from an image folder. Stop and repeat the command at any time.
     """
     resolve_device(device)
-    if time_limit < 0:
-        raise WrnnError("--time-limit must not be negative")
     store = store_for("paper", records)
-    sweep = RunQueue(campaign(store.get), store, replan=lambda: campaign(store.get))
+    sweep = RunQueue(campaign(store.find), store, replan=lambda: campaign(store.find))
+    if left:
+        sweep.read_rates(device)
+        print(sweep.headline())
+        return
     deadline = time.monotonic() + time_limit if time_limit else math.inf
     sweep.train(device=device, deadline=deadline)
     print(*sweep.summary(find_experiments(["all"])), sep="\n", end="\n" * bool(sweep.spent))
@@ -200,6 +256,13 @@ def book(
         raise WrnnError("--publish and --build-only exclude each other: give one of them")
     if publish and profile != "paper":
         raise WrnnError(f"--publish executes the paper profile: use --profile paper, not {profile}")
+    _check_seeds(seeds)
+    for store in (committed_store(), local_store()):
+        damaged = store.scan()[1]
+        if damaged and publish:
+            raise damaged[0]
+        for error in damaged:
+            report_damage(error)
     root = project_root()
     notebooks = root / "notebooks"
     html = root / "_build" / ("smoke/html" if profile == "smoke" else "html")
@@ -308,20 +371,48 @@ def merge(
         print(f"{counts['busy']} left out, as their runs are in training here: merge again later")
 
 
+def _warn(message: Warning | str, *_: object, **__: object) -> None:
+    print(f"wrnn: {message}", file=sys.stderr, flush=True)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise Interrupted(number)
+
+
 def main() -> None:
-    """Run the command line; every error that the input can cause is one line."""
+    """Run the command line; every error that the input or the machine can cause is one line."""
+    sys.stdout.reconfigure(errors="backslashreplace")  # names that the terminal cannot show
+    warnings.showwarning = _warn
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, _interrupt) for number in signals}
     try:
         status = app(standalone_mode=False)
+        sys.stdout.flush()
     except WrnnError as error:
         print(f"wrnn: {error}", file=sys.stderr)
         status = 2
     except typer.TyperException as error:
         print(f"wrnn: {error.format_message()}", file=sys.stderr)
         status = 2
-    except RuntimeError as error:
-        print(f"wrnn: {error}", *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
+    except BrokenPipeError:  # as in `wrnn status | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
-    except (KeyboardInterrupt, typer.Abort):
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"wrnn: {where}{error.strerror or error}", file=sys.stderr)
+        status = 1
+    except (RuntimeError, MemoryError) as error:
+        print(
+            f"wrnn: {error or 'out of memory'}",
+            *getattr(error, "__notes__", ()),
+            sep="\n",
+            file=sys.stderr,
+        )
+        status = 1
+    except Interrupted as error:
         print("wrnn: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
-        status = 130
+        status = 128 + error.number
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     sys.exit(status or 0)

@@ -10,6 +10,7 @@ includes.
 import ast
 import os
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -20,6 +21,7 @@ from companion.evidence import claims, tables
 from companion.evidence import published as paper
 from companion.evidence.verdicts import MARKS, Claim, Finding, judge
 from companion.records.files import (
+    DamageWarning,
     Record,
     Store,
     committed_store,
@@ -102,6 +104,8 @@ class Chapter:
         if not isinstance(train, bool):
             raise WrnnError(f"train is {train!r}: expected True or False")
         resolve_device(device)
+        # What a damaged file held is shown as missing; the command line reports the file.
+        warnings.filterwarnings("ignore", category=DamageWarning)
         ipython = sys.modules.get("IPython")
         if ipython and ipython.get_ipython():
             refuse_unknown_parameters(ipython.get_ipython().user_ns.get("In", ()))
@@ -241,7 +245,7 @@ class Chapter:
         self._gathered.clear()
         self._read.clear()
         for run in experiment.runs(self.profile, self.seeds):
-            if store.get(run) is None:
+            if not store.path(run).exists():
                 with store.claim(run) as claimed:
                     if claimed:
                         train(run, store, device=self.device)

@@ -1,21 +1,30 @@
 """Archives: records and checkpoints of unfinished runs, carried from machine to machine as one tar.
 
 The first member of an archive is the SHA-256 of all that follows it, so one that was cut short or
-changed on the way is recognised. Nothing is written anywhere before everything was read.
+changed on the way is recognised. Nothing is written anywhere before everything was read, and no
+member is read before its kind and size are known. In a folder, a damaged file is reported and left
+out; in an archive it ends the merge, because `export` never puts one there.
 """
 
+import contextlib
 import hashlib
 import io
 import re
 import tarfile
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from companion.records.files import Store, write_atomically
+from companion.records import checks
+from companion.records.files import (
+    DamagedFile,
+    Store,
+    read_checkpoint,
+    report_damage,
+    write_atomically,
+)
 from companion.runs.run import Run
 from wrnn.errors import WrnnError
 
@@ -36,11 +45,13 @@ def export(store: Store, file: Path, *, checkpoints: bool = True, overwrite: boo
     """Write all records of a store, and the checkpoints of unfinished runs, into one tar file.
 
     Returns the numbers of ``records`` and ``checkpoints`` and the ``bytes`` of the archive.
-    Raises WrnnError where the file exists, the store holds nothing, or one of its files is damaged.
+    Raises WrnnError where the file exists or the store holds nothing.
     """
+    if file.exists() and not file.is_file():
+        raise WrnnError(f"{file} is not a regular file: choose another name")
     if file.exists() and not overwrite:
         raise WrnnError(f"{file} exists: choose another name, or give --overwrite")
-    found = _read(store.folder)
+    found = _read(store.folder, report_damage)
     unfinished = found.checkpoints if checkpoints else {}
     members = {f"{run.id}.checkpoint": content for run, (_, content) in unfinished.items()}
     for run, files in found.records.items():
@@ -53,7 +64,7 @@ def export(store: Store, file: Path, *, checkpoints: bool = True, overwrite: boo
             member = tarfile.TarInfo(name)
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
-    content = _seal(body.getvalue()) + body.getvalue()
+    content = _seal(hashlib.sha256(body.getvalue()).hexdigest()) + body.getvalue()
     write_atomically(file, content)
     return {
         "records": len(found.records),
@@ -73,15 +84,15 @@ def merge(store: Store, source: Path) -> Counter:
     here, and of those left out because the run is in training here (``busy``).
     """
     if source.is_dir():
-        found = _read(source)
+        found = _read(source, report_damage)
     else:
         with tempfile.TemporaryDirectory() as scratch:
             _unpack(source, Path(scratch))
             try:
-                found = _read(Path(scratch))
+                found = _read(Path(scratch), _refuse)
             except WrnnError as error:
                 raise WrnnError(f"{source}: {str(error).replace(f'{scratch}/', '')}") from error
-    here = _checkpoints(store.folder)
+    here = _checkpoints(store.folder, report_damage)
     counts: Counter[str] = Counter()
     for run, files in found.records.items():
         if store.path(run).exists():
@@ -108,73 +119,87 @@ def _put(store: Store, run: Run, files: dict[str, bytes]) -> bool:
         return True
 
 
-def _seal(body: bytes) -> bytes:
+def _seal(sha256: str) -> bytes:
     """Return the first member of an archive, which vouches for the rest of it."""
-    digest = hashlib.sha256(body).hexdigest().encode()
     member = tarfile.TarInfo(_SEAL)
-    member.size = len(digest)
-    return member.tobuf(tarfile.USTAR_FORMAT) + digest.ljust(tarfile.BLOCKSIZE, b"\0")
+    member.size = len(sha256)
+    return member.tobuf(tarfile.USTAR_FORMAT) + sha256.encode().ljust(tarfile.BLOCKSIZE, b"\0")
 
 
 def _unpack(file: Path, folder: Path) -> None:
     """Check an archive as a whole, then write its members into an empty folder."""
     if not file.exists():
         raise WrnnError(f"there is no {file}: give a folder of records or an archive of them")
-    content = file.read_bytes()
-    seal, body = content[:_SEAL_SIZE], content[_SEAL_SIZE:]
-    if not _SEAL.encode().startswith(content[: len(_SEAL)]):
-        raise WrnnError(f"{file} is not an archive that 'wrnn records export' made")
-    if seal != _seal(body):
-        raise WrnnError(f"{file} is cut short or damaged: copy or export it again")
-    with tarfile.open(fileobj=io.BytesIO(body), mode="r:") as archive:
-        members = archive.getmembers()
-        for member in members:
-            if not member.isreg() or not _MEMBER.fullmatch(member.name):
-                raise WrnnError(f"{file} holds {member.name!r}, which no archive of records does")
-        for member in members:
-            (folder / member.name).write_bytes(archive.extractfile(member).read())
+    if not file.is_file():
+        raise WrnnError(f"{file} is not a regular file: give a folder of records or an archive")
+    with file.open("rb") as opened:
+        seal = opened.read(_SEAL_SIZE)
+        if not _SEAL.encode().startswith(seal[: len(_SEAL)]):
+            raise WrnnError(f"{file} is not an archive that 'wrnn records export' made")
+        digest = hashlib.sha256()
+        while block := opened.read(1 << 20):
+            digest.update(block)
+        if seal != _seal(digest.hexdigest()):
+            raise WrnnError(f"{file} is cut short or damaged: copy or export it again")
+        opened.seek(_SEAL_SIZE)
+        try:
+            with tarfile.open(fileobj=opened, mode="r:") as archive:
+                members = archive.getmembers()
+                for member in members:
+                    # A sparse file counts as regular, and takes no room in the archive.
+                    if member.type != tarfile.REGTYPE or not _MEMBER.fullmatch(member.name):
+                        raise WrnnError(
+                            f"{file} holds {member.name!r}, which no archive of records does"
+                        )
+                    if member.sparse is not None or member.pax_headers:
+                        raise WrnnError(f"{file} holds {member.name!r} in a form that none has")
+                    checks.bounded(member.size, Path(member.name).suffix)
+                for member in members:
+                    (folder / member.name).write_bytes(archive.extractfile(member).read())
+        except (tarfile.TarError, ValueError) as error:
+            if isinstance(error, WrnnError):
+                raise
+            raise WrnnError(f"{file} is no archive of records: {checks.reason(error)}") from error
 
 
-def _read(folder: Path) -> _Contents:
+def _refuse(error: DamagedFile) -> None:
+    raise error
+
+
+def _read(folder: Path, on_damage: Callable[[DamagedFile], None]) -> _Contents:
     """Read and check every file of a folder of records."""
     # Checkpoints first: one that goes meanwhile has its record by the time those are read.
-    checkpoints = _checkpoints(folder)
+    checkpoints = _checkpoints(folder, on_damage)
+    found, damaged = Store(folder).scan()
+    for error in damaged:
+        on_damage(error)
     records = {}
-    for record in Store(folder).all():
-        files = {".json": (folder / f"{record.id}.json").read_bytes()}
+    for record in found:
+        try:
+            record.checked_arrays()
+        except DamagedFile as error:
+            on_damage(error)
+            continue
+        records[record.run] = {".json": record.path.read_bytes()}
         if record.trace_path is not None:
-            files[".npz"] = record.trace_path.read_bytes()
-            try:
-                record.trace()
-            except Exception as error:
-                raise WrnnError(f"{record.trace_path} is damaged ({_reason(error)})") from error
-        records[record.run] = files
+            records[record.run][".npz"] = record.trace_path.read_bytes()
     if not records and not checkpoints:
         raise WrnnError(f"{folder} holds no records (ID.json files)")
     unfinished = {run: found for run, found in checkpoints.items() if run not in records}
     return _Contents(records, unfinished)
 
 
-def _checkpoints(folder: Path) -> dict[Run, tuple[int, bytes]]:
+def _checkpoints(
+    folder: Path, on_damage: Callable[[DamagedFile], None]
+) -> dict[Run, tuple[int, bytes]]:
     """Read and check the checkpoints of a folder; returns step and content of each by its run."""
     found = {}
     for path in sorted(folder.glob("*.checkpoint")):
-        try:
-            content = path.read_bytes()
-        except FileNotFoundError:
-            continue  # its run was finished meanwhile
-        try:
-            state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-            run, step = Run.from_dict(state["run"]), int(state["step"])
-            if run.id != path.stem:
-                raise ValueError("it belongs to another run")
-        except Exception as error:
-            raise WrnnError(
-                f"{path} is not a usable checkpoint ({_reason(error)}); delete it and repeat"
-            ) from error
-        found[run] = (step, content)
+        with contextlib.suppress(FileNotFoundError):  # its run was finished meanwhile
+            try:
+                state, run, content = read_checkpoint(path)
+            except DamagedFile as error:
+                on_damage(error)
+                continue
+            found[run] = (state["step"], content)
     return found
-
-
-def _reason(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -8,21 +8,44 @@ while a run is unfinished, ``ID.checkpoint`` and ``ID.lock``.
 
 import contextlib
 import dataclasses
-import fcntl
+import hashlib
 import json
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock, Timeout
 
+from companion.records import checks, index
 from companion.runs.run import Run
 from wrnn.errors import WrnnError
 
 WEIGHTS = "weights/"  # prefix of the names of weights among the arrays beside a record
+
+
+class DamagedFile(WrnnError):
+    """A file of a run that cannot be used; everything else goes on without it."""
+
+    def __init__(self, path: Path, reason: str):
+        super().__init__(f"{path} is damaged ({reason}): restore or delete it")
+        self.path = path
+
+
+class DamageWarning(UserWarning):
+    """Says which file was passed over."""
+
+
+def report_damage(error: DamagedFile) -> None:
+    """Report a damaged file, once; where ``$WRNN_STRICT`` is set, as in CI, raise it instead."""
+    if os.environ.get("WRNN_STRICT"):
+        raise error
+    warnings.warn(f"{error}; all else goes on without it", DamageWarning, stacklevel=3)
 
 
 @dataclass(frozen=True)
@@ -31,7 +54,7 @@ class Record:
 
     run: Run
     metrics: dict[str, float | None]  # of the test split; None where not finite or never reached
-    curves: dict[str, list[list[float]]]  # name -> [[step, value], ...], at most 500 points
+    curves: Mapping[str, list[list[float]]]  # name -> [[step, value], ...], at most 500 points
     parameters: dict[str, int]  # with_biases, without_biases
     seconds: float  # wall time spent training, evaluation included
     device: str
@@ -44,7 +67,9 @@ class Record:
     stopped: str | None = None  # why: "budget", "settled" (Run.stop) or "diverged"
     replicas: int = 1  # most runs that were trained together with this one, itself included
     processor_seconds: float | None = None  # of all threads; None in records older than the field
+    arrays: str | None = None  # SHA-256 of the npz file beside it; None also in older records
     trace_path: Path | None = dataclasses.field(default=None, compare=False)
+    path: Path | None = dataclasses.field(default=None, compare=False)  # where it was read
 
     def __post_init__(self) -> None:
         """Derive what files from before ``steps`` and ``stopped`` lack."""
@@ -63,7 +88,7 @@ class Record:
         return {
             "run": self.run.to_dict(),
             "metrics": self.metrics,
-            "curves": self.curves,
+            "curves": dict(self.curves),
             "parameters": self.parameters,
             "data": self.data,
             "diverged": self.diverged,
@@ -82,37 +107,84 @@ class Record:
         )
 
     def _arrays(self, rename: Callable[[str], str | None]) -> dict[str, np.ndarray] | None:
-        if self.trace_path is None:
+        """Return some of the arrays; where they are gone or damaged, report it and return None."""
+        try:
+            arrays = self.checked_arrays()
+        except DamagedFile as error:
+            report_damage(error)
             return None
-        with np.load(self.trace_path) as arrays:
-            names = {name: renamed for name in arrays.files if (renamed := rename(name))}
-            return {renamed: arrays[name] for name, renamed in names.items()} or None
+        return {new: array for name, array in arrays.items() if (new := rename(name))} or None
+
+    def checked_arrays(self) -> dict[str, np.ndarray]:
+        """Return all arrays kept beside the record; DamagedFile names a file damaged or gone."""
+        if self.trace_path is None:
+            if self.path is not None and (self.arrays or self.run.trace):
+                raise DamagedFile(self.path.with_suffix(".npz"), "it is gone")
+            return {}
+        try:
+            content = checks.read_bounded(self.trace_path, ".npz")
+            return checks.parse_arrays(content, self.arrays)
+        except Exception as error:  # zipfile, zlib and NumPy raise what they like
+            raise DamagedFile(self.trace_path, checks.reason(error)) from error
+
+    def values(self) -> dict:
+        """Return what the record's file holds, as JSON types."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.compare}
+        return values | {"id": self.id, "run": self.run.to_dict(), "curves": dict(self.curves)}
 
     def to_json(self) -> str:
         """Return the text of the record's file."""
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        del values["trace_path"]
-        values["run"] = self.run.to_dict()
-        return json.dumps({"id": self.id, **values}, allow_nan=False, sort_keys=True) + "\n"
+        return checks.seal_record(json.dumps(self.values(), allow_nan=False, sort_keys=True))
 
     @classmethod
     def from_file(cls, path: Path) -> "Record":
-        """Read a record; a file that is damaged or does not match its name is one WrnnError."""
+        """Read a record; a file that is damaged or does not match its name is a DamagedFile."""
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            stored_id = values.pop("id")
-            values["run"] = Run.from_dict(values["run"])
-            trace_path = path.with_suffix(".npz")
-            record = cls(**values, trace_path=trace_path if trace_path.exists() else None)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise WrnnError(f"{path} is not a valid record: {reason}") from error
+            values = checks.parse_record(checks.read_bounded(path, ".json").decode())
+            return cls.from_values(values, path, has_arrays=path.with_suffix(".npz").exists())
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise DamagedFile(path, f"not a valid record: {checks.reason(error)}") from error
+
+    @classmethod
+    def from_values(
+        cls, values: dict, path: Path, *, has_arrays: bool, hashed: bool = False
+    ) -> "Record":
+        """Build a record from the values of its file; ``hashed``: its id was compared before."""
+        values = dict(values)
+        stored_id = values.pop("id")
+        values["run"] = Run.from_dict(values["run"])
+        if hashed:
+            vars(values["run"])["id"] = stored_id
+        record = cls(**values, trace_path=path.with_suffix(".npz") if has_arrays else None)
         if not stored_id == record.id == path.stem:
-            raise WrnnError(
-                f"{path} is not a valid record: its run has the id {record.id}, so it was "
-                "edited or made by another version"
+            raise ValueError(
+                f"its run has the id {record.id}, so it was edited or made by another version"
             )
+        object.__setattr__(record, "path", path)
         return record
+
+
+class StoredCurves(Mapping):
+    """The curves of a record that was found in the index, read from its file when looked at."""
+
+    def __init__(self, path: Path):
+        self._path = path
+
+    @cached_property
+    def _curves(self) -> dict[str, list[list[float]]]:
+        return Record.from_file(self._path).curves
+
+    def __getitem__(self, name: str) -> list[list[float]]:
+        return self._curves[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._curves)
+
+    def __len__(self) -> int:
+        return len(self._curves)
+
+    def __eq__(self, other: object) -> bool:
+        return self._curves == other
 
 
 def finite(value: float) -> float | None:
@@ -121,18 +193,26 @@ def finite(value: float) -> float | None:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old content or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    """Write a file so that a reader sees the old content or the new, never a part.
+
+    An OSError names the file.
+    """
+    scratch = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(scratch, 0o644)
         os.replace(scratch, path)
-    except BaseException:
-        os.unlink(scratch)
+    except BaseException as error:
+        if scratch is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(scratch)
+        if isinstance(error, OSError) and error.errno is not None:
+            error.filename, error.filename2 = str(path), None
         raise
 
 
@@ -147,48 +227,143 @@ class Store:
         return self.folder / f"{run.id}{suffix}"
 
     def get(self, run: Run) -> Record | None:
-        """Return the run's record, or None where there is none yet."""
+        """Return the run's record, or None where there is none yet; DamagedFile where it is bad."""
         path = self.path(run)
         return Record.from_file(path) if path.exists() else None
 
-    def all(self) -> list[Record]:
-        """Return every record of the folder, sorted by id."""
-        return [Record.from_file(path) for path in sorted(self.folder.glob("*.json"))]
+    def find(self, run: Run) -> Record | None:
+        """Return the run's record, or None where there is none; a damaged one is reported."""
+        try:
+            return self.get(run)
+        except DamagedFile as error:
+            report_damage(error)
+            return None
 
-    def put(self, record: Record, trace: bytes | None = None) -> None:
-        """Write a record (and its arrays before it) so that it is there whole or not at all."""
+    def all(self) -> list[Record]:
+        """Return every record of the folder, sorted by id; damaged files are reported."""
+        records, damaged = self.scan()
+        for error in damaged:
+            report_damage(error)
+        return records
+
+    def scan(self) -> tuple[list[Record], list[DamagedFile]]:
+        """Return every record of the folder, sorted by id, and what is wrong with other files."""
+        try:
+            entries = {entry.name: entry for entry in os.scandir(self.folder)}
+        except FileNotFoundError:
+            return [], []
+        names = sorted(name for name in entries if name.endswith(".json") and name[0] != ".")
+        indexed = index.read(self.folder) if len(names) >= index.FEWEST else {}
+        known, stale = {}, indexed.keys() - set(names)
+        records, damaged = [], []
+        for name in names:
+            path = self.folder / name
+            try:
+                status = index.stat_of(entries[name])
+                if name in indexed and indexed[name][0] == status:
+                    values = {**indexed[name][1], "curves": StoredCurves(path)}
+                    has_arrays = f"{path.stem}.npz" in entries
+                    records.append(
+                        Record.from_values(values, path, has_arrays=has_arrays, hashed=True)
+                    )
+                    known[name] = indexed[name]
+                    continue
+                record = Record.from_file(path)
+            except FileNotFoundError:
+                continue  # taken away meanwhile
+            except DamagedFile as error:
+                damaged.append(error)
+                continue
+            if len(names) >= index.FEWEST:
+                values = {**record.values(), "curves": {}}
+                known[name] = status, values
+                stale.add(name)
+                record = dataclasses.replace(record, curves=StoredCurves(path))
+            records.append(record)
+        if stale:
+            with contextlib.suppress(OSError):  # where nothing can be written, all is read again
+                write_atomically(*index.content(self.folder, known))
+        return records, damaged
+
+    def put(self, record: Record, trace: bytes | None = None) -> Record:
+        """Write a record (and its arrays before it) so that it is there whole or not at all.
+
+        Returns the record as it will be read.
+        """
+        path, trace_path = self.path(record.run), None
         if trace is not None:
-            write_atomically(self.path(record.run, ".npz"), trace)
-        write_atomically(self.path(record.run), record.to_json().encode())
+            record = dataclasses.replace(record, arrays=hashlib.sha256(trace).hexdigest())
+            trace_path = self.path(record.run, ".npz")
+            write_atomically(trace_path, trace)
+        write_atomically(path, record.to_json().encode())
         self.path(record.run, ".checkpoint").unlink(missing_ok=True)
+        return dataclasses.replace(record, path=path, trace_path=trace_path)
+
+    def save_checkpoint(self, run: Run, state: dict) -> None:
+        """Write the state of an unfinished run."""
+        write_atomically(self.path(run, ".checkpoint"), checks.seal_checkpoint(state))
+
+    def checkpoint(self, run: Run) -> dict | None:
+        """Return the state that an unfinished run was left in, or None; DamagedFile if it's bad."""
+        path = self.path(run, ".checkpoint")
+        return read_checkpoint(path, run)[0] if path.exists() else None
+
+    def set_aside(self, damaged: DamagedFile) -> None:
+        """Give a damaged file another name, under which nothing looks for it, and say so."""
+        aside = damaged.path.with_name(f"{damaged.path.name}.damaged")
+        os.replace(damaged.path, aside)
+        warnings.warn(f"{damaged}; it is now {aside.name}", DamageWarning, stacklevel=2)
+
+    def lock(self, run: Run) -> FileLock:
+        """Return the lock of a run, which one process holds while it trains the run."""
+        return FileLock(self.path(run, ".lock"), blocking=False)
+
+    def is_held(self, run: Run) -> bool:
+        """Whether another process holds the run."""
+        if not self.path(run, ".lock").exists():
+            return False
+        try:
+            with self.lock(run):
+                return False  # a killed process left the file
+        except Timeout:
+            return True
 
     @contextlib.contextmanager
     def claim(self, run: Run) -> Iterator[bool]:
         """Hold the run for this process; yields False where another process holds it already."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.path(run, ".lock")
-        with open(path, "w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-                return
-            try:
-                ours = os.path.samestat(os.stat(path), os.fstat(lock.fileno()))
-            except FileNotFoundError:
-                ours = False
-            if not ours:
-                yield False  # the holder finished and removed the file while this one opened it
-                return
-            try:
-                # What a killed process left: half-written files, the checkpoint of a finished run.
-                for scratch in self.folder.glob(f".{run.id}.*"):
-                    scratch.unlink(missing_ok=True)
-                if self.path(run).exists():
-                    self.path(run, ".checkpoint").unlink(missing_ok=True)
-                yield True
-            finally:
-                path.unlink(missing_ok=True)
+        lock = self.lock(run)
+        try:
+            lock.acquire()
+        except Timeout:
+            yield False
+            return
+        try:
+            # What a killed process left: half-written files, the checkpoint of a finished run.
+            for scratch in self.folder.glob(f".{run.id}.*"):
+                scratch.unlink(missing_ok=True)
+            if self.path(run).exists():
+                self.path(run, ".checkpoint").unlink(missing_ok=True)
+            yield True
+        finally:
+            # Taken away while it is held; who opened it meanwhile finds it without a name.
+            self.path(run, ".lock").unlink(missing_ok=True)
+            lock.release()
+
+
+def read_checkpoint(path: Path, run: Run | None = None) -> tuple[dict, Run, bytes]:
+    """Return the state that a checkpoint holds, its run and the file's content, all checked."""
+    try:
+        content = checks.read_bounded(path, ".checkpoint")
+        state = checks.parse_checkpoint(content)
+        found = Run.from_dict(state["run"])
+        if found.id != path.stem or (run is not None and found != run):
+            raise ValueError("it belongs to another run")
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # torch.load raises what it likes
+        raise DamagedFile(path, f"not a usable checkpoint: {checks.reason(error)}") from error
+    return state, found, content
 
 
 def project_root() -> Path:

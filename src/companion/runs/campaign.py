@@ -24,6 +24,7 @@ IRNN_VARIANTS = tuple(
     for nonlinearity in ("relu", "tanh")
 )
 CHOICE_LAGS = (10, 20)
+SMALLEST_LOSS = 1e-12  # below the least that is not zero, which has no logarithm
 
 
 def scaled(run: Run, epochs: int) -> Run:
@@ -60,7 +61,7 @@ def choose_irnn(record_of: Callable) -> ModelConfig | None:
             min((loss for _, loss in record.curves.get("cross_entropy", ())), default=math.inf)
             for record in records
         ]
-        scores[model] = sum(map(math.log, losses))
+        scores[model] = sum(math.log(max(loss, SMALLEST_LOSS)) for loss in losses)
     return min(scores, key=scores.get)
 
 

@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import nn
@@ -197,7 +198,7 @@ class Run:
         values["drop_steps"] = tuple(values["drop_steps"])
         return cls(**values)
 
-    @property
+    @cached_property
     def id(self) -> str:
         """First 16 hexadecimal digits of the SHA-256 of the run's canonical JSON."""
         text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))

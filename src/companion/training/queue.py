@@ -5,18 +5,59 @@ Several processes may work on one folder of records: the one that claims a run t
 
 import contextlib
 import math
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from companion.records.files import Store
+from companion.records.provenance import device_name
 from companion.runs.experiments import Experiment
 from companion.runs.run import Run
-from companion.training.train import TimeLimitReached, train_replicas
+from companion.training.train import TrainingStopped, resolve_device, train_replicas
 from wrnn.errors import WrnnError
 
 ROWS = 4  # of finished and of coming runs in the live table
+
+
+class Interrupted(BaseException):
+    """A signal ended the work; what was unfinished is in checkpoints.
+
+    Not a KeyboardInterrupt, which typer takes for itself.
+    """
+
+    def __init__(self, number: int):
+        super().__init__()
+        self.number = number
+
+
+@contextlib.contextmanager
+def signals_noted() -> Iterator[list[int]]:
+    """Note SIGINT and SIGTERM in a list, for training to stop between two steps.
+
+    A later signal does not wait for that. One that comes within a second is taken for the same: a
+    terminal and a parent process may both send it. Outside the main thread nothing is noted.
+    """
+    received: list[int] = []
+    since = math.inf
+
+    def note(number: int, frame: object) -> None:
+        nonlocal since
+        if time.monotonic() - since > 1:
+            raise Interrupted(received[0])
+        if not received:
+            since = time.monotonic()
+            received.append(number)
+
+    before = {}
+    with contextlib.suppress(ValueError):  # another thread may not set what signals do
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class RunQueue:
@@ -43,11 +84,13 @@ class RunQueue:
         self.spent: dict[Run, tuple[float, float]] = {}  # steps and seconds, in this process
         self.errors: dict[Run, str] = {}
         self.exit_status = 0
+        self.elsewhere = 0  # runs that another process held when nothing else was left
         self._group: list[Run] = []  # in training
         self._began = 0.0
         self._steps = 0  # of the group, all replicas together
         self._earlier: int | None = None  # those that its checkpoints held
         self._rates: dict[tuple, float] = {}  # steps per second by kind of run, measured here
+        self._recorded: dict[tuple, float] = {}  # the same of the budget, by kind and stop rule
 
     def left(self) -> list[Run]:
         """Return the runs without a record, in order, but for those that failed here."""
@@ -58,24 +101,58 @@ class RunQueue:
     ) -> None:
         """Train what is left, until nothing is or the deadline (of time.monotonic()) has come.
 
-        A run that fails does not keep the others from training; ``exit_status`` is then 2 where
-        data or files were bad and 1 where a run broke. A run that another process holds is passed
-        over, and tried again after the others in case that process was killed.
+        A run that fails, or whose record is damaged, does not keep the others from training;
+        ``exit_status`` is then 2 where data or files were bad and 1 where a run broke, or where
+        another process still holds runs. A run that is held is passed over, and tried again after
+        the others in case that process was killed.
+
+        Raises:
+            Interrupted: SIGINT or SIGTERM came; the checkpoints are saved.
+            OSError: the folder cannot be written; the last checkpoints stay.
         """
-        for run in self.runs:
-            self.store.get(run)  # a damaged record is an error before anything is trained
+        self.read_rates(device)
+        for error in self.store.scan()[1]:
+            for run in self.runs:
+                if self.store.path(run) == error.path:
+                    self.errors[run], self.exit_status = f"{run.description}: {error}", 2
         options = dict(device=device, deadline=deadline, checkpoint_seconds=checkpoint_seconds)
-        with self._live_table(), contextlib.suppress(TimeLimitReached):
-            # After each group from the first run again: what another process has given up is tried.
-            while time.monotonic() < deadline and any(
-                self._train_group(group, options) for group in self._groups(self.left())
-            ):
-                if self.replan:
-                    self.runs = self.replan()
-        for run in self.runs:
-            if self.store.path(run, ".lock").exists():
-                with self.store.claim(run):
-                    pass  # takes away what a killed process left
+        with signals_noted() as received:
+            options["stop"] = lambda: bool(received)
+            with self._live_table(), contextlib.suppress(TrainingStopped):
+                # After each group from the first run again: others may have given up theirs.
+                while (
+                    time.monotonic() < deadline
+                    and not received
+                    and any(
+                        self._train_group(group, options) for group in self._groups(self.left())
+                    )
+                ):
+                    if self.replan:
+                        self.runs = self.replan()
+            for run in self.runs:
+                if self.store.path(run, ".lock").exists():
+                    with self.store.claim(run):
+                        pass  # takes away what a killed process left
+        if received:
+            raise Interrupted(received[0])
+        if time.monotonic() < deadline and self.left():
+            self.elsewhere = len(self.left())
+            self.exit_status = self.exit_status or 1
+
+    def read_rates(self, device: str) -> None:
+        """Estimate from the processor seconds of this device's records what runs take."""
+        name = device_name(resolve_device(device))
+        totals: dict[tuple, list[float]] = {}
+        for record in self.store.scan()[0]:
+            if record.processor_seconds and record.device == name:
+                of = totals.setdefault((*_kind(record.run), record.run.stop), [0, 0])
+                of[:] = of[0] + record.run.steps, of[1] + record.processor_seconds
+        self._recorded = {kind: steps / seconds for kind, (steps, seconds) in totals.items()}
+
+    def _rate(self, run: Run) -> float | None:
+        """Return steps per second, as measured here or as recorded, None where neither is there."""
+        measured = self._rates.get(_kind(run))
+        return measured or self._recorded.get((*_kind(run), run.stop))
 
     def _groups(self, runs: list[Run]) -> Iterator[list[Run]]:
         """Cut runs into groups of replicas."""
@@ -136,7 +213,7 @@ class RunQueue:
 
     def _end(self, unfinished: str) -> None:
         """Note what the group took, and say what became of its runs."""
-        records = {run: self.store.get(run) for run in self._group}
+        records = {run: self.store.find(run) for run in self._group}
         self._steps -= sum(run.steps - r.steps for run, r in records.items() if r)  # not needed
         seconds = self._measure() / len(records)
         steps = (self._steps - (self._earlier or 0)) / len(records)
@@ -146,13 +223,15 @@ class RunQueue:
             state = "trained" if record else unfinished
             self._print(f"{state} {run.description} in {duration(seconds)}")
         self._group = []
+        if len(self.runs) > 1:
+            self._print(self.headline())
 
     def seconds_left(self) -> tuple[float, int]:
         """Estimate the seconds left, and count the runs for which no rate is measured yet."""
         left = self.left()
-        rates = [self._rates.get(_kind(run)) for run in left]
+        rates = [self._rate(run) for run in left]
         seconds = sum(r.steps / rate for r, rate in zip(left, rates, strict=True) if rate)
-        if self._group and (rate := self._rates.get(_kind(self._group[0]))):
+        if self._group and (rate := self._rate(self._group[0])):
             seconds -= self._steps / rate
         return max(0.0, seconds), rates.count(None)
 
@@ -176,7 +255,7 @@ class RunQueue:
             state = "done" if self.store.path(run).exists() else "left"
             rows.append((state, run.description, f"{run.steps:,}", duration(seconds)))
         for run in group:
-            rate = self._rates.get(_kind(run))
+            rate = self._rate(run)
             steps = self._steps // len(group)
             time_left = duration((run.steps * len(group) - self._steps) / rate) if rate else "?"
             speed = f", {rate:,.0f} per second" if rate else ""
@@ -184,9 +263,9 @@ class RunQueue:
                 ("now", run.description, f"{steps:,} of {run.steps:,}{speed}", f"{time_left} left")
             )
         for run in [run for run in self.left() if run not in group][:ROWS]:
-            rate = self._rates.get(_kind(run))
+            rate = self._rate(run)
             time_left = f"about {duration(run.steps / rate)}" if rate else "not yet measured"
-            state = "elsewhere" if self.store.path(run, ".lock").exists() else "next"
+            state = "elsewhere" if self.store.is_held(run) else "next"
             rows.append((state, run.description, f"{run.steps:,}", time_left))
         return rows
 

@@ -11,13 +11,12 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from companion.records.files import WEIGHTS, Record, Store, finite, write_atomically
+from companion.records.files import WEIGHTS, DamagedFile, Record, Store, finite
 from companion.records.provenance import device_name, git_commit, versions
 from companion.runs.run import Run
 from companion.training.step import Replicas, TrainingState
@@ -31,8 +30,8 @@ MOST_WEIGHT_BYTES = 1_000_000
 FEW_WEIGHT_BYTES = 100_000
 
 
-class TimeLimitReached(Exception):
-    """The time limit ended a run; its checkpoint is saved and the next call goes on from there."""
+class TrainingStopped(Exception):
+    """A time limit or a signal ended a run; its checkpoint is saved, the next call goes on."""
 
 
 @dataclass
@@ -254,21 +253,12 @@ def trace(model: SequenceModel, run: Run, device: torch.device) -> dict[str, np.
     }
 
 
-def train(
-    run: Run,
-    store: Store,
-    *,
-    device: str = "cpu",
-    deadline: float = math.inf,
-    checkpoint_seconds: float = 30.0,
-    progress: Callable[[int], None] = lambda steps: None,
-) -> Record:
+def train(run: Run, store: Store, **options) -> Record:
     """Train a run, or go on with it, and put its record into the store.
 
-    This is :func:`train_replicas` for one run; arguments and errors are described there.
+    This is :func:`train_replicas` for one run; options and errors are described there.
     """
-    options = dict(checkpoint_seconds=checkpoint_seconds, progress=progress)
-    return train_replicas([run], store, device=device, deadline=deadline, **options)[0]
+    return train_replicas([run], store, **options)[0]
 
 
 def train_replicas(
@@ -277,6 +267,7 @@ def train_replicas(
     *,
     device: str = "cpu",
     deadline: float = math.inf,
+    stop: Callable[[], bool] = lambda: False,
     checkpoint_seconds: float = 30.0,
     progress: Callable[[int], None] = lambda steps: None,
 ) -> list[Record]:
@@ -297,6 +288,7 @@ def train_replicas(
         store: folder of records and checkpoints.
         device: "cpu", "cuda" or "auto".
         deadline: value of time.monotonic() at which to stop.
+        stop: asked after every step; where it says so, training stops as at the deadline.
         checkpoint_seconds: seconds between checkpoints.
         progress: called with the number of steps just taken.
 
@@ -304,9 +296,9 @@ def train_replicas(
         The records, in the order of the runs.
 
     Raises:
-        TimeLimitReached: the deadline came first; the checkpoints are saved.
-        WrnnError: the runs differ in more than seed and trace, the device is not there, or a
-            checkpoint or data file is damaged.
+        TrainingStopped: the deadline came first; the checkpoints are saved.
+        WrnnError: the runs differ in more than seed and trace, the device is not there, or a data
+            file is damaged. A damaged checkpoint is set aside, and its run starts again.
     """
     if len({replace(run, seed=0, trace=False) for run in runs}) > 1:
         raise WrnnError("only runs that are equal but for seed and trace can be trained together")
@@ -318,9 +310,7 @@ def train_replicas(
     def record_ended() -> list[RunInTraining]:
         for trainer in trainers:
             if trainer.stopped:
-                record, arrays = trainer.record()
-                store.put(record, arrays)
-                records[record.id] = record
+                records[trainer.run.id] = store.put(*trainer.record())
                 progress(trainer.run.steps - trainer.reported)  # and what was not needed
         return [trainer for trainer in trainers if not trainer.stopped]
 
@@ -341,19 +331,18 @@ def train_replicas(
             trainer.processor_seconds += (processor_now - processor_before) / len(trainers)
             trainer.replicas = max(trainer.replicas, len(trainers))
         before, processor_before = now, processor_now
-        if now - last_saved >= checkpoint_seconds or now >= deadline:
+        ending = now >= deadline or stop()
+        if now - last_saved >= checkpoint_seconds or ending:
             for trainer in trainers:
-                file = io.BytesIO()
-                torch.save(trainer.state(), file)
-                write_atomically(store.path(trainer.run, ".checkpoint"), file.getvalue())
+                store.save_checkpoint(trainer.run, trainer.state())
             last_saved = now
         if any(trainer.stopped for trainer in trainers):
             trainers = record_ended()
             group.keep(trainers)
             before, processor_before = time.monotonic(), time.process_time()
-        if now >= deadline and trainers:
+        if ending and trainers:
             stopped = " and ".join(f"{t.run.description} at step {t.step}" for t in trainers)
-            raise TimeLimitReached(f"stopped {stopped}")
+            raise TrainingStopped(f"stopped {stopped}")
     return [records[run.id] for run in runs]
 
 
@@ -364,26 +353,28 @@ def _resume(runs: Sequence[Run], store: Store, device: str) -> list[RunInTrainin
     chosen = resolve_device(device)
     if chosen.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)
-    trainers = [RunInTraining(run, chosen) for run in runs]
-    for trainer in trainers:
-        checkpoint = store.path(trainer.run, ".checkpoint")
-        if checkpoint.exists():
-            trainer.load(_read_checkpoint(checkpoint, trainer.run))
-            trainer.reported = trainer.step
-    return trainers
+    return [_resume_one(run, store, chosen) for run in runs]
 
 
-def _read_checkpoint(path: Path, run: Run) -> dict:
+def _resume_one(run: Run, store: Store, device: torch.device) -> RunInTraining:
+    """Return a trainer where a run's checkpoint left it; a damaged checkpoint is set aside."""
+    trainer = RunInTraining(run, device)
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        if state["run"] != run.to_dict():
-            raise ValueError("it belongs to another run")
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WrnnError(
-            f"{path} is not a usable checkpoint ({reason}); delete it to start this run again"
-        ) from error
-    return state
+        state = store.checkpoint(run)
+        if state is None:
+            return trainer
+        trainer.load(state)
+    except DamagedFile as error:
+        store.set_aside(error)
+        return trainer
+    except WrnnError:
+        raise  # it is of another type of device, and good there
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        reason = f"not of this version: {type(error).__name__}"
+        store.set_aside(DamagedFile(store.path(run, ".checkpoint"), reason))
+        return RunInTraining(run, device)  # the first may have taken a part of it
+    trainer.reported = trainer.step
+    return trainer
 
 
 def resolve_device(name: str) -> torch.device:

@@ -9,6 +9,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -92,19 +93,20 @@ def digits() -> ImageData:
 
 def _check_files(folder: Path, expected: list[tuple[str, str]]) -> list[str]:
     """Names of the missing files; a present file whose MD5 is wrong raises WrnnError."""
+    from torchvision.datasets.utils import check_md5
+
     missing = []
     for name, md5 in expected:
         path = folder / name
         try:
-            with path.open("rb") as file:
-                found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
+            if not check_md5(path, md5):
+                raise WrnnError(
+                    f"{path} is damaged (its MD5 should be {md5}): delete or replace it"
+                )
         except FileNotFoundError:
             missing.append(name)
-            continue
         except OSError as error:
             raise WrnnError(f"{path} cannot be read: {error.strerror}") from error
-        if found.hexdigest() != md5:
-            raise WrnnError(f"{path} is damaged (its MD5 should be {md5}): delete or replace it")
     return missing
 
 
@@ -204,10 +206,11 @@ def image_folder(folder: Path, name: str, *, train: int, test: int) -> ImageData
     """CIFAR10 as an image folder: `folder/{train,test}/<class>/*`, 32 x 32 colour images.
 
     `train` and `test` are how many images each class must hold. The images are decoded once and
-    kept in `folder/decoded.pt`, which is rebuilt when a file is added, removed or resized.
+    kept in `folder/decoded.pt` with checksums of the files and of the result. It is rebuilt when it
+    does not match them; a file of the same name whose content has changed is warned of.
     Raises WrnnError for a missing folder, a wrong count and an unreadable image.
     """
-    paths, listing = [], hashlib.sha256()
+    paths = []
     for split, count in (("train", train), ("test", test)):
         for label in CIFAR10_CLASSES:
             where = folder / split / label
@@ -216,22 +219,33 @@ def image_folder(folder: Path, name: str, *, train: int, test: int) -> ImageData
             files = sorted(path for path in where.iterdir() if path.suffix in IMAGE_SUFFIXES)
             if len(files) != count:
                 raise WrnnError(f"{where} holds {len(files)} images, {count} are expected")
-            for path in files:
-                listing.update(f"{split}/{label}/{path.name} {path.stat().st_size}\n".encode())
             paths += files
-    images = _decode(paths, folder / "decoded.pt", listing.hexdigest())
+    images = _decode(paths, folder / "decoded.pt")
     labels = torch.arange(10).repeat_interleave(train), torch.arange(10).repeat_interleave(test)
     return ImageData(name, images, torch.cat(labels), 255, official_test=10 * test)
 
 
-def _decode(paths: list[Path], cache: Path, listing: str) -> Tensor:
-    # Without a cache, or with one that cannot be read, the files are decoded again.
-    with contextlib.suppress(Exception):
-        kept = torch.load(cache, weights_only=True)
-        if kept["listing"] == listing:
-            return kept["images"]
+def _decode(paths: list[Path], cache: Path) -> Tensor:
+    """Images (N, rows, 3, columns) of image files, from the cache where it matches the files."""
     from torchvision.io import ImageReadMode, read_image
 
+    names = [str(path.relative_to(cache.parent)) for path in paths]
+    try:
+        sums = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
+    except OSError as error:
+        raise WrnnError(f"{error.filename} cannot be read: {error.strerror}") from error
+    kept = _read_cache(cache, len(paths))
+    if kept is not None:
+        before = dict(zip(kept["names"], kept["sums"], strict=True))
+        changed = [n for n, s in zip(names, sums, strict=True) if before.get(n, s) != s]
+        if (kept["names"], kept["sums"]) == (names, sums):
+            return kept["images"]
+        if changed:
+            warnings.warn(
+                f"{len(changed)} images in {cache.parent} have changed since they were first read, "
+                f"such as {changed[0]}: unless that was meant, unpack them again",
+                stacklevel=2,
+            )
     images = torch.empty(len(paths), 32, 3, 32, dtype=torch.uint8)  # (N, rows, 3, columns)
     for index, path in enumerate(paths):
         try:
@@ -241,8 +255,26 @@ def _decode(paths: list[Path], cache: Path, listing: str) -> Tensor:
         if image.shape != (3, 32, 32):
             raise WrnnError(f"{path} is {image.shape[1]} x {image.shape[2]} pixels, not 32 x 32")
         images[index] = image.transpose(0, 1)
+    kept = {"names": names, "sums": sums, "images": images}
     # Where nothing can be written, the images are decoded at every start.
     with contextlib.suppress(OSError, RuntimeError, WrnnError), _scratch(cache.parent) as partial:
-        torch.save({"listing": listing, "images": images}, partial / cache.name)
+        torch.save({**kept, "sha256": _sum_of(kept)}, partial / cache.name)
         os.replace(partial / cache.name, cache)
     return images
+
+
+def _read_cache(cache: Path, count: int) -> dict | None:
+    """What `_decode` kept, or None where it is not there or not as it was written."""
+    with contextlib.suppress(Exception):  # torch.load raises what it likes
+        kept = torch.load(cache, weights_only=True)
+        images = kept["images"]
+        whole = images.shape == (count, 32, 3, 32) and images.dtype == torch.uint8
+        if whole and kept.pop("sha256") == _sum_of(kept):
+            return kept
+    return None
+
+
+def _sum_of(kept: dict) -> str:
+    digest = hashlib.sha256(repr((kept["names"], kept["sums"])).encode())
+    digest.update(kept["images"].contiguous().numpy())
+    return digest.hexdigest()
