@@ -330,7 +330,12 @@ for result in everything:
 # wrnn bench --device cpu --profile paper --json records/bench/my-cpu.json
 # wrnn bench --device cuda --profile paper --json records/bench/my-gpu.json
 # wrnn bench --case sMNIST                         # only cases with this in their name
+# make gpu TIME_LIMIT=3600                         # a GPU's tests, benchmark and runs
 # ```
+#
+# Without a GPU, `python -m companion.kernels` compiles the fused kernels for three generations of
+# GPU and prints the registers and memory that they take, and how many cycles their instructions
+# need at least: a bound read from compiled code, no measurement.
 #
 # The next execution of this chapter shows what is in the files. Compare ratios and not times of
 # different days: the ways are measured in turn because clocks and neighbours drift.

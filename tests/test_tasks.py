@@ -19,6 +19,7 @@ from wrnn.tasks import (
     SequentialDigits,
     SequentialMNIST,
     data,
+    noisy,
     task_from_dict,
 )
 
@@ -230,6 +231,21 @@ def test_noisy_digits_are_rows_then_noise():
     assert x.shape == (100, 6, 8)
     assert torch.equal(x[:8], plain.reshape(8, 8, 6).transpose(1, 2))
     assert abs(x[8:].std().item() - 1) < 0.2 and abs(x[8:].mean().item()) < 0.2
+
+
+def test_only_a_gpu_keeps_the_noise_of_an_evaluation(monkeypatch):
+    task, index, asked = NoisySequentialDigits(noise="fresh"), torch.tensor([3, 5]), []
+    drawn = task._evaluation_noise(index, "cpu")
+
+    def kept(*arguments):
+        asked.append(arguments)
+        return drawn
+
+    kept.__wrapped__ = noisy._own_noise.__wrapped__
+    monkeypatch.setattr(noisy, "_own_noise", kept)
+    assert torch.equal(task._evaluation_noise(index, "cpu"), drawn) and asked == []
+    assert task._evaluation_noise(index, "cuda") is drawn
+    assert asked == [(92, 8, 0, (3, 5), "cuda")]
 
 
 def test_sequences_are_the_same_from_the_step_that_the_task_names():

@@ -59,7 +59,7 @@ class ImageTask(Task):
         """The noise of a batch of `batch_size` random images, if the task has any."""
         return None
 
-    def _evaluation_noise(self, index: Tensor) -> Tensor | None:
+    def _evaluation_noise(self, index: Tensor, device: torch.device | str) -> Tensor | None:
         """The noise that the images `index` have in every evaluation, if the task has any."""
         return None
 
@@ -95,7 +95,7 @@ class ImageTask(Task):
         batch_size = check_integer("batch_size", 250 if batch_size is None else batch_size, 1)
         device = check_device(device)
         parts = self.split_indices(split).split(batch_size)
-        return (self._gather(part, self._evaluation_noise(part), device) for part in parts)
+        return (self._gather(part, self._evaluation_noise(part, device), device) for part in parts)
 
     def loss(self, output: Tensor, y: Tensor) -> Tensor:
         """Cross-entropy in nats of output (B, 10) against the classes y (B,), mean over B."""
