@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+import wrnn
 from companion.records import archive
 from companion.records.files import (
     Store,
@@ -36,6 +37,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help=__doc__.split("\n")[0],
 )
 records_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Work on records.")
@@ -56,6 +58,24 @@ def store_for(profile: str, records: Path | None = None) -> Store:
     if records is not None:
         return Store(records)
     return committed_store() if profile == "paper" else local_store()
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        print(f"wrnn {wrnn.__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_say_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Hold the options of no command in particular."""
 
 
 @app.command()
@@ -159,7 +179,10 @@ def status() -> None:
     """Show how many runs of each experiment are recorded, at which budget, and where."""
     from companion.records.results import gather
 
-    print(f"{'experiment':<12}{'profile':<9}{'recorded':>9}{'smaller':>9}{'seeds':>7}  where")
+    print(
+        f"{'experiment':<12}{'profile':<9}{'recorded':>9}{'smaller':>9}{'seeds':>7}  where"
+        f", read from {committed_store().folder} (quick and smoke: {local_store().folder} first)"
+    )
     for experiment in EXPERIMENTS.values():
         for profile in PROFILES:
             stores = (
@@ -283,6 +306,8 @@ def merge(
 
 def main() -> None:
     """Run the command line; every error that the input can cause is one line."""
+    if sys.argv[1:] in ([], ["records"]):
+        sys.argv.append("--help")
     try:
         status = app(standalone_mode=False)
     except WrnnError as error:

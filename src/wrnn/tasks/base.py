@@ -87,7 +87,7 @@ class Task(ABC):
 
     def to_dict(self) -> dict[str, Any]:
         """The task as JSON scalars; `wrnn.tasks.task_from_dict` is the inverse."""
-        return {"name": self.name, **asdict(self)}
+        return {"name": self.name, **asdict(self)}  # type: ignore[call-overload]
 
 
 class SyntheticTask(Task):
@@ -190,5 +190,5 @@ def checksum(*tensors: Tensor) -> str:
     """SHA-256 of the tensors' bytes, one after the other."""
     digest = hashlib.sha256()
     for tensor in tensors:
-        digest.update(tensor.contiguous().cpu().numpy())
+        digest.update(tensor.contiguous().cpu().numpy().data)
     return digest.hexdigest()
