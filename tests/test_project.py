@@ -170,6 +170,8 @@ def test_pre_commit_runs_the_pinned_ruff(pins):
 def test_version_is_the_same_everywhere(project):
     assert wrnn.__version__ == project["version"]
     assert str(yaml.safe_load(read("CITATION.cff"))["version"]) == project["version"]
+    assert json.loads(read(".zenodo.json"))["version"] == project["version"]
+    assert f"version = {{{project['version']}}}" in read("book/citing.md")
     newest = re.search(r"^## (\S+)", read("CHANGELOG.md"), re.MULTILINE)
     assert newest[1] == project["version"]
 
@@ -450,6 +452,22 @@ def test_prose_is_spelled():
     }
 
 
+def test_the_map_leads_to_what_is_there():
+    entries = json.loads(read("map.json"))
+    names = {entry["name"] for entry in entries}
+    figures = {path.stem for path in ROOT.glob("book/figures/fig-*.png")}
+    figures = {name.removesuffix("-dark") for name in figures}
+    assert figures <= names
+    assert {f"Table {n}" for n in (1, 2, 3, 4)} <= {p for e in entries for p in e["paper"]}
+    for entry in entries:
+        assert (ROOT / entry["page"]).is_file()
+        assert [path for path in entry["records"] if not (ROOT / path).is_file()] == []
+        assert all(c.startswith(("wrnn run ", "papermill ")) for c in entry["commands"])
+    assert any(e["records"] and e["of"] == "paper" for e in entries)
+    with_codecheck = yaml.safe_load(read("codecheck.yml"))["manifest"]
+    assert [item["file"] for item in with_codecheck if not (ROOT / item["file"]).is_file()] == []
+
+
 def test_make_paper_needs_no_install_where_python_has_what_training_needs(tmp_path):
     fake = tmp_path / "python3"
     fake.write_text(
@@ -489,8 +507,10 @@ def test_ci_runs_lint_and_test():
     assert lines[-2:] == ["make lint", "make test"]
     assert os.access(ROOT / ".ci/run", os.X_OK)
     workflow = yaml.safe_load(read(".github/workflows/ci.yml"))
-    assert {"run": ".ci/run"} in workflow["jobs"]["test"]["steps"]
-    assert {"run": "make site"} in workflow["jobs"]["pages"]["steps"]
+    test = workflow["jobs"]["test"]["steps"]
+    assert ".ci/run" in [step.get("run") for step in test]
+    assert "_build/screenshots" in [step.get("with", {}).get("path") for step in test]
+    assert {"run": "make site TORCH=cpu"} in workflow["jobs"]["pages"]["steps"]
 
 
 def test_committed_files_are_small_and_no_data_sets(committed):

@@ -242,6 +242,10 @@ def book(
         print("Executing the chapters")
         parameters = {"profile": profile, "device": device, "seeds": seeds, "train": not publish}
         pipeline.execute_all(notebooks, destination=pages, parameters=parameters)
+        if publish:
+            from companion.page.map import write_map
+
+            write_map(root)
     problems = pipeline.check(source_root / "book", notebooks)
     if problems:
         raise pipeline.ChapterError("; ".join(problems))

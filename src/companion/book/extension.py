@@ -5,6 +5,7 @@ every page describes itself and offers its files, and what the theme gets wrong 
 put right.
 """
 
+import json
 import re
 import shutil
 from html import escape
@@ -16,6 +17,8 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
 _APPENDIX = re.compile(r"(?:.*/)?([A-Z]\d*)_")
+_INCLUDED = re.compile(r"\{include\} generated/((?:fig|tab)-[\w-]+\.md)")
+_CAPTION = re.compile(r"^:{3,}\{table\} (?P<table>.+)|^:alt:.*\n\n(?P<figure>.+)", re.MULTILINE)
 _MENDED = {
     # Names that hide the words that stand on the button, and a list whose items are not list items.
     ' aria-label="Toggle hidden content"': "",
@@ -59,6 +62,26 @@ def _number_sections(env: BuildEnvironment, page: str, letter: str) -> None:
     walk(env.tocs[page], ())
 
 
+def list_figures(app: Sphinx, page: str, source: list[str]) -> None:
+    """Put the list of all figures and tables, page by page, at the end of its own page."""
+    if Path(page).name != "figures_and_tables":
+        return
+    folder = Path(app.srcdir, page).parent
+    for path in sorted(folder.glob("*.ipynb"), key=lambda path: (path.stem != "index", path.stem)):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        prose = "".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+        lines = [_entry(folder / "generated" / name) for name in _INCLUDED.findall(prose)]
+        if lines:
+            source[0] += "\n".join(["", f"## {{doc}}`{path.stem}`", "", *lines, ""])
+
+
+def _entry(path: Path) -> str:
+    """Return the line of a generated figure or table: its number and what it shows."""
+    caption = _CAPTION.search(path.read_text(encoding="utf-8"))
+    what = (caption["table"] or caption["figure"]).split(". ")[0].rstrip(".") if caption else ""
+    return f"- {{numref}}`{path.stem}`: {what}."
+
+
 def describe(app: Sphinx, page: str, template: str, context: dict, doctree: nodes.document) -> None:
     """Say in the head of a page what it is about, and offer its files at its foot."""
     if doctree is None:
@@ -99,6 +122,7 @@ def mend(app: Sphinx, error: Exception | None) -> None:
 def setup(app: Sphinx) -> dict:
     """Register with Sphinx."""
     app.connect("env-get-updated", number_by_page, priority=900)  # once Sphinx has numbered all
+    app.connect("source-read", list_figures)
     app.connect("html-page-context", describe)
     app.connect("build-finished", mend)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
