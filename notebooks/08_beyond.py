@@ -19,11 +19,11 @@ seeds: int = 1  # how many seeds of every run
 train: bool = True  # train what has no record yet; False reads records only
 
 # %% tags=["hide-input"]
+import numpy as np
 import torch
 
 import wrnn
-from companion.evidence import tables
-from companion.evidence import waves as analysis
+from companion.evidence import tables, waves
 from companion.page import chapter, figures
 from companion.runs.experiments import EXPERIMENTS
 from wrnn.tasks import CopyTask
@@ -36,28 +36,21 @@ page = chapter.Chapter(profile=profile, device=device, seeds=seeds, train=train)
 # **Question.** Every channel of a wRNN is a ring of its own, so each can be started at a speed of
 # its own. Can the speeds be told apart in the hidden state, and does training keep them?
 #
-# **Method.** Chapter {ref}`sec-wave-rnn` measures one speed for a whole network, from the line
-# that stands out in the space-time spectrum. Here every channel is measured by itself, in two ways
-# that share nothing but the data. The first is that spectrum again, after every site's mean over
-# time has been taken off. The second stays in the raster: states a few steps apart are correlated
+# **Method.** The measure is that of {ref}`sec-wave-measure`, applied to every channel by itself; of
+# its two p-values the larger one is shown. Beside it stands a second way to the speed that shares
+# nothing with it but the data, and stays in the raster: states a few steps apart are correlated
 # over all shifts along the ring, and the shift that matches best, divided by those steps, is the
 # speed.
 #
-# Taking the means off is not cosmetic. The kernel of a speed below one wears down short waves and
-# piles activity up near the input, which stands still; its line, at slope zero, can be stronger
-# than that of the wave. {numref}`tab-speeds-start` tries the measurement on a wRNN that nobody has
-# trained, whose speeds are known: four channels with no bias, driven by the same random spikes.
+# {numref}`tab-speeds-start` tries both on a wRNN that nobody has trained, whose speeds are known:
+# four channels with no bias, driven by the same random spikes.
 
 
 # %%
 def measure(hidden):
-    """Of each channel: spectrum as it is, spectrum with means off, raster."""
-    found = []
-    for c, moving in enumerate(analysis.channel_speeds(hidden)):
-        power = analysis.space_time_power(hidden[:, [c]], normaliser=None)
-        raster = analysis.raster_speed(hidden[:, c])
-        found.append((analysis.wave_speed(power), moving, raster))
-    return found
+    """The test and the speed in the raster of every channel of (..., channels, sites)."""
+    tests = waves.channel_tests(hidden, generator=np.random.default_rng(0))
+    return [(test, waves.raster_speed(hidden[..., [c], :])) for c, test in enumerate(tests)]
 
 
 speeds, sites, T = (0.25, 0.5, 0.75, 1.0), 64, 256
@@ -76,14 +69,12 @@ page.table(
         {
             "channel": channel,
             "speed set": tables.number(speed),
-            "spectrum as it is": tables.number(whole.velocity),
-            "spectrum, means off": tables.number(moving.velocity),
-            "raster": tables.number(raster),
-            "contrast, means off": tables.number(moving.contrast, 2),
+            "speed measured": tables.number(test.speed),
+            "in the raster": tables.number(raster),
+            "contrast": tables.number(test.contrast, 2),
+            "p": tables.number(test.larger_p, 2),
         }
-        for channel, (speed, (whole, moving, raster)) in enumerate(
-            zip(speeds, at_start, strict=True)
-        )
+        for channel, (speed, (test, raster)) in enumerate(zip(speeds, at_start, strict=True))
     ],
     f"Speeds, in sites per step, of the four channels of an untrained wRNN (rings of {sites} "
     f"sites, {T} steps), as set and as measured.",
@@ -97,9 +88,8 @@ page.table(
 worst = {
     name: max(abs(found - speed) for found, speed in zip(values, speeds, strict=True))
     for name, values in (
-        ("the spectrum as it is", [whole.velocity for whole, _, _ in at_start]),
-        ("the spectrum with means off", [moving.velocity for _, moving, _ in at_start]),
-        ("the raster", [raster for _, _, raster in at_start]),
+        ("the measure", [test.speed for test, _ in at_start]),
+        ("the raster", [raster for _, raster in at_start]),
     )
 }
 page.say(
@@ -111,29 +101,31 @@ page.say(
 # %% [markdown]
 # **Result.** {numref}`tab-speeds` has the trained networks: one that starts at a speed of one site
 # per step in all channels, and one whose channels start at a quarter, a half, three quarters and
-# one. A record keeps, of every starting speed, the channel whose activity varies most, and of a
-# network with one speed two such channels.
+# one. Judged are, of every starting speed, the channel whose activity varies most, and of a network
+# with one speed a few such channels.
 
 # %% tags=["hide-cell"]
 rows, several = [], []
 for result in page.shown("fig10"):
-    if result.trace is None:
+    hidden = next((h for record in result.records for h in waves.orders(record).values()), None)
+    if hidden is None:
         continue
     velocity = result.run.model.velocity
-    found = measure(result.trace["hidden"].astype(float))
-    several.append((result, [moving for _, moving, _ in found]))
-    for channel, (_, moving, raster) in zip(result.trace["channels"], found, strict=True):
-        own = velocity[channel] if isinstance(velocity, tuple) else velocity
+    starts = sorted(set(velocity)) if isinstance(velocity, tuple) else [velocity]
+    found = measure(hidden)
+    several.append((result, [test for test, _ in found]))
+    for channel, (test, raster) in enumerate(found):
         rows.append(
             {
                 "model": result.label,
                 "accuracy (%)": page.value(result, "accuracy"),
-                "channel": int(channel),
-                "speed at the start": tables.number(float(own)),
-                "trained, spectrum": tables.number(moving.velocity),
-                "trained, raster": tables.number(raster),
-                "contrast": tables.number(moving.contrast, 2),
-                "wave": "yes" if moving.is_wave else "no",
+                "channel": channel,
+                "speed at the start": tables.number(float(starts[channel % len(starts)])),
+                "trained": tables.number(test.speed),
+                "in the raster": tables.number(raster),
+                "contrast": tables.number(test.contrast, 2),
+                "p": tables.number(test.larger_p, 2),
+                "wave": "yes" if test.is_wave else "no",
             }
         )
 if rows:
@@ -141,8 +133,7 @@ if rows:
         "tab-speeds",
         rows,
         "Speeds of single channels (sites per step) before and after training on sequential "
-        "images, for one test sample. A wave is a contrast of at least 3 at a speed of at least "
-        "0.1 either way. The paper's Figure 10.",
+        "images, as {ref}`sec-wave-measure` has it. The paper's Figure 10.",
     )
 else:
     page.nothing("tab-speeds", "Speeds of single channels after training", "fig10")
@@ -154,10 +145,10 @@ else:
 # %% tags=["hide-input"]
 page.say(page.missing("fig10"))
 for result, channels in several:
-    waves = [wave.velocity for wave in channels if wave.is_wave]
-    spread = tables.number(max(waves) - min(waves), 2) if waves else "0"
+    moving = [test.speed for test in channels if test.is_wave]
+    spread = tables.number(max(moving) - min(moving), 2) if moving else "0"
     page.say(
-        f"{result.label} ({result.description}): {len(waves)} of {len(channels)} channels carry a "
+        f"{result.label} ({result.description}): {len(moving)} of {len(channels)} channels carry a "
         f"wave, at speeds up to {spread} sites per step apart."
     )
 
@@ -174,23 +165,22 @@ for result, channels in several:
 #
 # **Method.** One network, trained from three starts of the kernel: the shift, the identity (a
 # standing pattern) and PyTorch's random kernel. Each training is repeated with the same seed and
-# stopped at several lengths, and the hidden state of one test sample is kept there. The speed is
-# that of the moving part of the two busiest channels together.
+# stopped at several lengths, where the hidden state is judged by {ref}`sec-wave-measure`.
 
 # %% tags=["hide-input"]
 STARTS = {"shift": "u-shift", "identity": "identity kernel", "default": "random kernel"}
 through = {}  # record id -> (start, result, record, wave)
 for result in page.shown("fig18"):
     for record in result.records:
-        if record.trace_path and record.id not in through:
-            moving = analysis.moving_part(record.trace()["hidden"])
-            wave = analysis.wave_speed(analysis.space_time_power(moving, normaliser=None))
+        hidden = waves.orders(record).get("ring") if record.id not in through else None
+        if hidden is not None:
+            wave = waves.wave_test(hidden, generator=np.random.default_rng(0))
             through[record.id] = (STARTS[record.run.model.recurrent], result, record, wave)
 
 panels = {"speed (sites per step)": {}, "contrast": {}, "accuracy (%)": {}}
 for start, _, record, wave in through.values():
     size = "paper's sizes" if record.run.profile == "paper" else f"{record.run.profile} profile"
-    values = (wave.velocity, wave.contrast, record.metrics["accuracy"])
+    values = (wave.speed, wave.contrast, record.metrics["accuracy"])
     for groups, value in zip(panels.values(), values, strict=True):
         groups.setdefault(f"{start}, {size}", []).append((record.run.steps, value))
 if through:
@@ -202,11 +192,11 @@ if through:
             connected=True,
             log_x=True,
         ),
-        alt="Three panels against training step: the speed of the strongest moving line, its "
+        alt="Three panels against training step: the speed of the strongest line, its "
         "contrast, and test accuracy, one curve for each start of the recurrent kernel.",
         caption="Waves through training on sequential images, from three starts of the kernel (the "
-        "paper's Figure 18): speed and contrast of the strongest line of the moving part, and test "
-        "accuracy. A speed means something where the contrast is at least 3.",
+        "paper's Figure 18): speed and contrast by {ref}`sec-wave-measure`, and test accuracy. A "
+        "speed means something where {numref}`tab-waves-training` says that there is a wave.",
         results=[result for _, result, _, _ in through.values()],
     )
 else:
@@ -226,8 +216,9 @@ if through:
             {
                 "start of the kernel": start,
                 "steps": record.run.steps,
-                "speed (sites per step)": tables.number(wave.velocity),
+                "speed (sites per step)": tables.number(wave.speed),
                 "contrast": tables.number(wave.contrast, 2),
+                "p": tables.number(wave.larger_p, 2),
                 "wave": "yes" if wave.is_wave else "no",
                 "accuracy (%)": page.value(result, "accuracy"),
             }
@@ -257,17 +248,17 @@ for start in STARTS.values():
         before = f"; at step {first[0]:,} it was {tables.number(first[2].contrast, 2)}"
         page.say(
             f"From the {start}, after {last[0]:,} steps ({last[1].description}): "
-            f"**{'a wave' if last[2].is_wave else 'no wave'}** at slope "
-            f"{tables.number(last[2].velocity)}, contrast {tables.number(last[2].contrast, 2)}"
+            f"**{'a wave' if last[2].is_wave else 'no wave'}** at "
+            f"{tables.number(last[2].speed)} sites per step, contrast "
+            f"{tables.number(last[2].contrast, 2)}, p = {tables.number(last[2].larger_p, 2)}"
             + (before if len(states) > 1 else "")
             + "."
         )
 
 # %% [markdown]
 # **What differs.** The paper shows rasters, and we measure. The learning rate stays constant here,
-# so that every run is the beginning of the next; the runs of {ref}`sec-images` lower it late. Two
-# channels are looked at, the busiest of the moment, and these need not be the same two at every
-# length.
+# so that every run is the beginning of the next; the runs of {ref}`sec-images` lower it late. The
+# channels looked at are the busiest of the moment, and these need not be the same at every length.
 #
 # ## Without weight sharing
 #
@@ -426,9 +417,8 @@ page.say(
 # **Question.** The paper argues from waves to memory. Over the networks recorded for this book,
 # does the strength of the waves go with the performance?
 #
-# **Method.** One point for every record with a hidden state. The strength is the contrast of the
-# strongest line of the moving part, with the units of an iRNN sorted by onset; where that line
-# moves by less than 0.1 sites per step it is no wave, and counts as 1.
+# **Method.** One point for every record with a hidden state. The strength is the contrast of
+# {ref}`sec-wave-measure`, with the units of an iRNN as they come.
 
 # %% tags=["hide-input"]
 HERE = ("fig10", "fig18", "local", "table2")  # shown in this chapter, and so trained for it
@@ -437,18 +427,14 @@ for name in EXPERIMENTS:
     everything = page.shown(name) if name in HERE or profile == "paper" else page.recorded(name)
     for result in everything:
         for record in result.records:
-            if record.trace_path:
-                traced.setdefault(record.id, (result, record))
+            if record.run.trace and waves.orders(record):
+                traced[record.id] = (result, record)
 
 
 def strength(record):
-    """Contrast of the strongest line of the moving part; 1 where that line does not move."""
-    hidden = record.trace()["hidden"].astype(float)
-    if record.run.model.kind == "irnn":
-        hidden = hidden[:, :, analysis.sort_by_onset(hidden[:, 0])]
-    spectrum = analysis.space_time_power(analysis.moving_part(hidden), normaliser=None)
-    wave = analysis.wave_speed(spectrum)
-    return wave.contrast if abs(wave.velocity) >= 0.1 else 1.0
+    """Contrast of the line that carries most net power; it needs no surrogates."""
+    hidden = next(iter(waves.orders(record).values()))
+    return waves.wave_test(hidden, generator=np.random.default_rng(0), draws=0).contrast
 
 
 METRICS = {"copy": ("token_accuracy", "right symbols (%)"), "adding": ("mse", "squared error")}

@@ -16,8 +16,9 @@ train: bool = True  # train what has no record yet; False reads records only
 
 # %% tags=["hide-input"]
 from companion.evidence import tables
+from companion.evidence.changes import CHANGES
 from companion.page import chapter
-from companion.records.results import MOST_SEEDS
+from companion.records.table import records_table
 from companion.runs.experiments import ALIASES, EXPERIMENTS
 
 page = chapter.Chapter(profile=profile, device=device, seeds=seeds, train=False)
@@ -128,30 +129,16 @@ page.table(
 #
 # ## The published records
 #
-# {numref}`tab-records` lists every record in `records/`. *Full* is the paper's whole budget,
+# {numref}`tab-records` lists every record in `records/`. *paper* is the paper's whole budget,
 # *settled* a run that ended before it because its task was settled, *reduced* less than that, and
 # *quick* the reference set of the small profile.
 
 # %% tags=["hide-cell"]
-planned = {
-    run.id: name
-    for name, experiment in EXPERIMENTS.items()
-    for kind in ("paper", "quick")
-    for run in experiment.runs(kind, MOST_SEEDS)
-}
-records = sorted(
-    page.committed.all(),
-    key=lambda record: (record.run.profile, record.run.description, record.run.steps),
-)
-
-
-def scale(record):
-    """Full, settled, reduced, or the name of the small profile."""
-    if record.run.profile != "paper":
-        return record.run.profile
-    if record.stopped == "settled":
-        return "settled"
-    return "full" if record.id in planned else "reduced"
+table = records_table(page.committed)
+if len(table):
+    table = table.assign(about=[record.run.description for record in table["record"]])
+    table = table.sort_values(["profile", "about", "planned_steps"])
+records = list(table["record"]) if len(table) else []
 
 
 def made_on(record):
@@ -166,12 +153,12 @@ rows = [
     {
         "record": f"`{record.id}`",
         "run": record.run.description,
-        "scale": scale(record),
+        "scale": status,
         "steps": record.run.steps,
         "minutes": tables.number(record.seconds / 60),
         "made on": page.note(made_on(record)).strip(),
     }
-    for record in records
+    for record, status in zip(records, table["status"] if records else (), strict=True)
 ]
 if rows:
     page.table("tab-records", rows, "Every published record: run, scale, time and machine.")
@@ -180,6 +167,18 @@ else:
 
 # %% [markdown]
 # ```{include} generated/tab-records.md
+# ```
+#
+# ## Rules that changed
+#
+# {numref}`tab-changes` lists every rule by which records are judged that was changed after some of
+# them existed.
+
+# %% tags=["hide-cell"]
+page.table("tab-changes", CHANGES, "Rules that changed after records existed.")
+
+# %% [markdown]
+# ```{include} generated/tab-changes.md
 # ```
 #
 # ## Time
