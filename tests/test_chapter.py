@@ -11,9 +11,7 @@ from companion.evidence import published as paper
 from companion.page import chapter
 from companion.records.files import Store
 from companion.runs.experiments import find_experiments
-from companion.runs.run import irnn_config, wrnn_config
 from wrnn.errors import WrnnError
-from wrnn.tasks import AddingTask
 
 
 def put(store, run, **metrics):
@@ -202,6 +200,17 @@ def test_smaller_networks_are_shown_with_what_they_are(make_page):
     assert "figures/fig-x.png" in (generated / "fig-x.md").read_text()
 
 
+def test_what_is_recorded_of_the_papers_grid_is_found(make_page):
+    page = make_page("paper")
+    assert page.searched("fig3") == []
+    planned = runs("fig3", "paper")[0]
+    for run in (planned, replace(planned, learning_rate=1e-2, clip=10.0, trace=False)):
+        put(page.committed, run, cross_entropy=0.5)
+    put(page.committed, replace(planned, learning_rate=0.5), cross_entropy=0.5)  # not in the grid
+    found = make_page("paper").searched("fig3")
+    assert [(r.run.learning_rate, r.run.clip) for r in found] == [(1e-3, 0.0), (1e-2, 10.0)]
+
+
 def test_the_last_step_stands_in_for_the_test_set(make_page):
     page = make_page("paper")
     put(page.committed, runs("fig3", "quick")[0], loss=0.5, cross_entropy=0.4)
@@ -212,12 +221,8 @@ def test_the_last_step_stands_in_for_the_test_set(make_page):
     assert result.metric("loss").mean == 0.5 and last.description == result.description
 
 
-def test_networks_and_claims_stand_beside_the_paper(make_page):
+def test_claims_stand_beside_the_paper(make_page):
     page = make_page("paper")
-    models = {"irnn-n-100": irnn_config(100), "wrnn-n-100-c-27": wrnn_config(100, 27)}
-    page.sizes("tab-x", "adding-", models, AddingTask(length=100), "Sizes.")
-    text = (make_page.folder / "generated" / "tab-x.md").read_text()
-    assert "| iRNN (n=100) | 100 | 10,300 | 10,501 | 10,300 |" in text
     page.verdicts("adding", "Claims on the adding task")
     text = (make_page.folder / "generated" / "tab-adding-claims.md").read_text()
     assert "{table} Claims on the adding task, with verdicts computed from the records." in text

@@ -12,6 +12,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,15 +28,15 @@ from companion.records.files import (
     write_atomically,
 )
 from companion.records.table import MOST_SEEDS, Result, gather
-from companion.runs.experiments import Experiment, find_experiments
-from companion.runs.run import PROFILES, ModelConfig, build_model
+from companion.runs.experiments import Experiment, find_experiments, grid
+from companion.runs.run import PROFILES
 from companion.training.train import resolve_device, train
 from wrnn.errors import WrnnError
-from wrnn.model import count_parameters
-from wrnn.tasks import CopyTask, Task
+from wrnn.tasks import CopyTask
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
     from matplotlib.figure import Figure
 
 
@@ -164,6 +165,12 @@ class Chapter:
             everything = self.recorded(experiment) + everything
         return [result for result in everything if result.records]
 
+    def searched(self, experiment: str) -> list[Result]:
+        """Return what is recorded of the paper's grid of settings for an experiment."""
+        (found,) = find_experiments([experiment])
+        wider = replace(found, name=f"{found.name}-grid", runs_of=lambda profile: grid(found))
+        return [r for r in self._gather(wider, "paper", self.committed) if r.records]
+
     def missing(self, experiment: str) -> str:
         """Name, in Markdown, the runs that lack a full-budget record, and the command for them."""
         lacking = [r for r in self.recorded(experiment) if not r.complete]
@@ -275,6 +282,11 @@ class Chapter:
         self._write(f"generated/{name}.md", directive + below)
         print(tables.plain(rows) + "".join(f"{note}\n" for note in notes), end="")
 
+    def file(self, name: str, content: str, what: str) -> None:
+        """Write ``generated/NAME`` to download, and ``generated/NAME.md`` that links to it."""
+        self._write(f"generated/{name}", content)
+        self._write(f"generated/{name}.md", f"{what}: {{download}}`{name} <generated/{name}>`.\n")
+
     def figure(
         self,
         name: str,
@@ -347,28 +359,6 @@ class Chapter:
             self.table(name, rows, caption)
         else:
             self.nothing(name, *notice)
-
-    def sizes(
-        self, name: str, prefix: str, models: Mapping[str, ModelConfig], task: Task, caption: str
-    ) -> None:
-        """Write the table of a task's networks: parameters counted from the models, and published.
-
-        `models` are named as the published counts are after ``parameters/`` and the prefix.
-        """
-        rows = []
-        for number in paper.select(f"parameters/{prefix}"):
-            model = models[number.id.removeprefix(f"parameters/{prefix}")]
-            counts = count_parameters(build_model(model, task))
-            rows.append(
-                {
-                    "model": model.label,
-                    "state units": model.size * model.num_channels,
-                    "parameters": counts["without_biases"],
-                    "with biases": counts["with_biases"],
-                    "paper": tables.number(number.value),
-                }
-            )
-        self.table(name, rows, caption)
 
     def smaller(self, name: str, experiment: str, what: str) -> None:
         """Write table ``tab-NAME`` and curves ``fig-NAME`` of an experiment on smaller networks.
@@ -453,6 +443,21 @@ def _letters(index: int) -> str:
     """Return a, b, ... z, aa, ab, ... for 0, 1, ..."""
     first, last = divmod(index, 26)
     return ("" if first == 0 else _letters(first - 1)) + chr(ord("a") + last)
+
+
+def provenance(records: "pd.DataFrame") -> "pd.DataFrame":
+    """Return a row per record, sorted by run, with what it was and where and how it was made."""
+    about = records.assign(
+        run=[record.run.description for record in records["record"]],
+        threads=[record.threads for record in records["record"]],
+        versions=[", ".join(f"{k} {v}" for k, v in r.versions.items()) for r in records["record"]],
+        data_sha256=[record.data.get("sha256", "") for record in records["record"]],
+    )
+    first = ["id", "run", "profile", "status", "planned_steps", "taken_steps", "stopped"]
+    last = ["seconds", "processor_seconds", "device", "threads", "versions", "commit"]
+    return about.sort_values(["profile", "run", "planned_steps", "id"])[
+        [*first, *last, "data_sha256"]
+    ]
 
 
 def command(names: str, profile: str = "paper") -> str:
