@@ -43,7 +43,7 @@ def shift_(weight_hh: Tensor, velocity: float | Sequence[float] = 1.0) -> Tensor
     check_tensor("weight_hh", weight_hh, 3, 4)
     num_channels, kernel_size = weight_hh.shape[0], weight_hh.shape[-1]
     several = isinstance(velocity, Sequence | np.ndarray | Tensor) and not isinstance(velocity, str)
-    velocities = list(velocity) if several else [velocity] * num_channels
+    velocities = list(velocity) if several else [velocity] * num_channels  # type: ignore
     if len(velocities) != num_channels:
         raise WrnnError(f"{len(velocities)} velocities for {num_channels} channels: give one each")
     velocities = [check_number("velocity", v, 0, 1) for v in velocities]

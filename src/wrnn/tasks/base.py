@@ -57,7 +57,7 @@ class Task(ABC):
 
     def __post_init__(self) -> None:
         """Take NumPy's scalars as Python's, which JSON can hold."""
-        for field in fields(self):
+        for field in fields(self):  # type: ignore[arg-type]
             value = getattr(self, field.name)
             if isinstance(value, np.generic):
                 object.__setattr__(self, field.name, value.item())
