@@ -3,7 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
-PACKAGES := -c constraints.txt -e .[dev]
+# TORCH=cpu takes PyTorch's build without CUDA: its index is asked too, and +cpu goes before plain.
+TORCH ?= cuda
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+PACKAGES = $(if $(filter cpu,$(TORCH)),--extra-index-url $(TORCH_INDEX)) -c constraints.txt -e .[dev]
+SIZE = $(if $(filter cpu,$(TORCH)),1.8 GB,5.7 GB)
 # Unit tests are many small tensors: one thread is faster than several, and repeatable.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -rs
 NBVAL := --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg
@@ -25,11 +29,12 @@ CIFAR10 ?= torchvision
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(INSTALLED)  ## make .venv with the exact versions of constraints.txt
+install: $(INSTALLED)  ## make .venv with the exact versions of constraints.txt (TORCH=cpu: no CUDA)
 
 # The stamp is written last, so an interrupted install is never taken for a finished one, and
 # `installing` left behind by one means that the environment can't be trusted: start over.
 $(INSTALLED): pyproject.toml constraints.txt
+	@case "$(TORCH)" in cpu|cuda) ;; *) echo "TORCH=$(TORCH): it is cuda or cpu" >&2; exit 1;; esac
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	    echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) -V 2>&1)." \
 	        "Choose another one with: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
@@ -38,7 +43,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	    $(PYTHON) -m venv --clear $(VENV) || { echo "The venv module does not work;" \
 	        "on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }; fi
 	@echo "Installing the versions of constraints.txt into $(VENV)" \
-	    "(5.5 GB on disk; a few minutes the first time)"
+	    "($(SIZE) on disk; a few minutes the first time)"
 	@touch $(VENV)/installing
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check $(PACKAGES) || { \
 	    echo "The installation failed; to see why: $(BIN)/python -m pip install $(PACKAGES)" >&2; \
@@ -91,11 +96,12 @@ faults: $(INSTALLED)  ## inject a thousand faults and ten thousand bad inputs; c
 publish: $(INSTALLED)  ## execute the committed chapters again from the committed records
 	@$(BIN)/wrnn book --profile paper --publish
 
-lint: $(INSTALLED)  ## ruff: errors, then format
+lint: $(INSTALLED)  ## ruff: errors, then format; mypy: types of the small package
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy --no-error-summary
 
 clean:  ## remove what was made here (_build with its records, caches); .venv and records/ stay
-	@rm -rf _build .pytest_cache .ruff_cache
+	@rm -rf _build .mypy_cache .pytest_cache .ruff_cache
 	@find src tests notebooks book \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune \
 	    -exec rm -rf {} +

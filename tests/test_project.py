@@ -1,23 +1,29 @@
 """The project around the package: pins, README, Makefile, citation, and what is committed."""
 
 import importlib.metadata
+import json
 import os
 import re
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
+import jupytext
 import pytest
+import spylls
 import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+from spylls.hunspell import Dictionary
 
 import wrnn
 
 ROOT = Path(__file__).resolve().parents[1]
 MEGABYTE = 1_000_000
+DICTIONARY = Dictionary.from_files(str(Path(spylls.__file__).parent / "hunspell/data/en/en_US"))
 VENDORED = ROOT / "book/_static/mathjax"  # 2 MB: formulas are drawn without a network
 TRAINING = ["filelock", "numpy", "torch", "torchvision", "typer"]  # all that a GPU machine needs
 
@@ -50,6 +56,13 @@ def pins() -> dict[str, Requirement]:
     by_name = {canonicalize_name(requirement.name): requirement for requirement in requirements}
     assert len(by_name) == len(lines), "constraints.txt pins something twice"
     return by_name
+
+
+def applies(name: str, pin: Requirement) -> bool:
+    """Whether a pin is for this machine; a PyTorch without CUDA brings none of CUDA's packages."""
+    without_cuda = importlib.metadata.version("torch").endswith("+cpu")
+    of_cuda = name.startswith(("cuda-", "nvidia-")) or name == "triton"
+    return (not pin.marker or pin.marker.evaluate()) and not (without_cuda and of_cuda)
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +107,7 @@ def test_constraints_are_exact(pins):
 
 
 def test_constraints_hold_all_that_the_extras_bring_in_and_nothing_else(project, pins):
-    applicable = {name for name, pin in pins.items() if not pin.marker or pin.marker.evaluate()}
+    applicable = {name for name, pin in pins.items() if applies(name, pin)}
     names = needed(project)
     assert sorted(names - applicable) == [], "not pinned in constraints.txt"
     assert sorted(applicable - names) == [], "pinned in constraints.txt, but nothing needs it"
@@ -104,7 +117,7 @@ def test_installed_versions_are_the_pinned_ones(pins):
     different = {
         name: f"{importlib.metadata.version(name)}, not {pin.specifier}"
         for name, pin in pins.items()
-        if (not pin.marker or pin.marker.evaluate())
+        if applies(name, pin)
         and not pin.specifier.contains(importlib.metadata.version(name), prereleases=True)
     }
     assert different == {}, "run make install"
@@ -116,7 +129,7 @@ def test_pinned_versions_run_on_every_allowed_python(project, pins):
     refused = {
         f"{name}: Python {wanted}"
         for name, pin in pins.items()
-        if not pin.marker or pin.marker.evaluate()
+        if applies(name, pin)
         for wanted in [importlib.metadata.metadata(name)["Requires-Python"] or ">=3"]
         for python in (oldest, "3.12.0", "3.13.0")
         if not SpecifierSet(wanted).contains(python)
@@ -157,6 +170,8 @@ def test_pre_commit_runs_the_pinned_ruff(pins):
 def test_version_is_the_same_everywhere(project):
     assert wrnn.__version__ == project["version"]
     assert str(yaml.safe_load(read("CITATION.cff"))["version"]) == project["version"]
+    assert json.loads(read(".zenodo.json"))["version"] == project["version"]
+    assert f"version = {{{project['version']}}}" in read("book/citing.md")
     newest = re.search(r"^## (\S+)", read("CHANGELOG.md"), re.MULTILINE)
     assert newest[1] == project["version"]
 
@@ -328,6 +343,131 @@ def test_an_interrupted_install_is_begun_again(tmp_path):
     assert (tmp_path / "installs").read_text() == "x\n", "installed again without need"
 
 
+def write_wheel(folder: Path, name: str, version: str, needs: str = "") -> None:
+    """An empty wheel in a package index that is a folder."""
+    info = f"{name}-{version}.dist-info"
+    (folder / name).mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(folder / name / f"{name}-{version}-py3-none-any.whl", "w") as wheel:
+        metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}"
+        wheel.writestr(f"{info}/METADATA", metadata)
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/RECORD", "")
+    files = (f'<a href="{path.name}">{path.name}</a>' for path in (folder / name).glob("*.whl"))
+    (folder / name / "index.html").write_text("\n".join(files))
+
+
+@pytest.mark.parametrize(("choice", "local"), [("cpu", "+cpu"), ("cuda", "")])
+def test_make_takes_the_pytorch_that_it_is_asked_for(choice, local, pins, tmp_path):
+    """What pip would install from two stand-in indexes with the options that make gives it."""
+    main, cpu = tmp_path / "main", tmp_path / "cpu"
+    for name in ("torch", "torchvision"):
+        (version,) = (specifier.version for specifier in pins[name].specifier)
+        write_wheel(main, name, version, "Requires-Dist: triton\n" * (name == "torch"))
+        write_wheel(cpu, name, f"{version}+cpu")
+    write_wheel(main, "triton", next(iter(pins["triton"].specifier)).version)
+    command = ["make", "-n", "-C", ROOT, "-W", "constraints.txt", "install", f"TORCH={choice}"]
+    made = subprocess.run(
+        [*command, f"TORCH_INDEX={cpu.as_uri()}", "PYTHON=true", "INSTALLED=none"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (options,) = re.findall(r"pip install -qq \S+ (.*?) ?-c constraints.txt", made.stdout)
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--dry-run", "--ignore-installed"]
+    pip += ["--report", "-", "--index-url", main.as_uri(), *options.split()]
+    pip += ["-c", ROOT / "constraints.txt", "torch", "torchvision"]
+    environment = os.environ | {"PIP_CONFIG_FILE": os.devnull, "PIP_EXTRA_INDEX_URL": ""}
+    environment.pop("PIP_NO_INDEX", None)
+    result = subprocess.run(pip, capture_output=True, text=True, env=environment)
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout)["install"]
+    chosen = {item["metadata"]["name"]: item["metadata"]["version"] for item in report}
+    assert chosen["torch"].partition("+")[1:] == chosen["torchvision"].partition("+")[1:]
+    assert chosen["torch"].endswith(local)
+    assert ("triton" in chosen) == (choice == "cuda")
+    for name, version in chosen.items():
+        assert pins[name].specifier.contains(version)
+
+
+def test_make_refuses_another_pytorch():
+    command = ["make", "-C", ROOT, "install", "TORCH=gpu", "INSTALLED=none"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert "TORCH=gpu: it is cuda or cpu" in result.stderr
+
+
+def command_line(*arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "companion", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def test_the_command_helps_and_says_its_version():
+    for arguments in ((), ("-h",), ("--help",)):
+        helped = command_line(*arguments)
+        assert (helped.returncode, helped.stderr) == (0, "")
+        assert "Usage:" in helped.stdout and "status" in helped.stdout
+    assert command_line("--version").stdout == f"wrnn {wrnn.__version__}\n"
+    assert str(ROOT / "records") in command_line("status").stdout
+
+
+def test_types_are_shipped_and_checked(project):
+    assert (Path(wrnn.__file__).parent / "py.typed").is_file()
+    assert (
+        "py.typed"
+        in tomllib.loads(read("pyproject.toml"))["tool"]["setuptools"]["package-data"]["wrnn"]
+    )
+    assert "$(BIN)/mypy" in read("Makefile")
+    assert "Typing :: Typed" in project["classifiers"]
+    assert project["urls"]["Paper"] == "https://arxiv.org/abs/2309.08045"
+
+
+_NOT_PROSE = re.compile(
+    r"^(?:`{3}|~{3}|:{3})\{(?:figure|table|note|tip|warning|admonition|dropdown)\}.*$"
+    r"|^(```|~~~).*?^\1|\$\$.*?\$\$|\$[^$]*\$|`[^`]*`|\]\([^)]*\)|https?://\S+|\{[\w:]+\}|<[^>]+>"
+    r"|^\(\S+\)=|:\w+:",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+def misspelled(text: str) -> set[str]:
+    """Words of a Markdown text that neither the dictionary nor tests/words.txt knows."""
+    known = set(read("tests/words.txt").split())
+    words = re.findall(r"[^\W\d_](?:[^\W\d_]|['’](?=[^\W\d_]))*", _NOT_PROSE.sub(" ", text))
+    words = {word.replace("’", "'").removesuffix("'s") for word in words}
+    return {w for w in words if len(w) > 2 and w not in known and not DICTIONARY.lookup(w)}
+
+
+def test_prose_is_spelled():
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("book/*.md")]
+    texts = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in pages}
+    for path in sorted(ROOT.glob("notebooks/*.py")):
+        cells = jupytext.read(path, fmt="py:percent").cells
+        prose = [cell.source for cell in cells if cell.cell_type == "markdown"]
+        texts[f"notebooks/{path.name}"] = "\n\n".join(prose)
+    wrong = {name: words for name, text in texts.items() if (words := misspelled(text))}
+    assert wrong == {}, "or add them to tests/words.txt"
+    assert misspelled("A speling `eror` in a $formla$, a [lnik](addres) and colour.") == {
+        "speling",
+        "lnik",
+    }
+
+
+def test_the_map_leads_to_what_is_there():
+    entries = json.loads(read("map.json"))
+    names = {entry["name"] for entry in entries}
+    figures = {path.stem for path in ROOT.glob("book/figures/fig-*.png")}
+    figures = {name.removesuffix("-dark") for name in figures}
+    assert figures <= names
+    assert {f"Table {n}" for n in (1, 2, 3, 4)} <= {p for e in entries for p in e["paper"]}
+    for entry in entries:
+        assert (ROOT / entry["page"]).is_file()
+        assert [path for path in entry["records"] if not (ROOT / path).is_file()] == []
+        assert all(c.startswith(("wrnn run ", "papermill ")) for c in entry["commands"])
+    assert any(e["records"] and e["of"] == "paper" for e in entries)
+    with_codecheck = yaml.safe_load(read("codecheck.yml"))["manifest"]
+    assert [item["file"] for item in with_codecheck if not (ROOT / item["file"]).is_file()] == []
+
+
 def test_make_paper_needs_no_install_where_python_has_what_training_needs(tmp_path):
     fake = tmp_path / "python3"
     fake.write_text(
@@ -367,8 +507,10 @@ def test_ci_runs_lint_and_test():
     assert lines[-2:] == ["make lint", "make test"]
     assert os.access(ROOT / ".ci/run", os.X_OK)
     workflow = yaml.safe_load(read(".github/workflows/ci.yml"))
-    assert {"run": ".ci/run"} in workflow["jobs"]["test"]["steps"]
-    assert {"run": "make site"} in workflow["jobs"]["pages"]["steps"]
+    test = workflow["jobs"]["test"]["steps"]
+    assert ".ci/run" in [step.get("run") for step in test]
+    assert "_build/screenshots" in [step.get("with", {}).get("path") for step in test]
+    assert {"run": "make site TORCH=cpu"} in workflow["jobs"]["pages"]["steps"]
 
 
 def test_committed_files_are_small_and_no_data_sets(committed):

@@ -1,26 +1,36 @@
 """Every page of the built site in headless Chromium, opened from disk with the network off.
 
+At desktop and phone width, light and dark; a picture of each is left in ``_build/screenshots``.
 The site is the one in ``$WRNN_SITE``, or is built here from the committed chapters. Without
 Chromium these tests are skipped, unless ``WRNN_REQUIRE_BROWSER=1`` makes that a failure.
 """
 
+import base64
 import json
 import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
+import numpy as np
 import pytest
+import torch
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.support.wait import WebDriverWait
 from sphinx_external_toc.parsing import parse_toc_yaml
 
+import wrnn
 from companion import book
 
 ROOT = Path(__file__).parents[1]
-PHONE = 390
+SCREENSHOTS = ROOT / "_build" / "screenshots"
+AXE = (ROOT / "tests" / "axe" / "axe.min.js").read_text(encoding="utf-8")
+DESKTOP, PHONE = 1280, 390
+TALLEST = 8000  # pixels of a screenshot
+HEAVIEST = 1.5  # megabytes of a page with its pictures, without the theme and MathJax
 ARGUMENTS = (
     "--headless",
     "--no-sandbox",
@@ -39,6 +49,20 @@ WAIT_FOR_PAGE = """
     Promise.allSettled([mathematics])
       .then(() => requestAnimationFrame(() => setTimeout(done, 50)));
 """
+STILL = """
+    const style = document.createElement("style");
+    style.textContent = "*, ::before, ::after { transition: none !important; }";
+    document.head.append(style);
+"""
+SHOW = """
+    Object.assign(document.documentElement.dataset, { theme: arguments[0], mode: arguments[0] });
+"""
+AUDIT = """
+    const done = arguments[0];
+    axe.run({ resultTypes: ["violations"] }).then(({ violations }) => done(
+      violations.filter(({ impact }) => ["serious", "critical"].includes(impact))
+        .map(({ id, nodes }) => `${id}: ${nodes.slice(0, 3).map((n) => n.target.join(" "))}`)));
+"""
 LOOK = """
     const math = [...document.querySelectorAll("span.math, div.math")];
     const article = (document.querySelector("article") ?? document.body).cloneNode(true);
@@ -51,6 +75,13 @@ LOOK = """
       unrendered: math.filter((m) => !m.querySelector("mjx-container svg")
                                      || m.querySelector("mjx-merror, [data-mjx-error]")).length,
       images: [...document.images].map((i) => [i.src, i.alt.trim(), i.naturalWidth > 0]),
+      ids: [...document.querySelectorAll("[id]")].map((e) => e.id),
+      links: [...document.links].map((a) => a.href).filter((href) => href.startsWith("file:")),
+      head: ["meta[name=description]", 'meta[property="og:title"]', "link[rel=icon]"]
+        .filter((wanted) => !document.head.querySelector(wanted)),
+      tabStops: [...document.querySelectorAll("mjx-container[tabindex='0']")]
+        .filter((formula) => formula.scrollWidth <= formula.clientWidth).length,
+      weight: [...performance.getEntriesByType("resource")].map((r) => r.name),
     };
 """
 WIDEST = """
@@ -71,6 +102,7 @@ class Visit:
     phone_width: int
     phone_scroll_width: int
     wide_elements: list[str]
+    barriers: dict[str, list[str]]  # what axe-core found serious or critical, by width and theme
 
 
 @pytest.fixture(scope="session")
@@ -113,18 +145,46 @@ def failed_requests(browser: webdriver.Chrome) -> list[str]:
     return failed
 
 
+def screenshot(browser: webdriver.Chrome, path: Path) -> None:
+    """Picture of a whole page, or of its first `TALLEST` pixels, as wide as the window."""
+    width, height = browser.execute_script(
+        "return [innerWidth, document.documentElement.scrollHeight]"
+    )
+    clip = {"x": 0, "y": 0, "width": width, "height": min(height, TALLEST), "scale": 1}
+    wanted = {"format": "webp", "quality": 60, "clip": clip, "captureBeyondViewport": True}
+    picture = browser.execute_cdp_cmd("Page.captureScreenshot", wanted)["data"]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(base64.b64decode(picture))
+
+
+def barriers(browser: webdriver.Chrome, page: Path, width: int) -> dict[str, list[str]]:
+    """What axe-core finds serious or critical, light and dark; a screenshot of each."""
+    browser.execute_script(STILL)
+    browser.execute_script(AXE)
+    found = {}
+    for theme in ("light", "dark"):
+        browser.execute_script(SHOW, theme)
+        found[f"{width} {theme}"] = browser.execute_async_script(AUDIT)
+        screenshot(browser, SCREENSHOTS / f"{page.stem}-{width}-{theme}.webp")
+    return {where: problems for where, problems in found.items() if problems}
+
+
 def visit(browser: webdriver.Chrome, page: Path) -> Visit:
-    resize(browser, 1280)
+    resize(browser, DESKTOP)
     browser.get("about:blank")
     browser.get_log("browser"), browser.get_log("performance")
     browser.get(page.as_uri())
     browser.execute_async_script(WAIT_FOR_PAGE)
     look = browser.execute_script(LOOK)
+    console = [e["message"] for e in browser.get_log("browser") if e["level"] == "SEVERE"]
+    failed = failed_requests(browser)
+    found = barriers(browser, page, DESKTOP)
     resize(browser, PHONE)
     browser.execute_async_script(WAIT_FOR_PAGE)
     phone = browser.execute_script(WIDEST)
-    console = [e["message"] for e in browser.get_log("browser") if e["level"] == "SEVERE"]
-    return Visit(look, console, failed_requests(browser), *phone)
+    # The theme makes what scrolls focusable 300 ms after the window has changed.
+    browser.execute_async_script("setTimeout(arguments[0], 400)")
+    return Visit(look, console, failed, *phone, found | barriers(browser, page, PHONE))
 
 
 @pytest.fixture(scope="session")
@@ -188,12 +248,188 @@ def test_no_page_scrolls_sideways_on_a_phone(visits):
     assert wide == {}
 
 
+def test_no_page_bars_a_reader(visits):
+    assert {name: seen.barriers for name, seen in visits.items() if seen.barriers} == {}
+
+
+def test_formulas_are_no_tab_stops(visits):
+    assert {
+        name: seen.look["tabStops"] for name, seen in visits.items() if seen.look["tabStops"]
+    } == {}
+
+
+def test_every_page_of_the_book_describes_itself(visits):
+    pages = {name: seen.look["head"] for name, seen in visits.items() if name.startswith("book/")}
+    assert {name: missing for name, missing in pages.items() if missing} == {}
+
+
+def broken_links(visits: dict[str, Visit], site: Path) -> list[str]:
+    """Links to a file that is not there, or to a place that a page of the book does not have."""
+    broken = set()
+    for name, seen in visits.items():
+        for link in seen.look["links"]:
+            parts = urlsplit(link)
+            target = Path(unquote(parts.path))
+            inside = target.relative_to(site).as_posix() if target.is_relative_to(site) else ""
+            place = unquote(parts.fragment)
+            if not inside or not target.exists():
+                broken.add(f"{name}: {link}")
+            elif place and inside in visits and place not in visits[inside].look["ids"]:
+                broken.add(f"{name}: {inside} has no #{place}")
+    return sorted(broken)
+
+
+def test_links_inside_the_site_lead_somewhere(visits, site):
+    assert broken_links(visits, site) == []
+
+
+def test_no_page_is_heavy(visits, site):
+    """A page with its pictures; the theme and MathJax are loaded once for all."""
+    heavy = {}
+    for name, seen in visits.items():
+        own = {site / name}
+        own |= {
+            Path(unquote(urlsplit(url).path)) for url in seen.look["weight"] if "/_images/" in url
+        }
+        megabytes = sum(path.stat().st_size for path in own) / 1e6
+        if megabytes > HEAVIEST:
+            heavy[name] = round(megabytes, 2)
+    assert heavy == {}
+    shared = sum(path.stat().st_size for path in (site / "_static").rglob("*.*") if path.is_file())
+    assert shared / 1e6 < 12
+
+
+def test_every_chapter_offers_its_notebook_and_source(site):
+    for source in sorted((ROOT / "notebooks").glob("*.py")):
+        page = (site / "book" / f"{source.stem}.html").read_text(encoding="utf-8")
+        for file in (f"_sources/book/{source.stem}.ipynb", f"_sources/{source.name}"):
+            assert f'href="../{file}"' in page
+            assert (site / file).is_file()
+        assert (site / "_sources" / source.name).read_bytes() == source.read_bytes()
+
+
+def test_print_is_black_on_white(browser, site):
+    browser.get((site / "book" / "03_copy.html").as_uri())
+    browser.execute_script(SHOW, "dark")
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        colours = browser.execute_script(
+            "return ['article p', 'article .highlight pre', 'article .highlight span', 'body']"
+            ".map((e) => getComputedStyle(document.querySelector(e)))"
+            ".map(({ color, backgroundColor }) => [color, backgroundColor])"
+        )
+    finally:
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    assert {colour for colour, _ in colours} == {"rgb(0, 0, 0)"}
+    assert {ground for _, ground in colours} <= {"rgb(255, 255, 255)", "rgba(0, 0, 0, 0)"}
+
+
+@pytest.fixture
+def ring(browser, site, tmp_path) -> webdriver.Chrome:
+    """A page with the interactive figure in its first state."""
+    page = site / "book" / "ring-test.html"
+    page.write_text(
+        "<html lang='en'><title>ring</title><link rel='stylesheet' href='../_static/ring.css'>"
+        "<script src='../_static/ring.js'></script><main><figure id='fig-ring'>"
+        "<img src='../_static/ring.png' alt='a picture'></figure></main>"
+    )
+    resize(browser, DESKTOP)
+    browser.get(page.as_uri())
+    yield browser
+    page.unlink()
+
+
+def told(browser: webdriver.Chrome) -> list[int]:
+    """Of how many past steps the inputs can be told, from the wave and from the static bump."""
+    texts = browser.execute_script(
+        "return [...document.querySelectorAll('.ring-told')].map((e) => e.textContent)"
+    )
+    return [int(text.split()[4]) for text in texts]
+
+
+def set_slider(browser: webdriver.Chrome, name: str, value: float) -> None:
+    browser.execute_script(
+        "const slider = document.querySelector(`[name=${arguments[0]}]`);"
+        "slider.value = arguments[1];"
+        "slider.dispatchEvent(new Event('input', { bubbles: true }));",
+        name,
+        value,
+    )
+
+
+@pytest.mark.parametrize(("velocity", "bias"), [(1.0, 0.0), (0.3, 0.0), (0.8, -0.1), (0.5, 0.05)])
+def test_the_ring_in_the_browser_is_the_wave_rnn(ring, velocity, bias):
+    sites, inputs = 12, np.random.default_rng(0).integers(0, 2, 20)
+    model = wrnn.WaveRNN(1, sites)
+    with torch.no_grad():
+        wrnn.init.shift_(model.weight_hh, velocity)
+        wrnn.init.single_site_(model.weight_ih, 1)
+        model.bias_ih.zero_()
+        model.bias_hh.fill_(bias)
+        expected = model(torch.tensor(inputs, dtype=torch.float32).reshape(-1, 1, 1))[0][-1, 0]
+    settings = {"sites": sites, "velocity": velocity, "bias": bias}
+    script = "return [...wrnnRing.state(arguments[0], arguments[1])]"
+    seen = ring.execute_script(script, inputs.tolist(), settings)
+    np.testing.assert_allclose(seen, expected.numpy(), atol=1e-5)
+
+
+def test_a_wave_can_be_read_where_a_bump_cannot(ring):
+    assert told(ring) == [21, 0]
+    set_slider(ring, "velocity", 0)
+    assert told(ring) == [0, 0]
+    set_slider(ring, "velocity", 1)
+    set_slider(ring, "bias", -0.1)
+    assert 5 <= told(ring)[0] <= 9
+    set_slider(ring, "bias", 0)
+    set_slider(ring, "sites", 16)
+    set_slider(ring, "step", 32)
+    assert told(ring)[0] <= 16, "two laps lie on one another"
+
+
+def test_the_ring_can_be_used_without_a_mouse(ring):
+    def press(selector: str) -> str:
+        ring.find_element("css selector", selector).send_keys(" ")
+        return ring.execute_script("return document.querySelector('.ring-status').textContent")
+
+    ring.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia",
+        {"features": [{"name": "prefers-reduced-motion", "value": "reduce"}]},
+    )
+    try:
+        assert press("[data-do=clear]") == "Step 1 of 32. Inputs: none."
+        assert press("button[data-excite='1']") == "Step 1 of 32. Inputs: ring 2, just now."
+        assert press("[data-do=next]") == "Step 2 of 32. Inputs: ring 2, 1 step ago."
+        play = ring.find_element("css selector", "[data-do=play]")
+        assert play.text == "Play", "it moved by itself"
+        play.send_keys(" ")
+        assert play.text == "Pause"
+        slider = ring.find_element("css selector", "[name=step]")
+        slider.send_keys("\ue012")  # arrow left
+        assert play.text == "Play"
+    finally:
+        ring.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    ring.execute_script(AXE)
+    assert ring.execute_async_script(AUDIT) == []
+
+
+def test_a_click_on_a_ring_sets_it_going(ring):
+    ring.find_element("css selector", "[data-do=clear]").click()
+    ring.find_element("css selector", "[data-view=wave] g.ring-3 path").click()
+    WebDriverWait(ring, 10).until(
+        lambda browser: (
+            browser.find_element("css selector", "[name=step]").get_property("value") > "1"
+        )
+    )
+    assert "ring 3" in ring.find_element("css selector", "[data-told=wave]").text
+
+
 def test_a_bad_page_is_seen_as_bad(browser, tmp_path):
     page = tmp_path / "bad.html"
     page.write_text(
         "<p>bad {eq}`eq-wave` bad</p><img src='missing.png'><span class='math'>\\(x\\)</span>"
         "<script src='https://example.org/outside.js'></script>"
         "<script>console.error('an error')</script><div style='width: 600px'>wide</div>"
+        "<a href='no'>nowhere</a>"
     )
     seen = visit(browser, page)
     assert any("an error" in message for message in seen.console_errors)
@@ -203,3 +439,6 @@ def test_a_bad_page_is_seen_as_bad(browser, tmp_path):
     assert seen.look["markup"] == ["{eq}`eq-wave`"]
     assert [image[1:] for image in seen.look["images"]] == [["", False]]
     assert seen.phone_scroll_width > seen.phone_width
+    assert any("image-alt" in problem for problem in seen.barriers["1280 light"])
+    assert seen.look["head"], "it has no description"
+    assert broken_links({"bad.html": seen}, tmp_path) == [f"bad.html: {(tmp_path / 'no').as_uri()}"]

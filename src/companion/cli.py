@@ -17,6 +17,7 @@ from typing import Annotated
 
 import typer
 
+import wrnn
 from companion.records import archive
 from companion.records.files import (
     Store,
@@ -40,6 +41,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help=__doc__.split("\n")[0],
 )
 records_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Work on records.")
@@ -97,6 +99,24 @@ def store_for(profile: str, records: Path | None = None) -> Store:
     if records is not None:
         return Store(records)
     return committed_store() if profile == "paper" else local_store()
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        print(f"wrnn {wrnn.__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_say_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Hold the options of no command in particular."""
 
 
 @app.command()
@@ -218,7 +238,10 @@ def status() -> None:
     except ImportError as error:
         raise WrnnError(f"{error.name} is missing: pip install 'wrnn[book]'") from error
     published, own = committed_store().all(), local_store().all()
-    print(f"{'experiment':<12}{'profile':<9}{'recorded':>9}{'smaller':>9}{'seeds':>7}  where")
+    print(
+        f"{'experiment':<12}{'profile':<9}{'recorded':>9}{'smaller':>9}{'seeds':>7}  where"
+        f", read from {committed_store().folder} (quick and smoke: {local_store().folder} first)"
+    )
     for experiment in EXPERIMENTS.values():
         for profile in PROFILES:
             # A run of this machine goes before the published one.
@@ -283,6 +306,10 @@ def book(
         print("Executing the chapters")
         parameters = {"profile": profile, "device": device, "seeds": seeds, "train": not publish}
         pipeline.execute_all(notebooks, destination=pages, parameters=parameters)
+        if publish:
+            from companion.page.map import write_map
+
+            write_map(root)
     problems = pipeline.check(source_root / "book", notebooks)
     if problems:
         raise pipeline.ChapterError("; ".join(problems))
@@ -381,6 +408,8 @@ def _interrupt(number: int, frame: object) -> None:
 
 def main() -> None:
     """Run the command line; every error that the input or the machine can cause is one line."""
+    if sys.argv[1:] in ([], ["records"]):
+        sys.argv.append("--help")
     sys.stdout.reconfigure(errors="backslashreplace")  # names that the terminal cannot show
     warnings.showwarning = _warn
     signals = (signal.SIGINT, signal.SIGTERM)

@@ -23,7 +23,7 @@ def check_integer(name: str, value: Any, minimum: int) -> int:
 
 def check_number(name: str, value: Any, low: float, high: float) -> float:
     """Return a number as a float; raise WrnnError outside [low, high]."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not low <= value <= high:
+    if isinstance(value, bool) or not isinstance(value, Real) or not low <= float(value) <= high:
         raise WrnnError(f"{name} {shown(value)} is not allowed: use a number from {low} to {high}")
     return float(value)
 

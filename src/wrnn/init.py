@@ -45,7 +45,7 @@ def shift_(weight_hh: Tensor, velocity: float | Sequence[float] = 1.0) -> Tensor
     if isinstance(velocity, Tensor | np.ndarray):
         velocity = velocity.tolist()
     several = isinstance(velocity, list | tuple)
-    velocities = list(velocity) if several else [velocity] * num_channels
+    velocities = list(velocity) if several else [velocity] * num_channels  # type: ignore
     if len(velocities) != num_channels:
         raise WrnnError(f"{len(velocities)} velocities for {num_channels} channels: give one each")
     velocities = [check_number("velocity", v, 0, 1) for v in velocities]

@@ -11,12 +11,13 @@ from companion.book.execute import ChapterError
 from wrnn.errors import WrnnError
 
 _OPTIONS = ["-W", "-n", "--all", "--keep-going"]
-_PAGES = ("*.md", "*.bib", "_static")
+_PAGES = ("*.md", "*.bib", "_static", "_extra")
+_CACHES = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
 _EXECUTED = ("*.ipynb", "figures", "generated")
 
 
 def stage(source_root: str | Path, destination: str | Path, *, executed: bool = True) -> Path:
-    """Copy the book's configuration and pages to a fresh folder, away from the checkout.
+    """Copy the book's configuration, pages and sources to a fresh folder, away from the checkout.
 
     Args:
         source_root: folder that holds ``_config.yml``, ``_toc.yml`` and ``book/``.
@@ -45,6 +46,8 @@ def stage(source_root: str | Path, destination: str | Path, *, executed: bool = 
                 shutil.copytree(path, book / path.name)
             else:
                 shutil.copy(path, book)
+    if (source_root / "notebooks").is_dir():
+        shutil.copytree(source_root / "notebooks", destination / "notebooks", ignore=_CACHES)
     return book
 
 

@@ -103,13 +103,14 @@ def space_time_power(
 class WaveTest:
     """The speed at which most power travels, and how far that is from chance; see `wave_test`.
 
-    contrast: net power along f_t = speed f_x, over the mean power of the surrogates; 0 where
-        nothing travels, and at most the number of sites.
-    p_value: (1 + surrogates that stand out as much) / (1 + surrogates), each with every site
-        rotated in time by itself.
-    mixed_p_value: the same where the sites are in random order instead, and their series kept.
-    speed: in sites per step; positive moves activity to lower site numbers, as `shift_` does.
-    sequences: how many the test pooled.
+    Attributes:
+        contrast: net power along f_t = speed f_x, over the mean power of the surrogates; 0 where
+            nothing travels, and at most the number of sites.
+        p_value: (1 + surrogates that stand out as much) / (1 + surrogates), each with every site
+            rotated in time by itself.
+        mixed_p_value: the same where the sites are in random order instead, and their series kept.
+        speed: in sites per step; positive moves activity to lower site numbers, as `shift_` does.
+        sequences: how many the test pooled.
     """
 
     contrast: float

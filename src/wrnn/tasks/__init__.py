@@ -49,7 +49,7 @@ def task_from_dict(description: Mapping[str, Any]) -> Task:
     settings = dict(description)
     name = settings.pop("name", None)
     check_choice("task name", name, tuple(TASKS))
-    allowed = [field.name for field in fields(TASKS[name])]
+    allowed = [field.name for field in fields(TASKS[name])]  # type: ignore[arg-type]
     for key in settings:
         check_choice(f"a setting of task {name!r}", key, tuple(allowed))
     try:

@@ -57,7 +57,7 @@ class Task(ABC):
 
     def __post_init__(self) -> None:
         """Take NumPy's scalars as Python's, which JSON can hold."""
-        for field in fields(self):
+        for field in fields(self):  # type: ignore[arg-type]
             value = getattr(self, field.name)
             if isinstance(value, np.generic):
                 object.__setattr__(self, field.name, value.item())
@@ -108,7 +108,7 @@ class Task(ABC):
 
     def to_dict(self) -> dict[str, Any]:
         """The task as JSON scalars; `wrnn.tasks.task_from_dict` is the inverse."""
-        return {"name": self.name, **asdict(self)}
+        return {"name": self.name, **asdict(self)}  # type: ignore[call-overload]
 
 
 class SyntheticTask(Task):
@@ -214,5 +214,5 @@ def checksum(*tensors: Tensor) -> str:
     """SHA-256 of the tensors' bytes, one after the other."""
     digest = hashlib.sha256()
     for tensor in tensors:
-        digest.update(tensor.contiguous().cpu().numpy())
+        digest.update(tensor.contiguous().cpu().numpy().data)
     return digest.hexdigest()

@@ -60,7 +60,7 @@ class CopyTask(SyntheticTask):
         check_choice("layout", self.layout, ("code", "text"))
 
     @property
-    def length(self) -> int:
+    def length(self) -> int:  # type: ignore[override]
         """S + 10 steps."""
         return self.lag + ANSWER_STEPS
 

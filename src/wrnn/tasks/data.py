@@ -43,8 +43,8 @@ class ImageData:
     @cached_property
     def sha256(self) -> str:
         """Checksum of the raw arrays: the images' bytes, then the labels as one byte each."""
-        digest = hashlib.sha256(self.images.contiguous().numpy())
-        digest.update(self.labels.to(torch.uint8).numpy())
+        digest = hashlib.sha256(self.images.contiguous().numpy().data)
+        digest.update(self.labels.to(torch.uint8).numpy().data)
         return digest.hexdigest()
 
     def on(self, device: torch.device | str) -> tuple[Tensor, Tensor]:
@@ -129,7 +129,7 @@ def _remove_if_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def _download(dataset: type, into: Path, missing: Path, remedy: str) -> None:
+def _download(dataset: type, into: str | Path, missing: Path, remedy: str) -> None:
     """Let torchvision fetch, verify and unpack `dataset` in the folder `into`."""
     try:
         dataset(into, download=True)

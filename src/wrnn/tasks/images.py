@@ -159,7 +159,7 @@ class PixelTask(ImageTask):
         check_integer("permutation_seed", self.permutation_seed, 0)
 
     @property
-    def length(self) -> int:
+    def length(self) -> int:  # type: ignore[override]
         """T, the number of pixels."""
         return self.pixels
 

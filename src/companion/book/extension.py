@@ -1,0 +1,128 @@
+"""What the site does beyond jupyter-book; a Sphinx extension that ``_config.yml`` names.
+
+Pages outside the numbered parts count their own sections, figures, tables and equations (A.1, A.2),
+every page describes itself and offers its files, and what the theme gets wrong for a screen reader is
+put right.
+"""
+
+import json
+import re
+import shutil
+from html import escape
+from pathlib import Path
+
+from docutils import nodes
+from sphinx import addnodes
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+
+_APPENDIX = re.compile(r"(?:.*/)?([A-Z]\d*)_")
+_INCLUDED = re.compile(r"\{include\} generated/((?:fig|tab)-[\w-]+\.md)")
+_CAPTION = re.compile(r"^:{3,}\{table\} (?P<table>.+)|^:alt:.*\n\n(?P<figure>.+)", re.MULTILINE)
+_MENDED = {
+    # Names that hide the words that stand on the button, and a list whose items are not list items.
+    ' aria-label="Toggle hidden content"': "",
+    ' title="Search" aria-label="Search"': ' title="Search"',
+    ' aria-label="Color mode"': ' aria-label="light, dark or system settings: color mode"',
+    ' role="list" class="citation-list"': ' class="citation-list"',
+    ' role="doc-biblioentry"': "",
+}
+
+
+def number_by_page(app: Sphinx, env: BuildEnvironment) -> list[str]:
+    """Number what stands on an appendix by its letter, on other unnumbered pages by 0."""
+    changed = []
+    for page, kinds in env.toc_fignumbers.items():
+        if env.toc_secnumbers.get(page):
+            continue
+        appendix = _APPENDIX.match(page)
+        letter = appendix[1] if appendix else "0"
+        for kind, numbers in kinds.items():
+            kinds[kind] = {name: (letter, n) for n, name in enumerate(numbers, start=1)}
+        if appendix:
+            _number_sections(env, page, letter)
+        changed.append(page)
+    return changed
+
+
+def _number_sections(env: BuildEnvironment, page: str, letter: str) -> None:
+    """Give an appendix's title and its sections the numbers A, A.1, A.1.1."""
+    numbers = env.toc_secnumbers.setdefault(page, {})
+
+    def walk(entries: nodes.Node, above: tuple) -> None:
+        items = [item for item in entries.children if isinstance(item, nodes.list_item)]
+        for count, item in enumerate(items, start=1):
+            number = (*above, count) if above else (letter,)
+            for reference in item.children[0].findall(nodes.reference):
+                reference["secnumber"] = numbers[reference["anchorname"]] = number
+            for below in item.children[1:]:
+                if isinstance(below, nodes.bullet_list):
+                    walk(below, number)
+
+    walk(env.tocs[page], ())
+
+
+def list_figures(app: Sphinx, page: str, source: list[str]) -> None:
+    """Put the list of all figures and tables, page by page, at the end of its own page."""
+    if Path(page).name != "figures_and_tables":
+        return
+    folder = Path(app.srcdir, page).parent
+    for path in sorted(folder.glob("*.ipynb"), key=lambda path: (path.stem != "index", path.stem)):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        prose = "".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+        lines = [_entry(folder / "generated" / name) for name in _INCLUDED.findall(prose)]
+        if lines:
+            source[0] += "\n".join(["", f"## {{doc}}`{path.stem}`", "", *lines, ""])
+
+
+def _entry(path: Path) -> str:
+    """Return the line of a generated figure or table: its number and what it shows."""
+    caption = _CAPTION.search(path.read_text(encoding="utf-8"))
+    what = (caption["table"] or caption["figure"]).split(". ")[0].rstrip(".") if caption else ""
+    return f"- {{numref}}`{path.stem}`: {what}."
+
+
+def describe(app: Sphinx, page: str, template: str, context: dict, doctree: nodes.document) -> None:
+    """Say in the head of a page what it is about, and offer its files at its foot."""
+    if doctree is None:
+        return
+    paragraphs = (p.astext() for p in doctree.findall(nodes.paragraph) if p.parent.tagname == "section")
+    text = " ".join(next(paragraphs, "").split())
+    if len(text) > 200:
+        text = text[:200].rsplit(" ", 1)[0] + " …"
+    title = f"{re.sub('<[^>]+>', '', context['title'])}: {app.config.html_title}"
+    tags = {"og:type": "article", "og:site_name": app.config.html_title, "og:title": title}
+    tags |= {"og:description": text, "twitter:card": "summary"}
+    lines = [f'<meta property="{name}" content="{escape(value)}">' for name, value in tags.items()]
+    lines.append(f'<meta name="description" content="{escape(text)}">')
+    context["metatags"] = context.get("metatags", "") + "\n".join(lines)
+    source = Path(app.srcdir, "notebooks", f"{Path(page).name}.py")
+    if source.is_file():
+        up = "../" * page.count("/")
+        files = {f"_sources/{page}.ipynb": "notebook", f"_sources/{source.name}": "source"}
+        links = [f'<a href="{up}{file}" download>{kind}</a>' for file, kind in files.items()]
+        links.append(f'<a href="{up}book/citing.html">cite</a>')
+        context["body"] += f'<p class="chapter-files">This chapter: {" · ".join(links)}</p>'
+
+
+def mend(app: Sphinx, error: Exception | None) -> None:
+    """Copy the chapters' sources into the site and put right what the theme wrote."""
+    if error is not None or app.builder.name != "html":
+        return
+    site = Path(app.outdir)
+    for source in Path(app.srcdir, "notebooks").glob("*.py"):
+        shutil.copy(source, site / "_sources")
+    for path in site.rglob("*.html"):
+        text = path.read_text(encoding="utf-8")
+        for wrong, right in _MENDED.items():
+            text = text.replace(wrong, right)
+        path.write_text(text, encoding="utf-8")
+
+
+def setup(app: Sphinx) -> dict:
+    """Register with Sphinx."""
+    app.connect("env-get-updated", number_by_page, priority=900)  # once Sphinx has numbered all
+    app.connect("source-read", list_figures)
+    app.connect("html-page-context", describe)
+    app.connect("build-finished", mend)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
