@@ -38,7 +38,7 @@ SIZES = {  # of the wRNN by task: sites, channels; and units of the others at ab
 def on_copy(lag: int, models: Iterable[ModelConfig], profile: str) -> list[Run]:
     """Train models on the copy task."""
     budget = {
-        "paper": dict(steps=1500, evaluate_every=100, log_every=20),
+        "paper": dict(steps=2000, evaluate_every=100, log_every=20),
         "quick": dict(steps=300, batch_size=64, evaluate_every=50),
         "smoke": dict(steps=10, evaluate_every=5),
     }[profile]
@@ -48,7 +48,7 @@ def on_copy(lag: int, models: Iterable[ModelConfig], profile: str) -> list[Run]:
 def on_adding(length: int, models: Iterable[ModelConfig], profile: str) -> list[Run]:
     """Train models on the adding task."""
     budget = {
-        "paper": dict(steps=2000, evaluate_every=100, log_every=20),
+        "paper": dict(steps=2500, evaluate_every=100, log_every=20),
         "quick": dict(steps=400, batch_size=64, evaluate_every=50, log_every=10),
         "smoke": dict(steps=10, batch_size=16, evaluate_every=5, log_every=5),
     }[profile]
@@ -125,12 +125,14 @@ def laps(profile: str) -> list[Run]:
         "quick": (20, 40, 6, (15, 20, 30, 50), (30,)),
         "smoke": (10, 16, 2, (10, 14), (14,)),
     }[profile]
-    return [
+    runs = [
         run
         for sites, chosen in ((short, lags), (longer, longer_lags))
         for lag in chosen
         for run in on_copy(lag, [wrnn_config(sites, channels)], profile)
     ]
+    steps = {"paper": 2500, "quick": 600, "smoke": 10}[profile]
+    return [replace(run, steps=steps) for run in runs]
 
 
 def capacity(profile: str) -> list[Run]:

@@ -1,0 +1,57 @@
+"""Paired comparisons against numbers worked out by hand."""
+
+from dataclasses import replace
+
+import pytest
+from samples import make_record
+
+from companion.evidence.paired import best_rates, by_seed, difference, main_effects
+from companion.records.results import Result
+from companion.runs.run import Run, wrnn_config
+from wrnn import WrnnError
+from wrnn.tasks import AddingTask
+
+
+def test_a_difference_is_taken_within_seeds():
+    first, second = {0: 10.0, 1: 20.0, 2: 30.0, 7: 0.0}, {0: 9.0, 1: 19.0, 2: 29.0}
+    found = difference(first, second)
+    assert (found.mean, found.half_width, found.count) == (1.0, 0.0, 3)
+    assert difference({0: 1.0}, {1: 1.0}) is None
+
+
+def test_main_effects_of_a_sum_are_its_terms():
+    outcomes = {
+        (bias, kind): {
+            seed: 10 * seed + 3 * (bias == "zero") - 2 * (kind == "identity") for seed in range(4)
+        }
+        for bias in ("default", "zero")
+        for kind in ("ones", "identity")
+    }
+    bias, kind = main_effects(outcomes)
+    assert (bias.mean, kind.mean) == (3.0, -2.0)
+    assert bias.half_width == kind.half_width == 0.0 and bias.count == 4
+    outcomes["zero", "identity"] = {}
+    assert main_effects(outcomes) is None
+    with pytest.raises(WrnnError, match="3 outcomes are no full factorial"):
+        main_effects({key: outcomes[key] for key in list(outcomes)[:3]})
+
+
+def result(rate: float, validation: list[float], seeds: int = 2) -> Result:
+    run = Run(AddingTask(10), wrnn_config(4, 1), "quick", steps=2, learning_rate=rate)
+    records = tuple(
+        make_record(
+            replace(run, seed=seed),
+            metrics={"mse": rate},
+            curves={"mse": [[step, value] for step, value in enumerate(validation)]},
+        )
+        for seed in range(seeds)
+    )
+    return Result(run, records, "quick")
+
+
+def test_the_rate_is_chosen_by_validation_not_by_test():
+    slow, fast = result(0.001, [3.0, 1.0, 2.0]), result(0.01, [2.5, 1.5, 1.4])
+    lucky = result(0.1, [0.1], seeds=1)
+    empty = replace(slow, records=(), status="missing")
+    assert best_rates([fast, slow, lucky, empty]) == [slow]
+    assert by_seed(slow, "mse") == {0: 0.001, 1: 0.001}
