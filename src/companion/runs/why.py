@@ -25,7 +25,7 @@ SIZES = {  # of the wRNN by task: sites, channels; and units of the others at ab
     },
     "quick": {
         "copy": dict(wrnn=(40, 6), irnn=60, lstm=28, gru=33, lru=20),
-        "adding": dict(wrnn=(40, 8), irnn=31, lstm=15, gru=17, lru=9),
+        "adding": dict(wrnn=(30, 8), irnn=27, lstm=13, gru=15, lru=8),
         "digits": dict(wrnn=(32, 4), irnn=32, lstm=16, gru=19, lru=11),
         "pixels": dict(wrnn=(32, 4), irnn=32, lstm=16, gru=19, lru=11),
     },
@@ -49,7 +49,7 @@ def on_adding(length: int, models: Iterable[ModelConfig], profile: str) -> list[
     """Train models on the adding task."""
     budget = {
         "paper": dict(steps=2500, evaluate_every=100, log_every=20),
-        "quick": dict(steps=400, batch_size=64, evaluate_every=50, log_every=10),
+        "quick": dict(steps=500, batch_size=64, evaluate_every=50, log_every=10),
         "smoke": dict(steps=10, batch_size=16, evaluate_every=5, log_every=5),
     }[profile]
     task = AddingTask(length)
@@ -60,7 +60,7 @@ def on_pixels(
     task: Task, models: Iterable[ModelConfig], profile: str, steps: int = 1000
 ) -> list[Run]:
     """Train models on pixels or on digits, in the small profiles for fewer steps."""
-    steps = {"paper": steps, "quick": 200, "smoke": 10}[profile]
+    steps = {"paper": steps, "quick": 150, "smoke": 10}[profile]
     every = {"paper": 100, "quick": 50, "smoke": 5}[profile]
     runs = within_cpu(task, models, steps)
     return [replace(run, profile=profile, evaluate_every=every) for run in runs]
@@ -73,7 +73,7 @@ def copy_lags(profile: str) -> tuple[int, ...]:
 
 def adding_lengths(profile: str) -> tuple[int, ...]:
     """Return the lengths of the adding task at which starts and models are compared."""
-    return {"paper": (100, 200), "quick": (40,), "smoke": (10,)}[profile]
+    return {"paper": (100, 200), "quick": (30,), "smoke": (10,)}[profile]
 
 
 def permuted_pixels(profile: str) -> Task:
@@ -211,7 +211,7 @@ def parallel(profile: str) -> list[Run]:
     """Why can't it be computed in parallel over time? One small training, cut at several steps."""
     lengths = {"paper": (30, 100, 300, 1000, 3000), "quick": (30, 100, 300), "smoke": (5, 10)}
     lag = copy_lags(profile)[0]
-    model = wrnn_config(*((16, 2) if profile != "smoke" else (6, 2)), recurrent_bias="zero")
+    model = wrnn_config(*((32, 4) if profile != "smoke" else (6, 2)), recurrent_bias="zero")
     (run,) = on_copy(lag, [model], profile)
     # The tested weights must be the last ones, not those that validated best before.
     cut = dict(keep="last", evaluate_every=min(lengths[profile]), batch_size=run.batch_size)
