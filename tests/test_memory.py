@@ -13,7 +13,6 @@ from companion.training.train import evaluate, train
 from wrnn import SequenceModel, WaveRNN, WrnnError
 from wrnn.tasks import CopyTask
 
-
 INPUTS = np.random.default_rng(0).random((4000, 24))  # (sequences, T)
 
 

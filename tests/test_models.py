@@ -84,9 +84,7 @@ def test_a_frozen_kernel_keeps_its_start_and_is_not_counted():
     model = build_model(config, CopyTask(12), generator())
     free = build_model(wrnn_config(6, 2, recurrent_bias="zero"), CopyTask(12), generator())
     kernel = free.rnn.weight_hh.numel() + free.rnn.bias_hh.numel()
-    assert (
-        count_parameters(free)["with_biases"] - count_parameters(model)["with_biases"] == kernel
-    )
+    assert count_parameters(free)["with_biases"] - count_parameters(model)["with_biases"] == kernel
     before = {name: value.clone() for name, value in model.state_dict().items()}
     optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
     x, y = CopyTask(12).batch(4, generator=generator())

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from samples import make_record
 
-from companion.evidence.paired import best_rates, by_seed, difference, main_effects
+from companion.evidence.paired import best_rates, by_seed, difference, gained, main_effects
 from companion.records.results import Result
 from companion.runs.run import Run, wrnn_config
 from wrnn import WrnnError
@@ -17,6 +17,15 @@ def test_a_difference_is_taken_within_seeds():
     found = difference(first, second)
     assert (found.mean, found.half_width, found.count) == (1.0, 0.0, 3)
     assert difference({0: 1.0}, {1: 1.0}) is None
+
+
+def test_the_share_of_what_is_gained_over_chance():
+    trained = {0: 90.0, 1: 50.0, 2: 10.5}  # the last one has not learned
+    found = gained({0: 50.0, 1: 30.0, 2: 80.0}, trained, chance=10)
+    assert (found.mean, found.half_width, found.count) == (50.0, 0.0, 2)
+    assert gained({0: 0.1}, {0: 0.05}, chance=0.15).mean == pytest.approx(50)  # less is better
+    assert gained({0: 1.0}, {1: 2.0}, chance=0) is None
+    assert gained({}, {}, chance=0) is None
 
 
 def test_main_effects_of_a_sum_are_its_terms():

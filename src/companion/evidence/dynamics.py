@@ -61,9 +61,7 @@ def lyapunov_exponent(
     return float(alive.mean()) if len(alive) else -math.inf
 
 
-def newton_iterations(
-    step: Step, state: Tensor, inputs: Tensor, *, tolerance: float = 1e-6
-) -> int:
+def newton_iterations(step: Step, state: Tensor, inputs: Tensor, *, tolerance: float = 1e-6) -> int:
     """Return how many Newton iterations it takes until every state is that of the step loop.
 
     DEER (Lim et al. 2024, arXiv 2309.12252, section 3): from a guess of all states, each iteration

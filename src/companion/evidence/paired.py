@@ -19,6 +19,22 @@ def difference(first: Mapping[int, float], second: Mapping[int, float]) -> Estim
     return estimate([first[seed] - second[seed] for seed in seeds]) if seeds else None
 
 
+def gained(
+    first: Mapping[int, float], second: Mapping[int, float], chance: float
+) -> Estimate | None:
+    """Estimate how much of what the second gains over chance the first has, in per cent.
+
+    Seeds in which the second gains less than a tenth of the distance between chance and its best
+    seed say nothing and are left out; None where none is left.
+    """
+    if not second:
+        return None
+    least = max(abs(value - chance) for value in second.values()) / 10
+    seeds = [s for s in sorted(first.keys() & second.keys()) if abs(second[s] - chance) > least]
+    shares = [100 * (first[seed] - chance) / (second[seed] - chance) for seed in seeds]
+    return estimate(shares) if shares else None
+
+
 def main_effects(
     outcomes: Mapping[tuple[Hashable, ...], Mapping[int, float]],
 ) -> list[Estimate] | None:

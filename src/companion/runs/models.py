@@ -6,6 +6,7 @@ called as torch.nn.RNN is.
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +22,7 @@ class _DiagonalScan(torch.autograd.Function):
     @staticmethod
     def forward(ctx, decay: Tensor, drive: Tensor) -> Tensor:
         states = drive.clone()  # (T, B, N)
-        for before, state in zip(states, states[1:], strict=False):
+        for before, state in pairwise(states):
             state.addcmul_(decay, before)
         ctx.save_for_backward(decay, states)
         return states
@@ -92,10 +93,11 @@ class LinearRecurrentUnit(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Run the whole sequence from a state of zero; shapes as in the class."""
         gain = self.gamma_log.exp()[:, None]  # (N, 1)
-        drive = torch.complex(F.linear(x, gain * self.B[..., 0]), F.linear(x, gain * self.B[..., 1]))
+        B, C = gain[..., None] * self.B, self.C
+        drive = torch.complex(F.linear(x, B[..., 0]), F.linear(x, B[..., 1]))  # (T, B, N)
         states = diagonal_scan(self.decay, drive)  # (T, B, N)
-        real, imaginary = F.linear(states.real, self.C[..., 0]), F.linear(states.imag, self.C[..., 1])
-        return real - imaginary + self.D * x, states[-1:]
+        real = F.linear(states.real, C[..., 0]) - F.linear(states.imag, C[..., 1])  # Re(C h)
+        return real + self.D * x, states[-1:]
 
 
 class ResidualBlocks(nn.Module):

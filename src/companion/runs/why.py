@@ -29,9 +29,10 @@ SIZES = {  # of the wRNN by task: sites, channels; and units of the others at ab
         "digits": dict(wrnn=(32, 4), irnn=32, lstm=16, gru=19, lru=11),
         "pixels": dict(wrnn=(32, 4), irnn=32, lstm=16, gru=19, lru=11),
     },
-    "smoke": dict.fromkeys(
-        ("copy", "adding", "digits", "pixels"), dict(wrnn=(12, 2), irnn=8, lstm=4, gru=4, lru=4)
-    ),
+    "smoke": {
+        name: dict(wrnn=(12, 2), irnn=8, lstm=4, gru=4, lru=4)
+        for name in ("copy", "adding", "digits", "pixels")
+    },
 }
 
 
@@ -108,9 +109,9 @@ def _controls(name: str, profile: str) -> list[ModelConfig]:
 
 def frozen(profile: str) -> list[Run]:
     """Is a frozen shift enough? Kernels that keep their start, against trained ones."""
-    runs = [
-        run for lag in copy_lags(profile) for run in on_copy(lag, _controls("copy", profile), profile)
-    ]
+    runs = []
+    for lag in copy_lags(profile):
+        runs += on_copy(lag, _controls("copy", profile), profile)
     for length in adding_lengths(profile):
         runs += on_adding(length, _controls("adding", profile), profile)
     if profile == "paper":
