@@ -40,10 +40,16 @@ SEEDS = 5  # of the paper form
 
 
 def forms(experiment):
-    """What is recorded, as (words, results): the paper form first, then the small one."""
+    """What can be compared, as (words, results): the paper form first, then the small one.
+
+    Of a form, the tasks of which every configuration has a record.
+    """
     small = "The quick form" if page.small_profile == "quick" else "The smoke form"
     both = (("The paper form", page.recorded(experiment)), (small, page.this_run(experiment)))
-    found = [(words, [r for r in results if r.records]) for words, results in both]
+    found = []
+    for words, results in both:
+        lacking = {result.run.task for result in results if not result.records}
+        found.append((words, [r for r in results if r.run.task not in lacking]))
     return [(words, results) for words, results in found if results]
 
 
@@ -290,18 +296,17 @@ for words, results in found:
 # **Method.** Jaeger's memory capacity {cite}`jaeger2001memory`: for every delay, the squared
 # correlation of the input then with its best linear readout now, summed over delays; at most the
 # number of units. The networks are trained on sequential digits, 64 steps of one number. They are
-# driven with 64 independent numbers from [0, 1) and read at the end; the readout is fitted on 1,000
-# sequences and scored on 1,000 others, with noise on every unit of the read state.
+# driven with 64 independent numbers from [0, 1) and read at the end; the readout is fitted on 4,000
+# sequences and scored on 4,000 others, with noise on every unit of the read state.
 
 # %% tags=["hide-input"]
 NOISE = (0.0, 0.01, 0.1)
 SHOWN_NOISE = 0.01
-draws = np.random.default_rng(0).random((2000, 64))  # (sequences, T)
+draws = np.random.default_rng(0).random((8000, 64))  # (sequences, T)
 
 
-def total_capacity(model, noise):
-    """Capacity of a model's state with noise, over delays 0 to 63."""
-    states = memory.driven_states(model, draws)
+def total_capacity(states, noise):
+    """Capacity of the last states with noise, over delays 0 to 63."""
     generator = np.random.default_rng(1)
     return memory.memory_capacity(states, draws, noise=noise, generator=generator).sum()
 
@@ -310,16 +315,19 @@ def capacities(results):
     """Label -> {(when, noise): {seed: capacity}}."""
     found = {}
     for result in results:
-        name = f"{result.label}{', ' * (result.run.model.num_channels > 1)}"
-        if result.run.model.num_channels > 1:
-            name += f"{result.run.model.num_channels} × {result.run.model.size}"
+        config = result.run.model
+        rings = f", {config.num_channels} × {config.size}" if config.num_channels > 1 else ""
+        name = result.label + rings
         of = found.setdefault(name, {})
         for record in result.records:
             models = {"before": record.run.start(), "after": memory.trained_model(record)}
             for when, model in models.items():
-                for noise in NOISE if model is not None else ():
+                if model is None:
+                    continue
+                states = memory.driven_states(model, draws)
+                for noise in NOISE:
                     scores = of.setdefault((when, noise), {})
-                    scores[record.run.seed] = float(total_capacity(model, noise))
+                    scores[record.run.seed] = float(total_capacity(states, noise))
     return found
 
 
@@ -497,14 +505,14 @@ for words, result, asked, scores in carried:
         page.say(
             f"{words}, {result.label}, trained at length {task.length}: "
             f"**{told.get(decided(longest), 'It stays open')}.** At four times the length its "
-            f"error is {text(longest)} against that of a constant answer; at its own it is "
+            f"error less that of a constant answer is {text(longest)}; at its own length it is "
             f"{text(estimate([row[own] for row in scores.values()]))}."
         )
 
 # %% [markdown]
 # For copying the reason can be written down. In the frozen shift, a symbol that came $S$ steps ago
 # is at site $-S \bmod n$, and the readout looks at one site: the lag isn't in the waves, it is in
-# the readout. A sum, on the contrary, doesn't care where on the ring its terms are.
+# the readout. A sum, on the contrary, need not care where on the ring its terms are.
 #
 # **What would change it.** Training on several lags at once, where a network could learn to go by
 # the cue.
@@ -781,8 +789,8 @@ for words, results in found:
 
 # %% [markdown]
 # This is what the memory costs beside a linear recurrent unit: a rectified network that has left
-# its shift is run step by step. A frozen shift keeps the cheap way: with positive drive its
-# rectifier does nothing.
+# its shift is run step by step. A frozen shift keeps the cheap way as far as its drive is positive,
+# since its rectifier then does nothing.
 #
 # **What would change it.** A damped or coarser iteration, which needs not be exact, and larger
 # networks.

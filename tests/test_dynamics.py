@@ -57,6 +57,13 @@ def test_a_chaotic_recurrence_takes_nearly_as_many_iterations_as_steps():
     assert contracting < 10 < 20 < chaotic <= 40
 
 
+def test_a_rectified_shift_takes_one_iteration_where_its_drive_is_positive():
+    layer = WaveRNN(3, 6, 2)
+    layer.reset_parameters(recurrent_bias="zero")
+    x = torch.rand(20, 2, 3, generator=generator(), dtype=torch.float64)
+    assert newton_iterations(wave_step(layer), torch.zeros(2, 12, dtype=torch.float64), x) == 1
+
+
 def test_one_step_of_a_wave_rnn_is_the_layers():
     layer = WaveRNN(3, 6, 2)
     x = torch.randn(5, 2, 3, generator=generator())

@@ -66,8 +66,10 @@ def newton_iterations(step: Step, state: Tensor, inputs: Tensor, *, tolerance: f
 
     DEER (Lim et al. 2024, arXiv 2309.12252, section 3): from a guess of all states, each iteration
     solves the recurrence linearised around the guess, h_t = f(g_{t-1}) + f'(g_{t-1}) (h_{t-1} -
-    g_{t-1}). The first guess is zero. T iterations always do, since every one makes at least one
-    more step exact. Here the linear recurrence is solved step by step: only the count is wanted.
+    g_{t-1}). The first guess is one everywhere: at zero a rectifier passes on no derivative, so
+    that every iteration would reach one step further only. T iterations always do, since every one
+    makes at least one more step exact. Here the linear recurrence is solved step by step: only the
+    count is wanted.
 
     Args:
         state: (B, units) at the start.
@@ -80,7 +82,7 @@ def newton_iterations(step: Step, state: Tensor, inputs: Tensor, *, tolerance: f
         states.append(before)
     exact = torch.stack(states)  # (T, B, units)
     allowed = tolerance * exact.abs().max()
-    guess = torch.zeros_like(exact)
+    guess = torch.ones_like(exact)
     for iteration in range(1, len(inputs)):
         around = torch.cat([state[None], guess[:-1]])  # g_{t-1}, (T, B, units)
         solved, before = [], state
