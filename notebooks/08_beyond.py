@@ -216,8 +216,8 @@ for result in found[0][1] if found else []:
             }
         )
 if groups:
-    ends = [lap for points in groups.values() for lap, _ in points]
-    law = [(lap, 100 * min(1, 1 / lap)) for lap in np.linspace(min(ends), max(ends), 25)]
+    ends = sorted({1.0, *(lap for points in groups.values() for lap, _ in points)})
+    law = [(lap, 100 * min(1, 1 / lap)) for lap in ends]
     page.figure(
         "fig-after-a-lap",
         figures.points(
@@ -302,7 +302,8 @@ for words, results in found:
 # %% tags=["hide-input"]
 NOISE = (0.0, 0.01, 0.1)
 SHOWN_NOISE = 0.01
-draws = np.random.default_rng(0).random((8000, 64))  # (sequences, T)
+sequences = 1000 if profile == "smoke" else 8000
+draws = np.random.default_rng(0).random((sequences, 64))  # (sequences, T)
 
 
 def total_capacity(states, noise):
@@ -454,6 +455,7 @@ for words, result, asked, scores in carried:
     if words == carried[0][0]:
         title, ylabel = result.run.task.title, outcome(result.run.task)[1]
         means = np.mean(list(scores.values()), axis=0)
+        means = means if result.run.task.name == "copy" else np.minimum(means, 1)
         panels.setdefault((f"trained on the {title}", ylabel), {})[result.label] = list(
             zip(asked, means, strict=True)
         )
@@ -467,8 +469,8 @@ if panels:
         ),
         alt="Two panels: share of right symbols against the lag that is asked for, and squared "
         "error against the length of the adding sequence, one curve per network.",
-        caption="Networks trained at one lag or length and asked at others, means over seeds. No "
-        "counterpart in the paper.",
+        caption="Networks trained at one lag or length and asked at others, means over seeds; a "
+        "squared error above 1 is drawn at 1. No counterpart in the paper.",
         results=[result for words, result, _, _ in carried if words == carried[0][0]],
     )
 else:
@@ -541,14 +543,17 @@ panels = [
     (
         title,
         outcome(group[0].run.task)[1],
-        {r.label: [(seconds(r), value) for value in values(r)] for r in group if values(r)},
+        {
+            r.label.replace(", zero", " with zero"): [(seconds(r), v) for v in values(r)]
+            for r in group
+        },
     )
     for title, group in by_task(shown).items()
 ]
 if panels:
     page.figure(
         "fig-today",
-        figures.points(panels, xlabel="processor seconds of training", log_x=True),
+        figures.points(panels, xlabel="processor seconds of training"),
         alt="One panel per task: result on the test set against processor seconds of training, "
         "one point per seed and one mark per model.",
         caption="wRNN, iRNN, LSTM, GRU and LRU at about equal parameters, each at the rate that "
