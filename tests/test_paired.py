@@ -20,12 +20,12 @@ def test_a_difference_is_taken_within_seeds():
 
 
 def test_the_share_of_what_is_gained_over_chance():
-    trained = {0: 90.0, 1: 50.0, 2: 10.5}  # the last one has not learned
-    found = gained({0: 50.0, 1: 30.0, 2: 80.0}, trained, chance=10)
+    trained = {0: 90.0, 1: 50.0, 2: 10.5, 3: 2.0}  # the last two have not learned
+    found = gained({0: 50.0, 1: 30.0, 2: 80.0, 3: 2.0}, trained, chance=10, best=100)
     assert (found.mean, found.half_width, found.count) == (50.0, 0.0, 2)
-    assert gained({0: 0.1}, {0: 0.05}, chance=0.15).mean == pytest.approx(50)  # less is better
-    assert gained({0: 1.0}, {1: 2.0}, chance=0) is None
-    assert gained({}, {}, chance=0) is None
+    assert gained({0: 0.1}, {0: 0.05}, chance=0.15, best=0).mean == pytest.approx(50)
+    assert gained({0: 0.9}, {0: 0.9}, chance=0.15, best=0) is None  # no better than chance
+    assert gained({0: 1.0}, {1: 2.0}, chance=0, best=1) is None
 
 
 def test_main_effects_of_a_sum_are_its_terms():

@@ -20,18 +20,18 @@ def difference(first: Mapping[int, float], second: Mapping[int, float]) -> Estim
 
 
 def gained(
-    first: Mapping[int, float], second: Mapping[int, float], chance: float
+    first: Mapping[int, float], second: Mapping[int, float], *, chance: float, best: float
 ) -> Estimate | None:
     """Estimate how much of what the second gains over chance the first has, in per cent.
 
-    Seeds in which the second gains less than a tenth of the distance between chance and its best
-    seed say nothing and are left out; None where none is left.
+    `best` is what a perfect model gets. Seeds in which the second gains less than a tenth of the
+    way from chance to there have nothing to divide by and are left out; None where none is left.
     """
-    if not second:
-        return None
-    least = max(abs(value - chance) for value in second.values()) / 10
-    seeds = [s for s in sorted(first.keys() & second.keys()) if abs(second[s] - chance) > least]
-    shares = [100 * (first[seed] - chance) / (second[seed] - chance) for seed in seeds]
+    shares = [
+        100 * (first[seed] - chance) / (second[seed] - chance)
+        for seed in sorted(first.keys() & second.keys())
+        if (second[seed] - chance) / (best - chance) >= 0.1
+    ]
     return estimate(shares) if shares else None
 
 

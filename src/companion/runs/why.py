@@ -124,7 +124,7 @@ def laps(profile: str) -> list[Run]:
     short, longer, channels, lags, longer_lags = {
         "paper": (100, 128, 6, LAP_LAGS, LONGER_RING_LAGS),
         "quick": (20, 40, 6, (15, 20, 30, 50), (30,)),
-        "smoke": (10, 16, 2, (10, 14), (14,)),
+        "smoke": (12, 16, 2, (10, 14), (14,)),
     }[profile]
     runs = [
         run
