@@ -162,6 +162,9 @@ for words, results in found:
             for name, scores in of.items()
             if not name.startswith("wRNN")
         }
+        if not any(shares.values()):
+            page.say(f"{words}, {title}: **open**, the trained wRNN itself is near chance.")
+            continue
         shift = shares.get("frozen shift")
         verdict = {
             "above": "A fixed buffer is enough",
