@@ -21,8 +21,8 @@ train: bool = True  # train what has no record yet; False reads records only
 # %% tags=["hide-input"]
 import numpy as np
 
+from companion.evidence import memory as analysis
 from companion.evidence import tables
-from companion.evidence import waves as analysis
 from companion.page import chapter, figures
 from companion.runs.experiments import find_experiments
 

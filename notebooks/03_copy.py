@@ -261,15 +261,15 @@ for lag in dict.fromkeys(result.run.task.lag for result in page.shown("fig3")):
     waves = [result for result in here if result.run.model.kind == "wrnn"]
     others = [result for result in here if result.run.model.kind == "irnn"]
     if waves and others and waves[0].metric("cross_entropy") and others[0].metric("cross_entropy"):
-        gap = measures.orders(waves[0], others)
-        last = measures.orders(chapter.at_last_step(waves[0]), map(chapter.at_last_step, others))
-        sources = " and ".join(dict.fromkeys(r.description for r in (waves[0], *others)))
+        best = measures.best_on_validation(others)
+        gap = measures.gap(waves[0], best)
+        last = measures.gap(chapter.at_last_step(waves[0]), chapter.at_last_step(best))
+        sources = " and ".join(dict.fromkeys(r.description for r in (waves[0], best)))
         page.say(
             f"At lag {lag} ({sources}) the wRNN's test loss ends "
-            f"**{tables.estimate(gap.mean, gap.half_width, 2)} orders of magnitude** below that of "
-            f"the best iRNN recorded there. On the choice of weights hangs this: with those of the "
-            f"last step the gap is {tables.estimate(last.mean, last.half_width, 2)} (validation "
-            "set)."
+            f"**{tables.interval(gap)} orders of magnitude** below that of "
+            f"the {best.label}, the iRNN that is best on validation there. With the weights of the "
+            f"last step the gap is {tables.interval(last)} (validation set)."
         )
 
 # %% [markdown]
@@ -281,18 +281,23 @@ for lag in dict.fromkeys(result.run.task.lag for result in page.shown("fig3")):
 # from certain blanks to an even wash over the eight symbols.
 
 # %% tags=["hide-input"]
-traced = [result for result in page.shown("fig4") if result.trace]
-if traced:
+answers, sources = {}, []  # task and scale -> model -> trace: the longest lag comes last
+for result in [*page.shown("fig4"), *page.shown("fig3")]:
+    if result.trace:
+        profile_name = "" if result.run.profile == "paper" else f", {result.run.profile}"
+        row = answers.setdefault(f"lag {result.run.task.lag}{profile_name}", {})
+        if result.label not in row:
+            row[result.label] = result.trace
+            sources.append(result)
+if answers:
     page.figure(
         "fig-copy-outputs",
-        figures.copy_outputs(
-            [(f"{r.label}, lag {r.run.task.lag} ({r.status})", r.trace) for r in traced]
-        ),
-        alt="Pairs of images, categories against time: the target sequence on the left and the "
-        "probabilities that the network gives on the right, one row per model and lag.",
+        figures.copy_outputs({title: list(row.items()) for title, row in answers.items()}),
+        alt="Images of categories against time, a row per lag: the target sequence on the left, "
+        "then the probabilities that each network gives.",
         caption="Copy task, target and output over the last twenty steps of one test sequence (the "
-        "paper's Figure 4). Each row says what its run stands for.",
-        results=traced,
+        "paper's Figure 4).",
+        results=sources,
     )
 else:
     page.nothing("fig-copy-outputs", "Copy task, target and output", "fig4")

@@ -116,7 +116,7 @@ page.curves(
 OURS = {
     "wrnn-16c": {"kind": "wrnn", "readout": "linear"},
     "wrnn-mlp": {"kind": "wrnn", "readout": "mlp"},
-    "irnn": {"kind": "irnn", "readout": "linear"},
+    "irnn": {"kind": "irnn", "readout": "linear", "input_bias": "uniform"},
     "lstm": {"kind": "lstm"},
     "gru": {"kind": "gru"},
 }
@@ -186,7 +186,7 @@ page.table(
         {
             "model": number.model,
             "task": number.column,
-            "test accuracy (%)": tables.estimate(number.value, number.deviation),
+            "test accuracy (%)": tables.plus_minus(number.value, number.deviation),
         }
         for number in paper.select("later/")
         if not number.id.endswith("nscifar10")

@@ -188,7 +188,7 @@ page.say(page.missing("table3"))
 for number in paper.select("later/"):
     if number.id.endswith("nscifar10"):
         page.say(
-            f"{number.model}: **{tables.estimate(number.value, number.deviation)} %**, "
+            f"{number.model}: **{tables.plus_minus(number.value, number.deviation)} %**, "
             "mean and standard deviation over five seeds."
         )
 
@@ -249,8 +249,7 @@ for results in (page.recorded("noise"), page.this_run("noise")):
         if len(pair) == 2:
             first = pair["fixed"]
             before, after = (
-                tables.estimate(estimate.mean, estimate.half_width)
-                for estimate in (pair[kind].metric("accuracy") for kind in ("fixed", "fresh"))
+                tables.interval(pair[noise].metric("accuracy")) for noise in ("fixed", "fresh")
             )
             page.say(
                 f"On {first.run.task.title} ({first.description}) the {first.label} reaches "

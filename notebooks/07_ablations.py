@@ -19,7 +19,6 @@ seeds: int = 1  # how many seeds of every run
 train: bool = True  # train what has no record yet; False reads records only
 
 # %% tags=["hide-input"]
-from dataclasses import replace
 from math import log10
 
 import torch
@@ -28,6 +27,7 @@ from companion.evidence import measures, tables
 from companion.evidence import published as paper
 from companion.page import chapter
 from companion.runs.run import ModelConfig, build_model, irnn_config, wrnn_config
+from companion.runs.synthetic import NO_V_INIT
 from wrnn.tasks import CopyTask
 
 page = chapter.Chapter(profile=profile, device=device, seeds=seeds, train=train)
@@ -45,7 +45,7 @@ for name, config in {
     "wRNN": wrnn_config(4, 1),
     "- u-shift (random)": wrnn_config(4, 1, recurrent="default"),
     "- u-shift (identity)": wrnn_config(4, 1, recurrent="identity"),
-    "- V-init": wrnn_config(4, 1, input="default"),
+    "- V-init": wrnn_config(4, 1, **NO_V_INIT),
 }.items():
     generator = torch.Generator().manual_seed(0)
     rnn = build_model(config, CopyTask(lag=20), generator).rnn
@@ -96,18 +96,20 @@ page.say(
 # %% tags=["hide-cell"]
 OURS = {  # rows of the paper -> the models that we train for it
     "wrnn": (wrnn_config(100, 6),),
-    "wrnn-v-init": (wrnn_config(100, 6, input="default"),),
+    "wrnn-v-init": (wrnn_config(100, 6, **NO_V_INIT),),
     "wrnn-u-shift-init": (
         wrnn_config(100, 6, recurrent="default"),
         wrnn_config(100, 6, recurrent="identity"),
     ),
     "wrnn-v-init-u-shift-init": (
-        wrnn_config(100, 6, recurrent="default", input="default"),
-        wrnn_config(100, 6, recurrent="identity", input="default"),
+        wrnn_config(100, 6, recurrent="default", **NO_V_INIT),
+        wrnn_config(100, 6, recurrent="identity", **NO_V_INIT),
     ),
     "irnn-n-100": (irnn_config(100),),
     "irnn-sigma-init": (irnn_config(100, recurrent="shift"),),
-    "irnn-sigma-init-v-init": (irnn_config(100, recurrent="shift", input="ones"),),
+    "irnn-sigma-init-v-init": (
+        irnn_config(100, recurrent="shift", input="ones", input_bias="zero"),
+    ),
 }
 KERNELS = {"default": "random kernel", "identity": "identity kernel"}
 recorded = {(r.run.model, r.run.task.lag - 10): r for r in page.recorded("table4")}
@@ -121,9 +123,9 @@ def floor_mark(value):
 def ours(config: ModelConfig, T):
     """Our record for a model and length as a cell."""
     result = recorded[config, T]
-    estimate = result.metric("printed_mse")
+    interval = result.metric("printed_mse")
     text = page.value(result, "printed_mse")
-    return text + (floor_mark(estimate.mean) if estimate else "")
+    return text + (floor_mark(interval.mean) if interval else "")
 
 
 rows = []
@@ -242,7 +244,8 @@ page.say(
 ENTERS = {
     "ones": "V-init of the code",
     "identity": "V-init of the text",
-    "default": "− V-init",
+    "normal": "− V-init",
+    "default": "uniform weights, no bias",
 }
 first_steps = page.shown("v_init")
 
@@ -250,10 +253,7 @@ first_steps = page.shown("v_init")
 def with_steps(result):
     """The result with the steps until it has learned to copy as its only metric."""
     learned = measures.steps_to_learn(result)
-    records = (
-        replace(record, metrics={"steps": learned[record.run.seed]}) for record in result.records
-    )
-    return replace(result, records=tuple(records))
+    return result.with_metrics({"steps": learned.clip(upper=result.seeds("taken_steps"))})
 
 
 page.compare(
@@ -342,8 +342,8 @@ symbols = {
     if r.metric("token_accuracy")
 }
 if len(symbols) == 9:
-    shifted = [symbols["wrnn", "shift", start] for start in ("ones", "default")]
-    others = [symbols["wrnn", k, v] for k in KERNELS for v in ("ones", "default")]
+    shifted = [symbols["wrnn", "shift", start] for start in ("ones", "normal")]
+    others = [symbols["wrnn", k, v] for k in KERNELS for v in ("ones", "normal")]
     page.say(
         f"With u-shift the wRNN repeats {tables.number(min(shifted))} to "
         f"{tables.number(max(shifted))} % of the symbols, with V-init or without; of the four "

@@ -29,10 +29,9 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from companion.evidence import dynamics, memory, paired, tables
-from companion.evidence import waves as analysis
+from companion.evidence import dynamics, paired, recall, tables, waves
 from companion.page import chapter, figures
-from companion.records.results import estimate
+from companion.records.table import interval
 from wrnn.tasks import CopyTask
 
 page = chapter.Chapter(profile=profile, device=device, seeds=seeds, train=train)
@@ -69,16 +68,14 @@ def text(found, unit=""):
     """An estimate with its interval and number of seeds."""
     if found is None:
         return "not to be said"
-    return f"{tables.estimate(found.mean, found.half_width)}{unit} (n = {found.count})"
+    return f"{tables.interval(found)}{unit} (n = {found.count})"
 
 
 def decided(found, line=0.0):
     """Whether an interval lies above a line, below it, or says neither."""
-    if found is None or found.half_width is None:
+    if found is None or found.low is None:
         return "open"
-    if found.mean - found.half_width > line:
-        return "above"
-    return "below" if found.mean + found.half_width < line else "open"
+    return "above" if found.low > line else "below" if found.high < line else "open"
 
 
 def outcome(task):
@@ -200,14 +197,14 @@ groups, laps = {}, []
 for result in found[0][1] if found else []:
     scores = paired.by_seed(result, "token_accuracy")
     n, lag = result.run.model.size, result.run.task.lag
-    mean = estimate(list(scores.values())).mean
+    mean = interval(list(scores.values())).mean
     groups.setdefault(f"rings of {n} sites", []).append((lag / n, mean))
     responses = []
     for record in result.records:
-        model = memory.trained_model(record)
+        model = recall.trained_model(record)
         if model is not None:
             tokens = torch.eye(10)
-            responses += [memory.one_lap(model.rnn, token, tokens[0]) for token in tokens[1:9]]
+            responses += [recall.one_lap(model.rnn, token, tokens[0]) for token in tokens[1:9]]
     if responses:
         speeds = [np.average(r.speeds, weights=r.sizes) for r in responses if r.sizes.any()]
         spread = [np.ptp(r.speeds) for r in responses]
@@ -318,7 +315,7 @@ draws = np.random.default_rng(0).random((sequences, 64))  # (sequences, T)
 def total_capacity(states, noise):
     """Capacity of the last states with noise, over delays 0 to 63."""
     generator = np.random.default_rng(1)
-    return memory.memory_capacity(states, draws, noise=noise, generator=generator).sum()
+    return recall.memory_capacity(states, draws, noise=noise, generator=generator).sum()
 
 
 def capacities(results):
@@ -330,11 +327,11 @@ def capacities(results):
         name = result.label + rings
         of = found.setdefault(name, {})
         for record in result.records:
-            models = {"before": record.run.start(), "after": memory.trained_model(record)}
+            models = {"before": record.run.start(), "after": recall.trained_model(record)}
             for when, model in models.items():
                 if model is None:
                     continue
-                states = memory.driven_states(model, draws)
+                states = recall.driven_states(model, draws)
                 for noise in NOISE:
                     scores = of.setdefault((when, noise), {})
                     scores[record.run.seed] = float(total_capacity(states, noise))
@@ -372,7 +369,7 @@ if held:
                 "parameters": result.parameters,
                 **{
                     f"{when}, noise {noise:g}": text(
-                        estimate(list(of[when, noise].values())) if (when, noise) in of else None
+                        interval(list(of[when, noise].values())) if (when, noise) in of else None
                     )
                     for when in ("before", "after")
                     for noise in NOISE
@@ -401,7 +398,7 @@ for words, results, of_all in found:
     change = paired.difference(
         wave.get(("after", SHOWN_NOISE), {}), wave.get(("before", SHOWN_NOISE), {})
     )
-    start = estimate(list(wave["before", SHOWN_NOISE].values()))
+    start = interval(list(wave["before", SHOWN_NOISE].values()))
     told = {"above": "Training adds memory", "below": "Training takes memory away"}
     others = [
         f"{name} {text(d)}"
@@ -456,7 +453,7 @@ def other_tasks(results):
 carried = []  # (words, result, asked, seed -> values)
 for words, results in forms("why_carry"):
     for result, asked, tasks in other_tasks(results):
-        scores = memory.asked(result, tasks, outcome(result.run.task)[0])
+        scores = recall.asked(result, tasks, outcome(result.run.task)[0])
         if scores:
             carried.append((words, result, asked, scores))
 panels = {}
@@ -505,7 +502,7 @@ for words, result, asked, scores in carried:
             f"{words}, {result.label}, trained at lag {task.lag}: "
             f"**{told.get(decided(near), 'It stays open')}.** One step later it has "
             f"{text(near, ' points')} of right symbols against its own lag, where it has "
-            f"{text(estimate([row[own] for row in scores.values()]), ' %')}."
+            f"{text(interval([row[own] for row in scores.values()]), ' %')}."
         )
     else:
         longest = paired.difference(
@@ -517,7 +514,7 @@ for words, result, asked, scores in carried:
             f"{words}, {result.label}, trained at length {task.length}: "
             f"**{told.get(decided(longest), 'It stays open')}.** At four times the length its "
             f"error less that of a constant answer is {text(longest)}; at its own length it is "
-            f"{text(estimate([row[own] for row in scores.values()]))}."
+            f"{text(interval([row[own] for row in scores.values()]))}."
         )
 
 # %% [markdown]
@@ -599,17 +596,13 @@ missing("why_today")
 for words, results in found:
     for title, group in by_task(results).items():
         metric, ylabel, _ = outcome(group[0].run.task)
-        sign = -1 if metric == "mse" else 1
+        better, worse = ("below", "above") if metric == "mse" else ("above", "below")
         of = {r.label: paired.by_seed(r, metric) for r in group}
         wave = of.pop("wRNN", {})
         leads = {name: paired.difference(wave, scores) for name, scores in of.items()}
-        sides = {
-            name: decided(replace(lead, mean=sign * lead.mean))
-            for name, lead in leads.items()
-            if lead
-        }
-        ahead = [name for name, side in sides.items() if side == "above"]
-        behind = [name for name, side in sides.items() if side == "below"]
+        sides = {name: decided(lead) for name, lead in leads.items() if lead}
+        ahead = [name for name, side in sides.items() if side == better]
+        behind = [name for name, side in sides.items() if side == worse]
         page.say(
             f"{words}, {title}: **the wRNN is ahead of {', '.join(ahead) or 'none for sure'}, and "
             f"behind {', '.join(behind) or 'none for sure'}.** Its {ylabel} minus theirs: "
@@ -747,7 +740,7 @@ found = forms("why_parallel")
 for words, results in found:
     for result in results:
         for record in result.records:
-            models = {0: record.run.start(), record.steps: memory.trained_model(record)}
+            models = {0: record.run.start(), record.steps: recall.trained_model(record)}
             for step, model in models.items():
                 if model is not None:
                     scores = measured.setdefault((words, step), {})
@@ -796,9 +789,9 @@ for words, results in found:
     page.say(
         f"{words}: **{told.get(decided(more), 'It stays open')}.** After {steps[-1]:,} steps "
         f"Newton takes {text(more)} iterations more than the "
-        f"{text(estimate([n for n, _ in start.values()]))} at the start, of at most "
+        f"{text(interval([n for n, _ in start.values()]))} at the start, of at most "
         f"{results[0].run.task.length}; the exponent is then "
-        f"{text(estimate(exponents) if exponents else None)}."
+        f"{text(interval(exponents) if exponents else None)}."
     )
 
 # %% [markdown]
@@ -863,34 +856,39 @@ for words, results in found:
 # ## What the appendix shows
 #
 # Two things that the paper's appendix shows and this book measures, with the measure that
-# {ref}`sec-wave-rnn` defines: waves of several speeds in one network (Figure 10), and waves through
-# training from three starts of the kernel (Figure 18). The speed of a single channel is measured
-# from its spectrum, with every site's mean taken off, and from its raster.
+# {ref}`sec-wave-measure` defines: waves of several speeds in one network (Figure 10), and waves
+# through training from three starts of the kernel (Figure 18). The speed of a single channel is
+# also taken from its raster: the shift along the ring at which states a few steps apart match best.
+
 
 # %% tags=["hide-cell"]
+def measure(hidden):
+    """The test and the speed in the raster of every channel of (..., channels, sites)."""
+    tests = waves.channel_tests(hidden, generator=np.random.default_rng(0))
+    return [(test, waves.raster_speed(hidden[..., [c], :])) for c, test in enumerate(tests)]
+
+
 rows, several = [], []
 for result in page.shown("fig10"):
-    if result.trace is None:
+    hidden = next((h for record in result.records for h in waves.orders(record).values()), None)
+    if hidden is None:
         continue
     velocity = result.run.model.velocity
-    hidden = result.trace["hidden"].astype(float)  # (T, channels, sites)
-    found = [
-        (moving, analysis.raster_speed(hidden[:, c]))
-        for c, moving in enumerate(analysis.channel_speeds(hidden))
-    ]
-    several.append((result, [moving for moving, _ in found]))
-    for channel, (moving, raster) in zip(result.trace["channels"], found, strict=True):
-        own = velocity[channel] if isinstance(velocity, tuple) else velocity
+    starts = sorted(set(velocity)) if isinstance(velocity, tuple) else [velocity]
+    found = measure(hidden)
+    several.append((result, [test for test, _ in found]))
+    for channel, (test, raster) in enumerate(found):
         rows.append(
             {
                 "model": result.label,
                 "accuracy (%)": page.value(result, "accuracy"),
-                "channel": int(channel),
-                "speed at the start": tables.number(float(own)),
-                "trained, spectrum": tables.number(moving.velocity),
-                "trained, raster": tables.number(raster),
-                "contrast": tables.number(moving.contrast, 2),
-                "wave": "yes" if moving.is_wave else "no",
+                "channel": channel,
+                "speed at the start": tables.number(float(starts[channel % len(starts)])),
+                "trained": tables.number(test.speed),
+                "in the raster": tables.number(raster),
+                "contrast": tables.number(test.contrast, 2),
+                "p": tables.number(test.larger_p, 2),
+                "wave": "yes" if test.is_wave else "no",
             }
         )
 if rows:
@@ -898,8 +896,7 @@ if rows:
         "tab-speeds",
         rows,
         "Speeds of single channels (sites per step) before and after training on sequential "
-        "images, for one test sample. A wave is a contrast of at least 3 at a speed of at least "
-        "0.1 either way. The paper's Figure 10.",
+        "images, as {ref}`sec-wave-measure` has it. The paper's Figure 10.",
     )
 else:
     page.nothing("tab-speeds", "Speeds of single channels after training", "fig10")
@@ -911,10 +908,10 @@ else:
 # %% tags=["hide-input"]
 page.say(page.missing("fig10"))
 for result, channels in several:
-    waves = [wave.velocity for wave in channels if wave.is_wave]
-    spread = tables.number(max(waves) - min(waves), 2) if waves else "0"
+    moving = [test.speed for test in channels if test.is_wave]
+    spread = tables.number(max(moving) - min(moving), 2) if moving else "0"
     page.say(
-        f"{result.label} ({result.description}): {len(waves)} of {len(channels)} channels carry a "
+        f"{result.label} ({result.description}): {len(moving)} of {len(channels)} channels carry a "
         f"wave, at speeds up to {spread} sites per step apart."
     )
 
@@ -928,16 +925,15 @@ STARTS = {"shift": "u-shift", "identity": "identity kernel", "default": "random 
 through = {}  # record id -> (start, result, record, wave)
 for result in page.shown("fig18"):
     for record in result.records:
-        trace = record.trace()
-        if trace and record.id not in through:
-            moving = analysis.moving_part(trace["hidden"])
-            wave = analysis.wave_speed(analysis.space_time_power(moving, normaliser=None))
+        hidden = waves.orders(record).get("ring") if record.id not in through else None
+        if hidden is not None:
+            wave = waves.wave_test(hidden, generator=np.random.default_rng(0))
             through[record.id] = (STARTS[record.run.model.recurrent], result, record, wave)
 
 panels = {"speed (sites per step)": {}, "contrast": {}, "accuracy (%)": {}}
 for start, _, record, wave in through.values():
     size = "paper's sizes" if record.run.profile == "paper" else f"{record.run.profile} profile"
-    row = (wave.velocity, wave.contrast, record.metrics["accuracy"])
+    row = (wave.speed, wave.contrast, record.metrics["accuracy"])
     for groups, value in zip(panels.values(), row, strict=True):
         groups.setdefault(f"{start}, {size}", []).append((record.run.steps, value))
 if through:
@@ -949,11 +945,11 @@ if through:
             connected=True,
             log_x=True,
         ),
-        alt="Three panels against training step: the speed of the strongest moving line, its "
+        alt="Three panels against training step: the speed of the strongest line, its "
         "contrast, and test accuracy, one curve for each start of the recurrent kernel.",
         caption="Waves through training on sequential images, from three starts of the kernel (the "
-        "paper's Figure 18): speed and contrast of the strongest line of the moving part, and test "
-        "accuracy. A speed means something where the contrast is at least 3.",
+        "paper's Figure 18): speed and contrast by {ref}`sec-wave-measure`, and test accuracy. A "
+        "speed means something where {numref}`tab-waves-training` says that there is a wave.",
         results=[result for _, result, _, _ in through.values()],
     )
 else:
@@ -971,8 +967,9 @@ if through:
             {
                 "start of the kernel": start,
                 "steps": record.run.steps,
-                "speed (sites per step)": tables.number(wave.velocity),
+                "speed (sites per step)": tables.number(wave.speed),
                 "contrast": tables.number(wave.contrast, 2),
+                "p": tables.number(wave.larger_p, 2),
                 "wave": "yes" if wave.is_wave else "no",
                 "accuracy (%)": page.value(result, "accuracy"),
             }
@@ -1002,8 +999,9 @@ for start in STARTS.values():
         before = f"; at step {first[0]:,} it was {tables.number(first[2].contrast, 2)}"
         page.say(
             f"From the {start}, after {last[0]:,} steps ({last[1].description}): "
-            f"**{'a wave' if last[2].is_wave else 'no wave'}** at slope "
-            f"{tables.number(last[2].velocity)}, contrast {tables.number(last[2].contrast, 2)}"
+            f"**{'a wave' if last[2].is_wave else 'no wave'}** at "
+            f"{tables.number(last[2].speed)} sites per step, contrast "
+            f"{tables.number(last[2].contrast, 2)}, p = {tables.number(last[2].larger_p, 2)}"
             + (before if len(states) > 1 else "")
             + "."
         )

@@ -15,9 +15,12 @@ seeds: int = 1  # how many seeds of every run
 train: bool = True  # train what has no record yet; False reads records only
 
 # %% tags=["hide-input"]
+import pandas as pd
+
 from companion.evidence import tables
+from companion.evidence.changes import CHANGES
 from companion.page import chapter
-from companion.records.results import MOST_SEEDS
+from companion.records.table import records_table
 from companion.runs.experiments import ALIASES, EXPERIMENTS
 
 page = chapter.Chapter(profile=profile, device=device, seeds=seeds, train=False)
@@ -128,53 +131,54 @@ page.table(
 #
 # ## The published records
 #
-# {numref}`tab-records` lists every record in `records/`. *Full* is the paper's whole budget,
-# *settled* a run that ended before it because its task was settled, *reduced* less than that, and
-# *quick* the reference set of the small profile.
+# {numref}`tab-records` sums up what is in `records/`, and the file below it has a row for each.
+# *paper* is the paper's whole budget, *settled* a run that ended before it because its task was
+# settled, *reduced* less than that or smaller networks, and *quick* the reference set of the small
+# profile. Hours are those of the processor where a record has them, and of the clock elsewhere,
+# evaluation included.
 
 # %% tags=["hide-cell"]
-planned = {
-    run.id: name
-    for name, experiment in EXPERIMENTS.items()
-    for kind in ("paper", "quick")
-    for run in experiment.runs(kind, MOST_SEEDS)
-}
-records = sorted(
-    page.committed.all(),
-    key=lambda record: (record.run.profile, record.run.description, record.run.steps),
-)
+records = records_table(page.committed)
 
 
-def scale(record):
-    """Full, settled, reduced, or the name of the small profile."""
-    if record.run.profile != "paper":
-        return record.run.profile
-    if record.stopped == "settled":
-        return "settled"
-    return "full" if record.id in planned else "reduced"
+def hours(rows):
+    """Hours of a group of records, as text."""
+    seconds = rows["processor_seconds"].astype(float).fillna(rows["seconds"]).sum()
+    return tables.number(seconds / 3600)
 
 
-def made_on(record):
-    """Machine, versions and commit in one line."""
-    versions = ", ".join(f"{name} {version}" for name, version in record.versions.items())
-    changed = " with changes" if record.commit.endswith("+") else ""
-    commit = f"commit {record.commit[:12]}{changed}"
-    return f"{record.device}, {record.threads} thread(s), {versions}, {commit}"
+def steps(rows):
+    """Steps taken, the fewest and the most of a group of records."""
+    taken = sorted(set(rows["taken_steps"].astype(int)))
+    return " to ".join(f"{count:,}" for count in dict.fromkeys((taken[0], taken[-1])))
 
 
-rows = [
-    {
-        "record": f"`{record.id}`",
-        "run": record.run.description,
-        "scale": scale(record),
-        "steps": record.run.steps,
-        "minutes": tables.number(record.seconds / 60),
-        "made on": page.note(made_on(record)).strip(),
-    }
-    for record in records
-]
-if rows:
-    page.table("tab-records", rows, "Every published record: run, scale, time and machine.")
+def machines(rows):
+    return ", ".join(sorted(set(rows["device"])))
+
+
+if len(records):
+    page.table(
+        "tab-records",
+        [
+            {
+                "scale": status,
+                "task": title,
+                "records": len(rows),
+                "seeds": rows["seed"].nunique(),
+                "steps": steps(rows),
+                "hours": hours(rows),
+                "made on": machines(rows),
+            }
+            for (status, title), rows in records.groupby(["status", "title"])
+        ],
+        "The published records by scale and task.",
+    )
+    page.file(
+        "records.csv",
+        chapter.provenance(records).to_csv(index=False),
+        "Every published record: run, scale, steps, time, machine, versions, commit and data",
+    )
 else:
     page.nothing("tab-records", "Published records", "all", "paper")
 
@@ -182,160 +186,52 @@ else:
 # ```{include} generated/tab-records.md
 # ```
 #
+# ```{include} generated/records.csv.md
+# ```
+#
 # ## Time
 #
-# {numref}`tab-time` gives, for seed 0 of every experiment, the time that its records took and an
-# estimate for all of its runs. Evaluation is part of both.
-#
-# - *Measured* adds up the published records, with the training steps that they cover. Runs that
-#   belong to two experiments count in both.
-# - *Estimated* takes the time per step from records of the same network on the same task, at this
-#   length or another (time is proportional to length). On a CPU, a network without any record is
-#   estimated from its multiplications in the recurrent layer, at the median rate of all CPU
-#   records. This is rough, as those machines were shared; on a GPU it would be misleading, since
-#   small networks wait for each other's steps there, so nothing is estimated without a record.
-
+# {numref}`tab-time` gives the machine time behind every experiment at the paper's sizes: what its
+# published records took, and how many of its configurations they cover. Runs that belong to two
+# experiments count in both. `make campaign` repeats what a CPU reaches of them, with two workers on
+# one folder; it can be stopped and called again, and says what is done and how long is left.
 
 # %% tags=["hide-cell"]
-def machine(record):
-    return "CPU" if record.device.startswith("CPU") else "GPU"
-
-
-def multiplications(run, steps=None):
-    """Multiplications of all recurrent steps of a run, or of its first training steps, forward."""
-    model, task = run.model, run.task
-    if model.kind in ("wrnn", "local"):
-        state, width = model.size * model.num_channels, model.kernel_size * model.num_channels
-    else:
-        state, width = model.size * {"lstm": 4, "gru": 3}.get(model.kind, 1), model.size
-    return total(run, steps) * state * (width + task.input_size)
-
-
-def total(run, steps=None):
-    """Time steps in all, or in its first training steps, that a run trains on."""
-    return (steps or run.steps) * run.batch_size * run.task.length
-
-
-rates = sorted(multiplications(r.run, r.steps) / r.seconds for r in records if machine(r) == "CPU")
-
-
-def expected(run, kind):
-    """Seconds that a run takes on a kind of machine, or None where nothing is known of it."""
-    alike = [
-        record
-        for record in records
-        if machine(record) == kind
-        and record.run.model == run.model
-        and type(record.run.task) is type(run.task)
-    ]
-    same = [r for r in alike if r.run.task == run.task]
-    alike = same or [r for r in alike if r.run.task.length == run.task.length] or alike
-    if alike:
-        seconds = sum(r.seconds for r in alike)
-        return total(run) * seconds / sum(total(r.run, r.steps) for r in alike)
-    return multiplications(run) / rates[len(rates) // 2] if kind == "CPU" and rates else None
-
-
-def duration(seconds):
-    for unit, size in (("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{tables.number(seconds / size, 2)} {unit}"
-    return f"{tables.number(seconds, 2)} s"
-
-
-def measured(results, kind):
-    found = [r for result in results for r in result.records if machine(r) == kind]
-    if not found:
-        return "not yet measured"
-    seconds, steps = sum(r.seconds for r in found), sum(r.steps for r in found)
-    return f"{duration(seconds)} ({steps:,} steps)"
-
-
-def estimated(runs, kind):
-    known = [seconds for run in runs if (seconds := expected(run, kind)) is not None]
-    if not known:
-        return "not yet measured"
-    part = "" if len(known) == len(runs) else f" for {len(known)} of the runs"
-    return duration(sum(known)) + part
-
-
-reader = chapter.Chapter(profile="paper", device="cpu", train=False)
-rows, everything = [], {"quick": {}, "paper": {}}
+rows = []
 for experiment in EXPERIMENTS.values():
-    for kind in ("quick", "paper"):
-        runs = experiment.runs(kind)
-        everything[kind].update({run.id: run for run in runs})
-        of = reader.this_run if kind == "quick" else reader.recorded
-        results = of(experiment.name)
+    recorded = [result for result in page.recorded(experiment.name) if result.records]
+    if recorded:
+        of = pd.concat([result.rows for result in recorded])
+        planned = len(page.recorded(experiment.name))
         rows.append(
             {
                 "experiment": experiment.name,
-                "profile": kind,
-                "runs": len(runs),
-                "CPU, measured": measured(results, "CPU"),
-                "CPU, estimated": estimated(runs, "CPU"),
-                "GPU, measured": measured(results, "GPU"),
-                "GPU, estimated": estimated(runs, "GPU"),
+                "configurations": f"{len(recorded)} of {planned}",
+                "records": len(of),
+                "steps": f"{of['taken_steps'].sum():,.0f}",
+                "hours": hours(of),
+                "made on": machines(of),
             }
         )
-page.table(
-    "tab-time",
-    rows,
-    "Training time of every experiment: of its published records, and estimated for one seed of "
-    "all of its runs, on one CPU thread or one GPU.",
-)
-
-# %% tags=["hide-input"]
-for kind, runs in everything.items():
-    page.say(
-        f"All {len(runs)} runs of the {kind} profile, each once, one seed, estimated: on one CPU "
-        f"thread **{estimated(list(runs.values()), 'CPU')}**, on one GPU "
-        f"**{estimated(list(runs.values()), 'GPU')}**."
-    )
-if rates:
-    page.say(
-        f"The {len(rates)} CPU records made {tables.number(rates[0] / 1e9, 2)} to "
-        f"{tables.number(rates[-1] / 1e9, 2)} billion multiplications per second of the forward "
-        "pass, the backward pass included in the time; this is the uncertainty of an estimate from "
-        "multiplications."
-    )
+if rows:
+    page.table("tab-time", rows, "Machine time of the published records, by experiment.")
+else:
+    page.nothing("tab-time", "Machine time", "all", "paper")
 
 # %% [markdown]
 # ```{include} generated/tab-time.md
 # ```
 #
-# ## The data behind them
+# ## Rules that changed
+#
+# {numref}`tab-changes` lists every rule by which records are judged that was changed after some of
+# them existed.
 
 # %% tags=["hide-cell"]
-seen = {}
-for record in records:
-    facts = {key: value for key, value in record.data.items() if key not in ("data", "sha256")}
-    described = ", ".join(
-        f"{key} {value[:12] if key.endswith('sha256') else value}"
-        for key, value in facts.items()
-        if value is not None
-    )
-    seen[record.run.task.title] = (record.data, described)
-rows = [
-    {
-        "task": title,
-        "data": data.get("data", tables.NOTHING),
-        "SHA-256 (first 12 digits)": f"`{data.get('sha256', '')[:12]}`",
-        "splits and seeds": described,
-    }
-    for title, (data, described) in sorted(seen.items())
-]
-if rows:
-    page.table(
-        "tab-data",
-        rows,
-        "Data of the published records. Synthetic tasks are identified by their fixed test set.",
-    )
-else:
-    page.nothing("tab-data", "Data of the published records", "all", "paper")
+page.table("tab-changes", CHANGES, "Rules that changed after records existed.")
 
 # %% [markdown]
-# ```{include} generated/tab-data.md
+# ```{include} generated/tab-changes.md
 # ```
 #
 # ## What is the same on repeat

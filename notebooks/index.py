@@ -15,42 +15,64 @@ device: str = "auto"  # auto, cpu or cuda
 seeds: int = 1  # how many seeds of every run
 train: bool = True  # train what has no record yet; False reads records only
 
-# %% tags=["hide-input"]
-from companion.evidence import claims
-from companion.page import chapter
+# %% tags=["remove-cell"]
+import numpy as np
+
+from companion.evidence import waves
+from companion.evidence.verdicts import MARKS
+from companion.page import chapter, figures, front
 
 page = chapter.Chapter(profile=profile, device=device, seeds=seeds, train=train)
-findings = page.findings()
+judged = page.findings()
+
+# %% tags=["remove-cell"]
+spikes = (np.random.default_rng(21).random((24, 3)) < 0.12).astype(float)
+page.animation(
+    "film-waves",
+    spikes,
+    [
+        ("waves", waves.simulate(waves.wave_field(24), spikes)),
+        ("static bumps", waves.simulate(waves.bump_field(24), spikes)),
+    ],
+    alt="Two sets of three rings of dots, step by step. On the left every spike starts a coloured "
+    "dot at the top of its ring, which then moves round by one site per step. On the right it "
+    "stays at the top and never moves.",
+    caption="What a wave remembers: on the left every spike (a circle) starts activity that moves "
+    "on by one site per step, so that its place tells its age; on the right it stays.",
+)
 
 # %% [markdown]
-# ## Four questions
-#
-# What a reader wants to know, and what the claims below answer so far:
-
-# %% tags=["hide-cell"]
-rows = []
-for key, question in claims.QUESTIONS.items():
-    of_question = [finding for finding in findings if finding.claim.question == key]
-    rows.append({"question": question, "so far": claims.answer(of_question)})
-page.table("tab-questions", rows, "Four questions, answered as far as runs have been recorded.")
-
-# %% [markdown]
-# ```{include} generated/tab-questions.md
+# ```{include} generated/film-waves.md
 # ```
 #
-# ## Claims and verdicts
-#
-# Each row of {numref}`tab-claims` is one claim of the paper in our words, with the paper's number,
-# ours (mean and 95 % confidence interval over n seeds), the tolerance it is held to, and a verdict
-# that is computed from these. None of it is written by hand: a different record gives a different
-# verdict.
+# ## What was found
 
-# %% tags=["hide-cell"]
-page.table(
-    "tab-claims",
-    page.verdict_rows(findings, linked=True),
-    "The paper's claims, each linked to its chapter, and what became of them.",
+# %% tags=["remove-input"]
+page.say("\n".join(f"- {sentence}" for sentence in front.findings(judged)))
+
+# %% tags=["remove-cell"]
+counts = front.counts(judged)
+page.figure(
+    "fig-standing",
+    figures.standing(counts, MARKS),
+    alt="One bar in which every claim of the paper has its place, by verdict, from reproduced to "
+    "contradicted, and what is still open.",
+    caption="Where the claims of the paper stand: "
+    + ", ".join(f"{number} {name}" for name, number in counts.items() if number)
+    + ".",
 )
+
+# %% [markdown]
+# ```{include} generated/fig-standing.md
+# ```
+#
+# ## Every claim
+#
+# Grouped by verdict; each is linked to the chapter that has its records, its seeds and the limit
+# that it is held to.
+
+# %% tags=["remove-cell"]
+page.table("tab-claims", front.by_verdict(judged), "The paper's claims and what became of them.")
 
 # %% [markdown]
 # ```{include} generated/tab-claims.md
@@ -58,29 +80,23 @@ page.table(
 #
 # ## How to read the labels
 #
-# Verdicts:
+# The 95 % interval over seeds decides, not the mean; ≥ is a lower bound, where a loss ends at the
+# floor of its arithmetic or a run never got there.
 #
-# - **● reproduced**: recorded at the paper's scale, or until settled, and within the tolerance.
-# - **◐ partly**: within the wider tolerance in brackets; or the rule holds, but with a smaller
-#   training budget, or with some of the runs still missing.
-# - **○ not reproduced**: recorded at the paper's scale, or until settled, and outside both.
-# - **· not yet run**: no record decides it. A value may stand beside it when a smaller budget was
-#   run and its outcome settles nothing.
+# - **● reproduced**: the whole interval is within the limit, at the paper's scale or until settled.
+# - **◕ holds so far**: so it is, but with one seed, a smaller budget or a part of the claim.
+# - **◐ inconclusive**: the interval crosses the limit, or the seeds disagree.
+# - **◔ fails so far**, **○ contradicted**: the same as above for the whole interval beyond it.
+# - **· open**: no record decides it. That something fails is never said of too short a training.
 #
-# Results carry the scale they were made at, in every table and legend:
-#
-# - *no label*: the paper's sizes, steps and data.
-# - *settled*: the same, but stopped before the last step because the task was settled: copying at
-#   its floor for 2,000 steps, adding solved and 5,000 steps taken. The step is given.
-# - *reduced*: cut short (the steps are given), smaller networks, or images that went through JPEG.
-# - *quick*, *smoke*: a smaller task or network, which shows an effect and never a number of the
-#   paper. Digits of 8 by 8 pixels stand there for MNIST, and are called digits.
-# - *not yet recorded*: the command that records it is given in its place.
+# Results carry the scale they were made at: *paper*, *settled* (stopped once the task was settled),
+# *reduced* (fewer steps, smaller networks, or images that went through JPEG), *quick* and *smoke*
+# (smaller tasks, which show an effect and never a number of the paper). {ref}`sec-reproducing` has
+# the provenance of every record, every command, and every rule that changed.
 #
 # ## Where to go on
 #
-# Chapters {ref}`sec-waves-as-memory` and {ref}`sec-wave-rnn` explain the idea and the model and
-# check each equation as it is made; {ref}`sec-copy`, {ref}`sec-adding`, {ref}`sec-images` and
-# {ref}`sec-noisy` hold the experiments, {ref}`sec-ablations` takes the model apart and
-# {ref}`sec-beyond` goes further; {ref}`sec-text-and-code` compares the paper with its code;
-# {ref}`sec-reproducing` has every command and the provenance of every record.
+# Chapters {ref}`sec-waves-as-memory` and {ref}`sec-wave-rnn` explain the idea and the model;
+# {ref}`sec-copy`, {ref}`sec-adding`, {ref}`sec-images` and {ref}`sec-noisy` hold the experiments,
+# {ref}`sec-ablations` takes the model apart, {ref}`sec-beyond` goes further, and
+# {ref}`sec-text-and-code` compares the paper with its code.

@@ -47,6 +47,11 @@ def test_result_is_json_with_ratios_and_no_absolute_time_on_a_cpu(result):
     assert {case["best"] for case in result["cases"]} == {BEST}
     assert list(result["cases"][0]["memory"]) == ["loop", BEST, f"{BEST}, checkpointed"]
     assert result["cases"][0]["cpu_target"] == 2.0
+    given = ["h_n, time first", "all states, time first"]
+    given += [name.replace("time", "batch") for name in given]
+    for case, other in zip(result["cases"], ("loop", "loop", "torch.nn.RNN"), strict=True):
+        ways = ["last state alone", *given, *(f"{other}, {name}" for name in given)]
+        assert list(case["calls"]) == ways and case["calls"]["last state alone"] == 1.0
     assert all("milliseconds" not in case for case in result["cases"])
     assert list(result["growth"]) == ["steps", "batch_size", "channel_size"]
     assert all(fit["relative_time"][0] == 1.0 for fit in result["growth"].values())
@@ -68,7 +73,8 @@ def test_a_cpu_gets_no_more_sequences_than_its_memory_holds(monkeypatch):
 
 def test_table_has_a_line_per_case_and_per_growing_size(result):
     lines = bench.format_table(result).splitlines()
-    assert len(lines) == 2 + len(TINY) + 1 + 3
+    assert len(lines) == 2 + len(TINY) + 1 + 3 + len(TINY)
+    assert lines[-1].startswith("called as torch.nn.RNN is, iRNN: last state alone 1.00, h_n, time")
     first, second = result["cases"][0]["ratios"].values()
     assert lines[2].split() == ["copy", "6", "4", f"{first:.2f}", f"{second:.2f}", "-", "0.67"]
     assert lines[4].split()[0] == "iRNN" and "-" not in lines[4].split()
@@ -198,6 +204,24 @@ def test_every_way_computes_the_same_gradients(case):
     for other in others:
         for a, b in zip(expected, other, strict=True):
             torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("case", TINY)
+def test_every_way_to_call_computes_the_same_gradients(case):
+    steps = bench._calls(case, "cpu")
+    for kind in ("h_n", "all states"):
+        expected, *others = [step() for way, step in steps.items() if kind in way]
+        assert len(others) == 3
+        for other in others:
+            torch.testing.assert_close(other, expected)
+
+
+def test_files_without_calls_are_still_read(result, tmp_path):
+    for case in result["cases"]:
+        del case["calls"]
+    (tmp_path / "cpu.json").write_text(json.dumps(result))
+    assert bench.read_results(tmp_path) == [result]
+    assert "called as" not in bench.format_table(result)
 
 
 def test_medians_take_turns_and_drop_the_first():

@@ -42,7 +42,7 @@ def make_page(tmp_path, monkeypatch):
 def test_without_records_everything_is_named_as_missing(make_page, profile):
     page = make_page(profile)
     recorded = page.recorded("fig3")
-    assert len(recorded) == 9 and {result.status for result in recorded} == {"missing"}
+    assert len(recorded) == 12 and {result.status for result in recorded} == {"missing"}
     assert page.shown("fig3") == []
     assert all(result.status == "missing" for result in page.results("fig3"))
     assert page.value(recorded[0], "cross_entropy") == "not yet recorded"
@@ -83,15 +83,19 @@ def test_committed_and_local_records_do_not_mix(make_page):
     put(page.committed, runs("fig3", "quick")[0], cross_entropy=0.5)
     assert all(result.status == "missing" for result in page.this_run("fig3"))
     put(page.local, runs("fig4", "quick")[1], cross_entropy=0.5)
-    assert [r.status for r in make_page("quick").this_run("fig4")] == ["missing", "quick"]
+    assert [r.status for r in make_page("quick").this_run("fig4")] == [
+        "missing",
+        "quick",
+        "missing",
+    ]
 
 
 def test_train_records_what_is_missing_and_only_that(make_page):
     page = make_page("smoke", train=True)
     first = page.results("fig3")
-    assert [result.status for result in first] == ["smoke", "smoke"]
+    assert [result.status for result in first] == ["smoke"] * 3
     files = {path: path.stat().st_mtime_ns for path in page.local.folder.glob("*.json")}
-    assert len(files) == 2 and not list(page.committed.folder.glob("*"))
+    assert len(files) == 3 and not list(page.committed.folder.glob("*"))
     again = make_page("smoke", train=True)
     assert again.results("fig3")[0].records == first[0].records
     assert {path: path.stat().st_mtime_ns for path in files} == files
@@ -122,6 +126,18 @@ def test_seeds_that_never_solve_are_counted(make_page):
     put(page.committed, replace(run, seed=1, trace=False), mse=0.2, solved_step=None)
     (result,) = (r for r in page.recorded("table1") if r.records)
     assert page.value(result, "solved_step") == "2,000 (1 of 2 seeds) [a]"
+
+
+def test_a_cell_has_the_interval_its_seeds_and_a_bound_at_the_floor(make_page):
+    page = make_page("paper")
+    run = runs("fig3", "paper")[0]
+    for seed, loss in enumerate((1e-3, 1e-2)):
+        seeded = replace(run, seed=seed, trace=not seed)
+        put(page.committed, seeded, cross_entropy=loss, printed_mse=0.0)
+    (result,) = (r for r in page.recorded("fig3") if r.records)
+    shown = page.value(result, "cross_entropy")
+    assert shown.startswith("0.00316 [") and shown.endswith("(n = 2: 0.001, 0.01) [a]")
+    assert page.value(result, "printed_mse").startswith("≤ 2.38 × 10⁻⁹ (n = 2) [")
 
 
 def test_figure_writes_the_same_bytes_twice(make_page):
@@ -205,7 +221,7 @@ def test_networks_and_claims_stand_beside_the_paper(make_page):
     page.verdicts("adding", "Claims on the adding task")
     text = (make_page.folder / "generated" / "tab-adding-claims.md").read_text()
     assert "{table} Claims on the adding task, with verdicts computed from the records." in text
-    assert "not yet run" in text
+    assert "· open" in text
 
 
 def test_tables_of_the_paper_by_model():
@@ -222,7 +238,7 @@ def test_findings_cover_every_claim_and_train_nothing(make_page):
     findings = page.findings()
     assert len(findings) > 20 and not list(page.local.folder.glob("*"))
     rows = page.verdict_rows(page.findings("adding"))
-    assert {row["verdict"] for row in rows} == {"· not yet run"}
+    assert {row["verdict"] for row in rows} == {"· open"}
     assert rows[0]["claim"] == "Adding: the wRNN solves every length"
     (linked, *_) = page.verdict_rows(page.findings("adding"), linked=True)
     assert linked["claim"] == "{ref}`Adding: the wRNN solves every length <sec-adding>`"

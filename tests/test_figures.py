@@ -1,45 +1,44 @@
 """The style of the book and the files it gives."""
 
-from types import SimpleNamespace
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
+import pandas as pd
 import pytest
-import seaborn
+from samples import make_record
 
-from companion.evidence import waves as analysis
+from companion.evidence import memory
+from companion.evidence.waves import space_time_power
 from companion.page import figures
 from companion.page import film as animation
+from companion.records.table import Result
+from companion.runs.run import Run, irnn_config, wrnn_config
 from wrnn import WrnnError
+from wrnn.tasks import CopyTask
+
+COPY = CopyTask(10)
 
 
-def result(label, status="paper", title="copy", seeds=1, values=(1e-2, 1e-4, 0.0)):
-    """What figures read of a companion.records.results.Result."""
-    task = SimpleNamespace(title=title)
-    records = [SimpleNamespace(steps=20_000)] * seeds
-    steps = [10 * (i + 1) for i in range(len(values))]
-    curve = (steps, list(values), [v / 2 for v in values], [2 * v for v in values])
+def result(model, status="paper", task=COPY, seeds=1, values=(1e-2, 1e-4, 0.0), **metrics):
+    """One configuration with the same curve for every seed; values of `metrics` are by seed."""
+    run = Run(task, model, status if status in ("quick", "smoke") else "paper", steps=60_000)
+    rows = []
+    for seed in range(seeds):
+        curve = [[10 * (i + 1), value] for i, value in enumerate(values)]
+        record = make_record(replace(run, seed=seed, steps=20_000), curves={"loss": curve})
+        own = {name: by_seed[seed] for name, by_seed in metrics.items()}
+        rows.append({"seed": seed, "record": record, **own})
     if status == "missing":
-        records, curve = [], ([], [], [], [])
-    return SimpleNamespace(
-        label=label,
-        status=status,
-        smaller="",
-        budget="20,000 of 60,000 steps",
-        records=records,
-        run=SimpleNamespace(task=task, steps=60_000),
-        curve=lambda name: curve,
-    )
+        rows = [{"seed": 0, "record": None}]
+    return Result(run, pd.DataFrame(rows).assign(status=status, smaller=""))
+
+
+WRNN, SMALL, LARGE = wrnn_config(100, 6), irnn_config(100), irnn_config(625)
 
 
 def texts(axis):
     return [text.get_text() for text in axis.get_legend().get_texts()]
-
-
-def test_palette_is_seaborns_colorblind():
-    assert list(figures.COLORBLIND) == [
-        colour.lower() for colour in seaborn.color_palette("colorblind").as_hex()
-    ]
 
 
 def test_every_model_has_a_look_of_its_own():
@@ -56,76 +55,92 @@ def test_every_model_has_a_look_of_its_own():
 
 def test_legend_says_what_each_line_stands_for():
     results = [
-        result("wRNN"),
-        result("iRNN (n=100)", "reduced"),
-        result("LSTM (n=9)", "quick"),
-        result("iRNN (n=625)", "missing"),
+        result(WRNN),
+        result(SMALL, "reduced"),
+        result(LARGE, "missing"),
     ]
     (axis,) = figures.loss_curves(results).axes
     assert texts(axis) == [
         "wRNN",
-        "iRNN (n=100) (20,000 of 60,000 steps)",
-        "LSTM (n=9) (quick profile)",
+        "iRNN (n=100) (20,000 steps)",
         "iRNN (n=625): not yet recorded",
     ]
 
 
-def test_a_crowded_legend_goes_below_and_names_a_common_scale_once():
-    results = [result(f"model {i}", "quick") for i in range(figures.MOST_INSIDE + 1)]
+def test_a_legend_stands_below_the_panel_and_names_a_common_scale_once():
+    results = [result(model, "quick") for model in (WRNN, SMALL)]
     (axis,) = figures.loss_curves(results).axes
-    assert texts(axis) == [each.label for each in results]
+    assert texts(axis) == ["wRNN", "iRNN (n=100)"]
     assert axis.get_legend().get_title().get_text() == "quick profile"
-    results[0] = result("model 0")  # no scale in common any more
-    (axis,) = figures.loss_curves(results).axes
-    assert texts(axis)[:2] == ["model 0", "model 1 (quick profile)"]
+    axis.figure.draw_without_rendering()
+    assert axis.get_legend().get_window_extent().y1 < axis.get_window_extent().y0
 
 
-def test_points_against_parameters_are_sorted_and_joined_by_kind():
-    results = []
-    for label, size, accuracy in (
-        ("wRNN", 30, 90.0),
-        ("iRNN (n=9)", 20, 50.0),
-        ("wRNN", 10, 70.0),
-        ("iRNN (n=2)", 5, 40.0),
-        ("wRNN", 99, None),
-    ):
-        point = result(label)
-        point.parameters = size
-        value = None if accuracy is None else SimpleNamespace(mean=accuracy, half_width=None)
-        point.metric = {"accuracy": value}.get
-        results.append(point)
+def test_points_against_parameters_are_sorted_joined_by_kind_and_never_beyond_100_percent():
+    sizes = (wrnn_config(40, 6), [99.0, 96.0]), (wrnn_config(10, 6), [70.0, 80.0])
+    results = [result(model, accuracy=values, seeds=2) for model, values in sizes]
+    results += [result(irnn_config(30), accuracy=[50.0]), result(LARGE, "missing")]
     (axis,) = figures.against_parameters(results, "accuracy", ylabel="accuracy (%)").axes
-    drawn = {
-        text: line.get_xydata().tolist() for text, line in zip(texts(axis), axis.lines, strict=True)
-    }
-    assert drawn == {"wRNN": [[10, 70], [30, 90]], "iRNN": [[5, 40], [20, 50]]}
+    assert texts(axis) == ["wRNN", "iRNN"]
+    wave, other = (bars[0].get_xydata() for bars in axis.containers)
+    assert wave[:, 0].tolist() == sorted(wave[:, 0]) and len(wave) == 2 and len(other) == 1
+    for bars in axis.containers:
+        for segment in bars[2][0].get_segments():
+            assert 0 < segment[:, 1].min() <= segment[:, 1].max() < 100
 
 
-def test_loss_curves_have_one_panel_per_task_a_band_over_seeds_and_labelled_axes():
-    results = [result("wRNN", seeds=3), result("iRNN (n=100)", title="copy, longer")]
+def test_curves_have_a_panel_per_task_thin_seeds_a_median_and_the_reported_weights():
+    results = [result(WRNN, seeds=3), result(SMALL, task=CopyTask(20))]
     figure = figures.loss_curves(results, ylabel="cross-entropy (nats)")
     first, second = figure.axes
-    assert (first.get_title(loc="left"), second.get_title(loc="left")) == ("copy", "copy, longer")
-    assert len(first.collections) == 1 and len(second.collections) == 0
+    assert [axis.get_title(loc="left") for axis in (first, second)] == [
+        task.title for task in (COPY, CopyTask(20))
+    ]
+    widths = [line.get_linewidth() for line in first.lines]
+    assert len(first.lines) == 4 and len(second.lines) == 1 and max(widths[:3]) < widths[3]
+    marks = first.collections[-1]
+    assert marks.get_offsets().tolist() == [[30, 0]] * 3  # the last weights of every seed
     assert first.get_xlabel() == "training step" and first.get_ylabel() == "cross-entropy (nats)"
+
+
+def test_a_seed_that_stopped_earlier_does_not_cut_the_curve():
+    long = result(WRNN, seeds=2, values=(1.0, 0.5, 0.25, 0.125))
+    early = replace(long.records[1], curves={"loss": [[10, 1.0], [20, 0.75]]})
+    rows = long.rows.assign(record=[long.records[0], early])
+    (axis,) = figures.loss_curves([Result(long.run, rows)], log_y=False).axes
+    median = axis.lines[-1].get_xydata().tolist()
+    assert median == [[10, 1.0], [20, 0.625], [30, 0.5], [40, 0.4375]]
 
 
 def test_zero_is_drawn_at_the_floor_on_a_logarithmic_axis():
     references = {"memoryless baseline": 1e-2, "floor": 1e-12}
-    (axis,) = figures.loss_curves([result("wRNN")], references=lambda task: references).axes
+    (axis,) = figures.loss_curves([result(WRNN)], references=lambda task: references).axes
     assert axis.lines[0].get_ydata().tolist() == [1e-2, 1e-4, 1e-12]
-    assert [text.get_text() for text in axis.texts] == list(references)
+    assert [text.get_text() for text in axis.texts] == ["memoryless\nbaseline", "floor"]
+
+
+def test_a_bar_shows_where_all_claims_stand():
+    counts = {"reproduced": 3, "holds so far": 0, "open": 2}
+    (axis,) = figures.standing(counts, {"reproduced": "A", "holds so far": "B", "open": "C"}).axes
+    assert [bar.get_width() for bars in axis.containers for bar in bars] == [3, 0, 2]
+    assert [text.get_text() for text in axis.texts] == ["A 3", "C 2"]
+    (legend,) = axis.figure.legends
+    assert [t.get_text() for t in legend.get_texts()] == [
+        "A reproduced",
+        "B holds so far",
+        "C open",
+    ]
 
 
 def draw_all():
     generator = np.random.default_rng(0)
     spikes = (generator.random((20, 3)) < 0.1).astype(float)
-    states = analysis.simulate(analysis.wave_field(12), spikes)
-    spectrum = analysis.space_time_power(states, generator=generator)
+    states = memory.simulate(memory.wave_field(12), spikes)
+    spectrum = space_time_power(states)
     trace = {"output": generator.standard_normal((30, 10)), "target": np.arange(30) % 10}
     return {
-        "loss": figures.loss_curves([result("wRNN"), result("iRNN (n=100)", "missing")]),
-        "copy": figures.copy_outputs([("wRNN", trace)]),
+        "loss": figures.loss_curves([result(WRNN), result(SMALL, "missing")]),
+        "copy": figures.copy_outputs({"lag 20": [("wRNN", trace)]}),
         "field": figures.wave_field(spikes, [("wave", states)]),
         "hidden": figures.hidden_states([("wRNN", states, "site")]),
         "power": figures.space_time_power([("a", spectrum, 1.0), ("b", spectrum, None)]),
@@ -157,7 +172,9 @@ def test_every_axis_is_labelled_and_text_is_large_enough():
         for axis in figure.axes:
             if not axis.axison:
                 continue
-            assert axis.get_ylabel() or axis.get_subplotspec().colspan.start > 0, name
+            place = axis.get_subplotspec()  # none of a colour bar
+            inner = place is not None and place.colspan.start > 0
+            assert axis.get_ylabel() or (axis.get_xlabel() if place is None else inner), name
             sizes = [label.get_fontsize() for label in axis.get_xticklabels()]
             assert all(size >= 10 for size in sizes), name
 
@@ -166,7 +183,9 @@ def test_copy_outputs_show_probabilities_of_the_last_steps():
     output = np.zeros((30, 4))
     output[:, 2] = 50.0
     target = np.full(30, 2)
-    figure = figures.copy_outputs([("wRNN", {"output": output, "target": target})], last=12)
+    figure = figures.copy_outputs(
+        {"lag 20": [("wRNN", {"output": output, "target": target})]}, last=12
+    )
     left, right = (axis.images[0].get_array() for axis in figure.axes[:2])
     assert left.shape == right.shape == (4, 12)
     assert np.allclose(left, right)
@@ -191,7 +210,7 @@ def test_nothing_to_draw_is_one_clear_error():
 
 def film(**changes):
     spikes = np.eye(3)[[0, 2, 1, 1]]
-    states = analysis.simulate(analysis.wave_field(6), spikes)
+    states = memory.simulate(memory.wave_field(6), spikes)
     options = {"fields": [("waves", states)], "alt": 'dots "move"', "caption": "a < b"} | changes
     return animation.rings("film-x", spikes, **options)
 

@@ -1,93 +1,79 @@
-"""Capacity, laps and carried-over weights on cases with a known answer."""
-
-from dataclasses import replace
+"""The wave simulation and its decoder."""
 
 import numpy as np
 import pytest
-import torch
 
-from companion.evidence import memory
-from companion.records.files import Store
-from companion.runs.run import Run, wrnn_config
-from companion.training.train import evaluate, train
-from wrnn import SequenceModel, WaveRNN, WrnnError
-from wrnn.tasks import CopyTask
+from companion.evidence import memory as analysis
+from wrnn import WrnnError
 
-INPUTS = np.random.default_rng(0).random((4000, 24))  # (sequences, T)
+SITES = 24
 
 
-def capacity(states, noise=0.0):
-    generator = np.random.default_rng(1)
-    return memory.memory_capacity(states, INPUTS, noise=noise, generator=generator)
+def test_shift_moves_one_site_per_step_and_returns_after_a_lap():
+    bump = np.arange(SITES, dtype=float)
+    state = bump
+    for step in range(1, SITES + 1):
+        state = analysis.shift_matrix(SITES) @ state
+        assert np.array_equal(state, np.roll(bump, -step))
+    assert np.array_equal(state, bump)
 
 
-def test_a_shift_register_of_length_n_has_capacity_n():
-    found = capacity(INPUTS[:, -8:])
-    assert found[:8] == pytest.approx(1, abs=1e-6)
-    assert found[8:].max() < 0.01
+def test_fractional_shift_spreads_by_its_kernel():
+    state = np.zeros(SITES)
+    state[5] = 1.0
+    state = analysis.shift_matrix(SITES, 0.25) @ state
+    assert state[5] == 0.75 and state[4] == 0.25 and state.sum() == 1.0
+    with pytest.raises(WrnnError, match="between 0 and 1"):
+        analysis.shift_matrix(SITES, 1.5)
 
 
-def test_noise_takes_the_share_of_the_variance_that_it_has():
-    found = capacity(INPUTS[:, -8:], noise=0.5)
-    assert found[:8] == pytest.approx(1 / (1 + 0.5**2), abs=0.03)
+@pytest.mark.parametrize("make", [analysis.wave_field, analysis.bump_field])
+def test_final_states_are_those_of_the_simulation(make):
+    field, length = make(SITES), 40
+    onsets = analysis.draw_onsets(5, length, generator=np.random.default_rng(1))
+    final = analysis.final_states(field, onsets, length)
+    for row, state in zip(onsets, final, strict=True):
+        trains = analysis.spike_trains(row, length)
+        assert trains.sum() == (row >= 0).sum()
+        assert np.allclose(analysis.simulate(field, trains)[-1], state, atol=1e-12)
 
 
-def test_a_ring_of_n_sites_has_capacity_n_spread_over_its_laps():
-    """Three laps pile up on every site, so that each delay has a third of the variance."""
-    model = SequenceModel(WaveRNN(1, 8, 2, bias=False), 1)
-    states = memory.driven_states(model, INPUTS)
-    assert states.shape == (4000, 16)
-    piled = INPUTS.reshape(-1, 3, 8).sum(axis=1)  # (sequences, sites), in another order
-    assert np.sort(states[:, :8]) == pytest.approx(np.sort(piled), abs=1e-5)
-    found = capacity(states)  # the second channel is a copy of the first and adds nothing
-    assert found == pytest.approx(1 / 3, abs=0.05)
-    assert found.sum() == pytest.approx(8, abs=0.3)
+def test_wave_moves_and_bump_stays():
+    spikes = np.zeros((6, 3))
+    spikes[0, 1] = 1.0
+    source = SITES + SITES // 2  # the middle of the second ring
+    wave = analysis.simulate(analysis.wave_field(SITES), spikes)
+    bump = analysis.simulate(analysis.bump_field(SITES), spikes)
+    assert wave.argmax(axis=1).tolist() == [source - step for step in range(6)]
+    assert bump.argmax(axis=1).tolist() == [source] * 6
+    assert np.array_equal(wave.sum(axis=1), np.ones(6))
 
 
-def test_a_state_that_does_not_move_or_overflows_holds_nothing():
-    assert capacity(np.ones((4000, 3))).sum() == 0
-    assert capacity(np.full((4000, 3), np.inf)).sum() == 0
-    with pytest.raises(WrnnError, match="one each"):
-        capacity(np.ones((50, 3)))
+def errors(field, length, **options):
+    return analysis.decoding_error(field, length, generator=np.random.default_rng(0), **options)
 
 
-@pytest.mark.parametrize(("gain", "velocity"), [(1.0, 1.0), (0.9, 1.0), (1.0, 0.0)])
-def test_a_lap_of_a_known_kernel(gain, velocity):
-    layer = WaveRNN(2, 12, 3, bias=False)
-    layer.reset_parameters(velocity=velocity)
-    with torch.no_grad():
-        layer.weight_hh *= gain
-    found = memory.one_lap(layer, torch.tensor([1.0, 0.0]), torch.zeros(2))
-    assert found.gain == pytest.approx(gain**12, rel=1e-5)
-    assert found.speeds == pytest.approx(velocity, abs=1e-5)
-    assert len(found.sizes) == 3
+@pytest.mark.parametrize("length", [12, SITES])
+def test_wave_is_decoded_without_error_within_a_lap(length):
+    assert errors(analysis.wave_field(SITES), length) == analysis.DecodingError(0.0, 0.0, 0.0, 0.0)
 
 
-@pytest.fixture(scope="module")
-def record(tmp_path_factory):
-    model = wrnn_config(12, 2)
-    run = Run(CopyTask(12), model, "smoke", steps=5, batch_size=8, evaluate_every=5, seed=1)
-    store = Store(tmp_path_factory.mktemp("records"))
-    train(run, store)
-    return store.get(run)
+def test_bump_keeps_the_channel_and_loses_the_onset():
+    error = errors(analysis.bump_field(SITES), SITES)
+    chance = errors(analysis.wave_field(SITES), SITES, shuffled=True)
+    assert error.channel == 0.0
+    assert abs(error.onset - (1 - 1 / SITES)) < 0.02
+    assert abs(error.onset - chance.onset) < 0.02
+    assert abs(chance.channel - 0.25) < 0.02
 
 
-def test_stored_weights_give_the_recorded_metrics_again(record):
-    model = memory.trained_model(record)
-    found = memory.ask(model, record.run.task)
-    for name, value in evaluate(model, record.run, "test", torch.device("cpu")).items():
-        assert found[name] == pytest.approx(value, rel=1e-5)
-        assert found[name] == pytest.approx(record.metrics[name], rel=1e-5)
-    start = record.run.start().state_dict()
-    assert any(not torch.equal(start[k], v) for k, v in model.state_dict().items())
+@pytest.mark.parametrize("laps", [2, 3])
+def test_beyond_a_lap_the_lap_is_lost_but_not_the_place_in_it(laps):
+    error = errors(analysis.wave_field(SITES), laps * SITES)
+    assert abs(error.onset - (1 - 1 / laps)) < 0.03
+    assert error.onset_in_lap == 0.0 and error.channel == 0.0
 
 
-def test_other_tasks_are_asked_by_seed_where_weights_are_kept(record):
-    from companion.records.results import Result
-
-    without = replace(record, run=replace(record.run, seed=2), trace_path=None)
-    result = Result(record.run, (record, without), "smoke")
-    found = memory.asked(result, [CopyTask(12), CopyTask(15)], "token_accuracy")
-    assert list(found) == [1]
-    assert found[1][0] == pytest.approx(record.metrics["token_accuracy"])
-    assert memory.trained_model(without) is None
+def test_a_shared_ring_holds_a_third_of_the_time():
+    assert errors(analysis.shared_wave_field(SITES), SITES // 3).onset == 0.0
+    assert errors(analysis.shared_wave_field(SITES), SITES).onset > 0.4

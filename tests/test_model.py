@@ -1,6 +1,16 @@
+import copy
+import doctest
+import pickle
+import warnings
+from functools import partial
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from torch.nn.utils.rnn import pack_sequence
 
+import wrnn
 from companion.evidence import published as paper
 from companion.runs.run import ModelConfig, build_model, irnn_config, wrnn_config
 from wrnn import (
@@ -92,20 +102,20 @@ def test_identity_rnn_has_torch_names_and_starts_as_the_identity():
         {},
         {"batch_first": True},
         {"bias": False, "nonlinearity": "tanh"},
-        {"num_layers": 2, "batch_first": True},
     ],
-    ids=["plain", "batch first", "tanh without bias", "two layers"],
+    ids=["plain", "batch first", "tanh without bias"],
 )
-def test_identity_rnn_computes_what_torch_computes(options):
+@pytest.mark.parametrize("units", [6, 50], ids=["compiled", "as torch computes it"])
+def test_identity_rnn_computes_what_torch_computes(options, units):
     ours, theirs = (
-        IdentityRNN(3, 6, **options),
-        torch.nn.RNN(3, 6, **{"nonlinearity": "relu", **options}),
+        IdentityRNN(3, units, **options),
+        torch.nn.RNN(3, units, **{"nonlinearity": "relu", **options}),
     )
     ours, theirs = ours.double(), theirs.double()
     theirs.load_state_dict(ours.state_dict())
     x = torch.rand(4, 7, 3, dtype=torch.float64)
     batch = 4 if options.get("batch_first") else 7
-    h_0 = torch.rand(options.get("num_layers", 1), batch, 6, dtype=torch.float64)
+    h_0 = torch.rand(1, batch, units, dtype=torch.float64)
     results = []
     for rnn in (ours, theirs):
         output, h_n = rnn(x, h_0)
@@ -114,7 +124,7 @@ def test_identity_rnn_computes_what_torch_computes(options):
     for computed, expected in zip(*results, strict=True):
         torch.testing.assert_close(computed, expected, rtol=1e-12, atol=1e-12)
     first = options.get("batch_first", False)
-    last = ours.compute(x.transpose(0, 1) if first else x, h_0, last_only=True)  # (1, B, hidden)
+    last = ours.compute(x, h_0, last_only=True)  # (1, B, hidden)
     whole = results[1][0].transpose(0, 1) if first else results[1][0]  # (T, B, hidden)
     torch.testing.assert_close(last, whole[-1:], rtol=1e-12, atol=1e-12)
 
@@ -168,6 +178,229 @@ def test_sequence_model_reads_out_at_every_step_or_the_last():
     assert SequenceModel(rnn, 7, readout="mlp")(x).shape == (3, 7)
 
 
+NO_EXAMPLE = (  # what others are made of, and tasks whose data has to be there
+    *("RecurrentLayer", "recurrent_states", "as_computed", "without_autocast", "Task"),
+    *("NoisySequentialCIFAR10", "SequentialMNIST"),
+)
+LAYERS = {
+    "wave": lambda **options: WaveRNN(3, 5, 2, **options),
+    "local": lambda **options: LocalWaveRNN(3, 5, 2, **options),
+    "identity": lambda **options: IdentityRNN(3, 10, **options),
+    "identity, step by step": lambda **options: IdentityRNN(3, 50, **options),  # at this batch
+}
+layers = pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
+
+
+@layers
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_one_sequence_is_a_batch_of_one(layer, batch_first):
+    rnn = layer(batch_first=batch_first)
+    x, h_0 = torch.rand(4, 3), torch.rand(1, rnn.hidden_size)
+    output, h_n = rnn(input=x, hx=h_0)
+    axis = 0 if batch_first else 1
+    expected, h_expected = rnn(x.unsqueeze(axis), h_0.unsqueeze(1))
+    assert torch.equal(output, expected.squeeze(axis)) and torch.equal(h_n, h_expected[:, 0])
+    assert torch.equal(rnn.compute(x, h_0, last_only=True), h_n)
+    if not batch_first:
+        for every_step, shape in ((True, (4, 2)), (False, (2,))):
+            assert SequenceModel(rnn, 2, every_step=every_step)(x, h_0).shape == shape
+
+
+@layers
+def test_an_empty_batch_has_empty_states(layer):
+    output, h_n = layer()(torch.rand(4, 0, 3))
+    assert output.shape[:2] == (4, 0) and h_n.shape[:2] == (1, 0)
+
+
+@layers
+def test_device_and_dtype_are_those_of_torch_rnn(layer):
+    rnn = layer(device="cpu", dtype=torch.float64)
+    assert {p.dtype for p in rnn.parameters()} == {torch.float64}
+    assert rnn(torch.rand(4, 2, 3).double())[0].dtype == torch.float64
+    output, h_n = layer(device="meta")(torch.rand(4, 2, 3, device="meta"))
+    assert output.is_meta and output.shape[:2] == (4, 2) and h_n.is_meta
+
+
+@layers
+def test_layers_take_the_arguments_of_torch_rnn_at_the_values_they_have(layer):
+    layer(num_layers=1, dropout=0.0, bidirectional=False, proj_size=0)
+    for name, value in (
+        ("num_layers", 2),
+        ("dropout", 0.5),
+        ("bidirectional", True),
+        ("proj_size", 4),
+        ("hidden", 3),
+        ("dtype", torch.bfloat16),
+        ("dtype", "float"),
+        ("device", "abacus"),
+        ("bias", "yes"),
+        ("batch_first", 1),
+        ("nonlinearity", None),
+    ):
+        with pytest.raises(WrnnError, match=name) as caught:
+            layer(**{name: value})
+        assert "\n" not in str(caught.value)
+    packed = pack_sequence([torch.rand(3, 3), torch.rand(2, 3)])
+    for model in (layer(), SequenceModel(layer(), 2)):
+        with pytest.raises(WrnnError, match="PackedSequence"):
+            model(packed)
+        with pytest.raises(WrnnError, match="script is not supported"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that torch.jit is deprecated
+            torch.jit.script(model)
+
+
+@pytest.mark.parametrize(
+    "wrong", [0, -1, 1.5, "3", None, True, [3], np.float64(3), torch.tensor(3)]
+)
+def test_a_wrong_size_is_one_clear_line(wrong):
+    sizes = {
+        WaveRNN: ("input_size", "channel_size", "num_channels", "kernel_size"),
+        LocalWaveRNN: ("input_size", "channel_size", "num_channels", "kernel_size"),
+        IdentityRNN: ("input_size", "hidden_size"),
+        partial(SequenceModel, WaveRNN(1, 8)): ("output_size",),
+    }
+    for layer, names in sizes.items():
+        right = dict.fromkeys(names, 3)
+        for name in names:
+            with pytest.raises(WrnnError, match=f"{name} must be an integer") as caught:
+                layer(**right | {name: wrong})
+            assert "\n" not in str(caught.value)
+            layer(**right | {name: np.int64(3)})
+
+
+@layers
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (np.zeros((4, 2, 3)), "input must be a torch.Tensor"),
+        (None, "input must be a torch.Tensor"),
+        (torch.zeros(4, 2, 3).long(), "floating-point"),
+        (torch.zeros(4, 2, 3).double(), "input is torch.float64 on cpu, but the layer is"),
+        (torch.zeros(4, 2, 3).bfloat16(), "input is torch.bfloat16 on cpu"),
+        (torch.zeros(4, 2, 3, device="meta"), "input is torch.float32 on meta"),
+        (torch.zeros(0, 2, 3), "no time steps"),
+        (torch.zeros(4, 2, 1, 3), "expected"),
+        (torch.zeros(3), "expected"),
+    ],
+)
+def test_a_wrong_input_is_one_clear_line(layer, x, message):
+    for call in (layer(), layer().compute, SequenceModel(layer(), 2)):
+        with pytest.raises(WrnnError, match=message) as caught:
+            call(x)
+        assert "\n" not in str(caught.value)
+
+
+@layers
+def test_a_wrong_state_is_one_clear_line(layer):
+    rnn = layer()
+    for h_0 in (np.zeros(3), torch.zeros(2, rnn.hidden_size), torch.zeros(1, 2, 3), "zero"):
+        with pytest.raises(WrnnError, match="h_0"):
+            rnn(torch.rand(4, 2, 3), h_0)
+    with pytest.raises(WrnnError, match="h_0 is torch\\.float64"):
+        rnn(torch.rand(4, 2, 3), torch.zeros(1, 2, rnn.hidden_size).double())
+
+
+@layers
+def test_derivatives_twice(layer):
+    rnn = layer(dtype=torch.float64, nonlinearity="tanh")
+    rnn.reset_parameters(recurrent="default", input="default")
+    names, values = zip(*rnn.named_parameters(), strict=True)
+    x = torch.rand(3, 2, 3, dtype=torch.float64)
+
+    def loss(x, *values):
+        output, h_n = torch.func.functional_call(rnn, dict(zip(names, values, strict=True)), (x,))
+        return output.square().sum() + h_n.sum()
+
+    arguments = [value.detach().requires_grad_() for value in (x, *values)]
+    assert torch.autograd.gradcheck(loss, arguments, fast_mode=True)
+    assert torch.autograd.gradgradcheck(loss, arguments, fast_mode=True)
+
+
+@layers
+@pytest.mark.parametrize("every_step", [False, True])
+def test_compile_without_a_graph_break_and_export(layer, every_step):
+    model, x = SequenceModel(layer(), 4, every_step=every_step), torch.rand(3, 2, 3)
+    torch.compiler.reset()
+    results = []
+    for call in (model, torch.compile(model, fullgraph=True, backend="aot_eager")):
+        output = call(x)
+        results.append((output, *torch.autograd.grad(output.square().sum(), model.parameters())))
+    torch.testing.assert_close(*results)
+    compiled = torch.compile(model.rnn, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x), model.rnn(x))
+    torch.testing.assert_close(torch.export.export(model, (x,)).module()(x), model(x))
+
+
+@layers
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_autocast_computes_in_float32(layer, half):
+    rnn, x = layer(), torch.rand(4, 2, 3).to(half)
+    expected = rnn(x.float())
+    with torch.autocast("cpu", dtype=half):
+        torch.testing.assert_close(rnn(x), expected, rtol=0, atol=0)
+        torch.testing.assert_close(rnn(x.float()), expected, rtol=0, atol=0)
+        output = SequenceModel(rnn, 2)(x)
+    assert output.dtype == half
+    output.float().sum().backward()
+    assert all(p.grad.dtype == torch.float32 for p in rnn.parameters())
+
+
+@layers
+def test_models_are_copied_pickled_and_spread(layer):
+    model, x = SequenceModel(layer(), 4), torch.rand(3, 2, 3)
+    expected = model(x)
+    expected.sum().backward()
+    spread = torch.nn.DataParallel(model)
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model)), spread):
+        assert torch.equal(other(x), expected)
+
+
+@layers
+def test_hooks_of_layer_and_readout_are_called(layer):
+    for every_step in (False, True):
+        model, x = SequenceModel(layer(), 4, every_step=every_step), torch.rand(3, 2, 3)
+        expected, seen = model(x), []
+        hook = partial(lambda seen, module, inputs, output: seen.append(module), seen)
+        for module in (model.rnn, model.readout):
+            module.register_forward_hook(hook)
+        torch.testing.assert_close(model(x), expected)
+        assert seen == [model.rnn, model.readout]
+
+
+def test_a_sequence_model_starts_from_a_state():
+    for rnn in (WaveRNN(2, 5, 2), torch.nn.GRU(2, 10)):
+        for every_step in (False, True):
+            model = SequenceModel(rnn, 3, every_step=every_step)
+            x = torch.rand(6, 4, 2)
+            _, h_n = rnn(x[:2])
+            second = model(x[2:], h_n)
+            torch.testing.assert_close(second, model(x)[2:] if every_step else model(x))
+
+
+@pytest.mark.parametrize("module", [wrnn.model, wrnn.init, wrnn.recurrence, wrnn.tasks])
+def test_every_public_thing_has_an_example_that_runs(module):
+    names = getattr(module, "__all__", None) or [
+        name
+        for name, value in vars(module).items()
+        if getattr(value, "__module__", "") == module.__name__ and not name.startswith("_")
+    ]
+    finder, runner = doctest.DocTestFinder(recurse=False), doctest.DocTestRunner()
+    for name in names:
+        value = getattr(module, name)
+        if not callable(value) or name in NO_EXAMPLE:
+            continue
+        (test,) = finder.find(value, name, globs=vars(module) | {"torch": torch})
+        assert test.examples, f"{module.__name__}.{name} has no example"
+        runner.run(test)
+    assert runner.summarize().failed == 0
+
+
+def test_the_examples_of_the_api_page_run():
+    page = Path(__file__).parents[1] / "book" / "api.md"
+    results = doctest.testfile(str(page), module_relative=False)
+    assert results.attempted >= 8 and results.failed == 0
+
+
 BAD = {
     "even kernel": (lambda: WaveRNN(1, 8, kernel_size=4), "odd"),
     "kernel larger than the ring": (lambda: WaveRNN(1, 3, kernel_size=5), "channel_size"),
@@ -176,7 +409,7 @@ BAD = {
     "negative hidden size": (lambda: IdentityRNN(1, -1), "hidden_size"),
     "nonlinearity": (lambda: WaveRNN(1, 8, nonlinearity="gelu"), "relu"),
     "nonlinearity of the iRNN": (lambda: IdentityRNN(1, 8, nonlinearity="identity"), "tanh"),
-    "input rank": (lambda: WaveRNN(1, 8)(torch.rand(5, 1)), r"\(T, B, 1\)"),
+    "input rank": (lambda: WaveRNN(1, 8)(torch.rand(5)), r"\(T, B, 1\)"),
     "input width": (lambda: WaveRNN(2, 8)(torch.rand(5, 3, 1)), r"\(T, B, 2\)"),
     "input width of the iRNN": (lambda: IdentityRNN(2, 8)(torch.rand(5, 3, 1)), r"\(T, B, 2\)"),
     "state": (lambda: WaveRNN(1, 8)(torch.rand(5, 3, 1), torch.rand(1, 3, 9)), "h_0"),

@@ -6,6 +6,7 @@ import re
 import pytest
 
 from companion.evidence import tables
+from companion.records.table import Interval
 from wrnn.errors import WrnnError
 
 
@@ -43,25 +44,27 @@ def test_number_never_shows_more_than_four_digits():
         tables.number(1.0, digits=5)
 
 
+def test_a_printed_mean_and_its_deviation():
+    assert tables.plus_minus(97.27, 0.15) == "97.27 ± 0.15"
+
+
 @pytest.mark.parametrize(
-    ("mean", "half_width", "text"),
+    ("values", "text"),
     [
-        (97.2687, 0.1523, "97.27 ± 0.15"),
-        (97.2687, None, "97.3"),
-        (97.2687, math.nan, "97.3"),
-        (1.234e-5, 2.5e-6, "(1.23 ± 0.25) × 10⁻⁵"),
-        (1.234e-6, 2.5e-5, "(0.1 ± 2.5) × 10⁻⁵"),
-        (0.5, 0.0, "0.5 ± 0"),
-        (-0.5, 0.25, "−0.50 ± 0.25"),
-        (14000.0, 1200.0, "14,000 ± 1,200"),
-        (14000.0, 12.0, "14,000 ± 10"),
-        (4.5e6, 1.2e5, "(4.50 ± 0.12) × 10⁶"),
-        (312.0, 48.0, "312 ± 48"),
-        (None, None, "—"),
+        ((6.2, None, None, ""), "6.2"),
+        ((6.2, None, None, ">="), "≥ 6.2"),
+        ((97.27, 97.01, 97.53, ""), "97.3 [97, 97.5]"),
+        ((97.27, 97.261, 97.279, ""), "97.27 [97.26, 97.28]"),
+        ((2.4e-9, 2.4e-9, 2.4e-9, "<="), "≤ 2.4 × 10⁻⁹"),
+        ((6.5, 5.8, 7.2, ">="), "≥ 6.5 [5.8, 7.2]"),
+        ((0.0, -1.5, 1.5, ""), "0 [−1.5, 1.5]"),
     ],
 )
-def test_estimate(mean, half_width, text):
-    assert tables.estimate(mean, half_width) == text
+def test_an_interval_shows_its_ends_and_whether_it_is_a_bound(values, text):
+    mean, low, high, bound = values
+    found = Interval(mean, low, high, 3, (), bound)
+    assert tables.interval(found) == tables.cell(found) == text
+    assert tables.interval(None) == "—"
 
 
 ROWS = [

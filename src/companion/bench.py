@@ -27,6 +27,7 @@ from companion.records.provenance import device_name, versions
 from companion.runs.run import Run, wrnn_config
 from companion.training.step import EAGER_STEPS, Replicas, TrainingState
 from wrnn.errors import WrnnError
+from wrnn.model import IdentityRNN, WaveRNN
 from wrnn.recurrence import choose_backend, loop, wave_recurrence
 from wrnn.tasks import CopyTask
 
@@ -34,6 +35,7 @@ from wrnn.tasks import CopyTask
 PEAKS = {"H200": (4.3e12, 67e12, 0.15e-6)}
 LIMITS = ("memory bandwidth", "arithmetic", "the chain of steps")
 LIBRARY = "torch.nn.RNN"
+LAST = "last state alone"
 FORMER = {"compiled": "numba", "compiled, checkpointed": "numba, checkpointed"}  # in old files
 CPU_STATES = 1e9  # bytes of states; the loop takes about five times as much
 
@@ -126,7 +128,9 @@ def run_bench(
         A dict that JSON can hold: the device, threads, versions and settings; for every case its
         sizes and targets, the name of the best way that there is for it (`best`), how many times as
         fast as the loop each way is (`ratios`), the peak memory of a step as a multiple of its
-        states where it can be measured (`memory`), and on a GPU also `milliseconds`, the `floors`
+        states where it can be measured (`memory`), how long a layer takes that is called as
+        torch.nn.RNN is, as a multiple of its time for the last state alone (`calls`), and on a GPU
+        also `milliseconds`, the `floors`
         and the `share_of_floor` that the best way reaches. Under `growth`: how the cost grows with
         T (each ⌈√T⌉-th state kept), B and n, see `fit_line`; and on a GPU with the number of
         replicas that train together, the optimiser included.
@@ -154,6 +158,8 @@ def run_bench(
         entry = asdict(case) | {"state_bytes": case.state_bytes, "best": best}
         entry["ratios"] = _relative(medians)
         entry["memory"] = {way: peak for way, peak in memory.items() if peak is not None}
+        calls = _medians(_calls(case, device), repeats, device)
+        entry["calls"] = {way: seconds / calls[LAST] for way, seconds in calls.items()}
         if on_gpu:
             entry["milliseconds"] = {way: 1e3 * seconds for way, seconds in medians.items()}
             if floors := case.floors(name):
@@ -223,6 +229,7 @@ def _check(result: dict) -> None:
         numbers.append(entry["ratios"].get(entry["best"], 1.0))  # the loop may be the best
         for kind in ("ratios", "memory", *["milliseconds"] * (result["kind"] == "cuda")):
             numbers += entry[kind].values()
+        numbers += entry.get("calls", {}).values()  # files before 2026-11-24 have none
         if "floors" in entry:
             numbers += [*entry["floors"].values(), entry["share_of_floor"]]
     for fit in [result["growth"][size] for size in GROWTH.keys() | result["growth"].keys()]:
@@ -306,6 +313,50 @@ def _ways(case: Case, device: str) -> dict[str, Callable[[], object]]:
     every = _interval(case.steps)
     ways[f"{best}, checkpointed"] = step(partial(fused, backend=best, checkpoint_every=every))
     return ways
+
+
+def _calls(case: Case, device: str) -> dict[str, Callable[[], object]]:
+    """Return a training step, without readout, for each way to call a layer as torch.nn.RNN is.
+
+    The gradient of the last state, or that of all states, is given. The loop, and torch.nn.RNN
+    for an iRNN, are called in the same way.
+    """
+    sizes = {"device": device, "nonlinearity": "relu"}
+    wave = partial(WaveRNN, case.input_size, case.channel_size, case.num_channels, **sizes)
+    layers = {"": wave, "loop, ": partial(wave, backend="loop")}
+    if not case.num_channels:
+        dense = (case.input_size, case.channel_size)
+        library = partial(nn.RNN, *dense, **sizes)
+        layers = {"": partial(IdentityRNN, *dense, **sizes), f"{LIBRARY}, ": library}
+    weights = [tensor.detach() for tensor in _parameters(case, device)[:4]]
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(case.steps, case.batch_size, case.input_size, generator=generator).to(device)
+    hidden = len(weights[0])
+    grad_last = torch.randn(1, case.batch_size, hidden, generator=generator).to(device)
+    grad_all = torch.randn(case.steps, case.batch_size, hidden, generator=generator).to(device)
+    ways = {}
+    for whose, layer in layers.items():
+        for first in ("time first", "batch first"):
+            rnn = layer(batch_first=first == "batch first")
+            with torch.no_grad():
+                for name, weight in zip(
+                    ("weight_ih", "bias_ih", "weight_hh", "bias_hh"), weights, strict=True
+                ):
+                    next(p for key, p in rnn.named_parameters() if name in key).copy_(weight)
+            given, grad = x, grad_all
+            if rnn.batch_first:
+                given, grad = (t.transpose(0, 1).contiguous() for t in (x, grad_all))
+            step = partial(_called, rnn, given)
+            if not ways:
+                ways[LAST] = partial(step, lambda rnn, x: rnn.compute(x, last_only=True), grad_last)
+            ways[f"{whose}h_n, {first}"] = partial(step, lambda rnn, x: rnn(x)[1], grad_last)
+            ways[f"{whose}all states, {first}"] = partial(step, lambda rnn, x: rnn(x)[0], grad)
+    return ways
+
+
+def _called(rnn: nn.Module, x: Tensor, call: Callable[..., Tensor], grad: Tensor) -> object:
+    """Run forward and backward of call(rnn, x), whose gradient is given."""
+    return torch.autograd.grad(call(rnn, x), list(rnn.parameters()), grad)
 
 
 def _interval(steps: int) -> int:
@@ -496,4 +547,7 @@ def format_table(result: dict) -> str:
             f"{v}: {t:.3g}" for v, t in zip(fit["values"], fit["relative_time"], strict=True)
         )
         lines.append(f"time as {size} grows: {times}; as its power {fit['exponent']:.2f}")
+    for case in result["cases"]:
+        calls = ", ".join(f"{way} {ratio:.2f}" for way, ratio in case.get("calls", {}).items())
+        lines += [f"called as torch.nn.RNN is, {case['name']}: {calls}"] if calls else []
     return "\n".join(lines)

@@ -157,16 +157,17 @@ def run_campaign(
 @app.command()
 def status() -> None:
     """Show how many runs of each experiment are recorded, at which budget, and where."""
-    from companion.records.results import gather
-
+    try:
+        from companion.records.table import gather
+    except ImportError as error:
+        raise WrnnError(f"{error.name} is missing: pip install 'wrnn[book]'") from error
+    published, own = committed_store().all(), local_store().all()
     print(f"{'experiment':<12}{'profile':<9}{'recorded':>9}{'smaller':>9}{'seeds':>7}  where")
     for experiment in EXPERIMENTS.values():
         for profile in PROFILES:
-            stores = (
-                [committed_store()] if profile == "paper" else [local_store(), committed_store()]
-            )
             # A run of this machine goes before the published one.
-            choices = zip(*(gather(experiment, profile, store) for store in stores), strict=True)
+            sources = [published] if profile == "paper" else [own, published]
+            choices = zip(*(gather(experiment, profile, found) for found in sources), strict=True)
             results = [next((r for r in choice if r.records), choice[0]) for choice in choices]
             whole = [r for r in results if r.status in (profile, "settled")]
             smaller = [r for r in results if r.records and r not in whole]

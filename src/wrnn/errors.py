@@ -1,4 +1,10 @@
-"""The one error that a user's input can cause."""
+"""The one error that a user's input can cause, and the checks that raise it."""
+
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import torch
 
 
 class WrnnError(ValueError):
@@ -6,3 +12,67 @@ class WrnnError(ValueError):
 
     The command line prints it to stderr and ends with exit status 2.
     """
+
+
+def check_integer(name: str, value: Any, minimum: int) -> int:
+    """Return a whole number, Python's or NumPy's, as an int; raise WrnnError below `minimum`."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < minimum:
+        raise WrnnError(f"{name} must be an integer of at least {minimum}, not {shown(value)}")
+    return int(value)
+
+
+def check_number(name: str, value: Any, low: float, high: float) -> float:
+    """Return a number as a float; raise WrnnError outside [low, high]."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not low <= value <= high:
+        raise WrnnError(f"{name} {shown(value)} is not allowed: use a number from {low} to {high}")
+    return float(value)
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """Return True or False, Python's or NumPy's; raise WrnnError for anything else."""
+    if not isinstance(value, bool | np.bool_):
+        raise WrnnError(f"{name} must be True or False, not {shown(value)}")
+    return bool(value)
+
+
+def check_choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
+    """Raise WrnnError unless `value` is one of `allowed`."""
+    if not isinstance(value, str) or value not in allowed:
+        choices = ", ".join(repr(choice) for choice in allowed)
+        raise WrnnError(f"{name} must be one of {choices}, not {shown(value)}")
+
+
+def check_tensor(name: str, value: Any, *dimensions: int) -> None:
+    """Raise WrnnError unless `value` is a floating-point tensor with one of these numbers of axes.
+
+    Without any, the axes do not matter.
+    """
+    if not isinstance(value, torch.Tensor):
+        raise WrnnError(f"{name} must be a torch.Tensor, not {shown(value)}")
+    if not value.is_floating_point():
+        raise WrnnError(f"{name} must hold floating-point numbers, not {value.dtype}")
+    if dimensions and value.dim() not in dimensions:
+        axes = " or ".join(map(str, dimensions))
+        raise WrnnError(f"{name} has shape {tuple(value.shape)}: expected {axes} axes")
+
+
+def check_generator(value: Any, required: bool = False) -> None:
+    """Raise WrnnError unless `value` is a source of randomness, or None where that will do."""
+    if not isinstance(value, torch.Generator) and (required or value is not None):
+        raise WrnnError(f"generator must be a torch.Generator, not {shown(value)}")
+
+
+def check_device(value: Any) -> torch.device:
+    """Return a device by its name; raise WrnnError where there is no such name."""
+    try:
+        return torch.device(value)
+    except (RuntimeError, TypeError):
+        raise WrnnError(
+            f"device must be a torch.device or its name, such as 'cpu', not {shown(value)}"
+        ) from None
+
+
+def shown(value: Any) -> str:
+    """Return a value as one short line, and what is long by its type."""
+    text = repr(value)
+    return text if len(text) <= 80 and "\n" not in text else f"a {type(value).__name__}"

@@ -7,10 +7,18 @@ is the shift matrix. Every function changes its tensor in place and returns it.
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from wrnn.errors import WrnnError
+from wrnn.errors import (
+    WrnnError,
+    check_choice,
+    check_generator,
+    check_integer,
+    check_number,
+    check_tensor,
+)
 
 
 def shift_(weight_hh: Tensor, velocity: float | Sequence[float] = 1.0) -> Tensor:
@@ -28,15 +36,17 @@ def shift_(weight_hh: Tensor, velocity: float | Sequence[float] = 1.0) -> Tensor
     Raises:
         WrnnError: a velocity outside [0, 1], a wrong number of velocities, or a kernel of size 1
             asked to move.
+
+    >>> shift_(torch.empty(1, 1, 3), 0.25)
+    tensor([[[0.0000, 0.7500, 0.2500]]])
     """
+    check_tensor("weight_hh", weight_hh, 3, 4)
     num_channels, kernel_size = weight_hh.shape[0], weight_hh.shape[-1]
-    velocities = [velocity] * num_channels if isinstance(velocity, int | float) else list(velocity)
+    several = isinstance(velocity, Sequence | np.ndarray | Tensor) and not isinstance(velocity, str)
+    velocities = list(velocity) if several else [velocity] * num_channels
     if len(velocities) != num_channels:
         raise WrnnError(f"{len(velocities)} velocities for {num_channels} channels: give one each")
-    if not all(0 <= v <= 1 for v in velocities):
-        raise WrnnError(
-            f"velocity {velocity} is not allowed: use 0 <= velocity <= 1 sites per step"
-        )
+    velocities = [check_number("velocity", v, 0, 1) for v in velocities]
     if kernel_size == 1 and any(velocities):
         raise WrnnError(
             "a kernel of size 1 cannot shift: use velocity 0 or a kernel size of 3 or more"
@@ -60,10 +70,17 @@ def single_site_(weight_ih: Tensor, num_channels: int, kind: str = "ones") -> Te
         kind: "ones" is the released code: every input weight of site 0 is 1, so that one-hot
             inputs all look alike at the start. "identity" is the paper's text: input i enters
             channel i with weight 1 (inputs beyond the number of channels start unconnected).
+
+    >>> single_site_(torch.empty(4, 2), num_channels=2, kind="identity")
+    tensor([[1., 0.],
+            [0., 0.],
+            [0., 1.],
+            [0., 0.]])
     """
-    if kind not in ("ones", "identity"):
-        raise WrnnError(f"unknown kind {kind!r} of single-site input: use 'ones' or 'identity'")
-    if num_channels < 1 or weight_ih.shape[0] % num_channels:
+    check_tensor("weight_ih", weight_ih, 2)
+    check_choice("kind of single-site input", kind, ("ones", "identity"))
+    num_channels = check_integer("num_channels", num_channels, 1)
+    if weight_ih.shape[0] % num_channels:
         raise WrnnError(
             f"weight_ih has {weight_ih.shape[0]} rows: not a multiple of {num_channels} channels"
         )
@@ -76,13 +93,26 @@ def single_site_(weight_ih: Tensor, num_channels: int, kind: str = "ones") -> Te
 
 
 def identity_(weight: Tensor) -> Tensor:
-    """Fill a square recurrent matrix (hidden, hidden) with the identity (iRNN, Le et al. 2015)."""
+    """Fill a square recurrent matrix (hidden, hidden) with the identity (iRNN, Le et al. 2015).
+
+    >>> identity_(torch.empty(2, 2))
+    tensor([[1., 0.],
+            [0., 1.]])
+    """
+    _check_square(weight)
     with torch.no_grad():
         return nn.init.eye_(weight)
 
 
 def shift_matrix_(weight: Tensor) -> Tensor:
-    """Fill (hidden, hidden) with the shift matrix: h_new[x] = h[x + 1] (Table 4, Sigma-init)."""
+    """Fill (hidden, hidden) with the shift matrix: h_new[x] = h[x + 1] (Table 4, Sigma-init).
+
+    >>> shift_matrix_(torch.empty(3, 3))
+    tensor([[0., 1., 0.],
+            [0., 0., 1.],
+            [1., 0., 0.]])
+    """
+    _check_square(weight)
     with torch.no_grad():
         return weight.copy_(torch.eye(weight.shape[0]).roll(1, dims=1))
 
@@ -90,6 +120,19 @@ def shift_matrix_(weight: Tensor) -> Tensor:
 def fan_in_uniform_(
     tensor: Tensor, fan_in: int, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Fill with U(-1/sqrt(fan_in), 1/sqrt(fan_in)), the default of PyTorch's layers."""
-    bound = 1 / math.sqrt(fan_in)
+    """Fill with U(-1/sqrt(fan_in), 1/sqrt(fan_in)), the default of PyTorch's layers.
+
+    >>> bool(fan_in_uniform_(torch.empty(1000), fan_in=4).abs().max() <= 0.5)
+    True
+    """
+    check_tensor("tensor", tensor)
+    check_generator(generator)
+    bound = 1 / math.sqrt(check_integer("fan_in", fan_in, 1))
     return nn.init.uniform_(tensor, -bound, bound, generator=generator)
+
+
+def _check_square(weight: Tensor) -> None:
+    """Raise WrnnError unless a tensor is a square matrix."""
+    check_tensor("weight", weight, 2)
+    if weight.shape[0] != weight.shape[1]:
+        raise WrnnError(f"weight has shape {tuple(weight.shape)}: expected a square matrix")

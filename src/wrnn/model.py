@@ -2,26 +2,181 @@
 
 The Wave-RNN (paper section 2) is a simple RNN, ``h_t = act(u * h_{t-1} + V x_t + b)``, whose
 recurrent product is a circular cross-correlation on rings of units. Paper symbols: ``u`` is
-``weight_hh``, ``V`` is ``weight_ih``, ``c`` is ``num_channels``, ``n`` is ``channel_size`` (units
-per channel) and ``f`` is ``kernel_size``. ``b`` is ``bias_ih`` plus ``bias_hh``, as in the
-released code.
+``weight_hh``, ``V`` is ``weight_ih`` and ``b`` is ``bias_ih`` plus ``bias_hh``, as in the released
+code; ``c`` is ``num_channels``, ``n`` is ``channel_size`` and ``f`` is ``kernel_size``.
 """
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules import module as hooks
+from torch.nn.utils.rnn import PackedSequence
 
 from wrnn import init
-from wrnn.errors import WrnnError
-from wrnn.recurrence import choose_backend, local_recurrence, wave_recurrence
+from wrnn.errors import (
+    WrnnError,
+    check_choice,
+    check_device,
+    check_flag,
+    check_generator,
+    check_integer,
+    check_tensor,
+    shown,
+)
+from wrnn.recurrence import (
+    BACKENDS,
+    as_computed,
+    choose_backend,
+    recurrent_states,
+    without_autocast,
+)
+
+# Arguments of torch.nn.RNN that these layers have at one value only, and what to do instead.
+REFUSED = {
+    "num_layers": (1, "put one layer behind the other"),
+    "dropout": (0, "put a torch.nn.Dropout between layers"),
+    "bidirectional": (False, "give a second layer the sequence turned round, x.flip(0)"),
+    "proj_size": (0, "put a torch.nn.Linear behind the layer"),
+}
 
 
-class WaveRNN(nn.Module):
+class RecurrentLayer(nn.Module):
+    """The call of torch.nn.RNN for one layer of either kind; see :class:`WaveRNN` for the shapes.
+
+    Parameters are weight_ih (hidden_size, input_size), bias_ih (hidden_size,), weight_hh and
+    bias_hh of the shapes that a kind gives, each with ``suffix`` behind its name.
+    """
+
+    suffix = ""
+    local = False
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        kernel_shape: tuple[int, ...],
+        kernel_bias_shape: tuple[int, ...],
+        *,
+        bias: bool,
+        batch_first: bool,
+        backend: str,
+        device: torch.device | str | None,
+        dtype: torch.dtype | None,
+        refused: dict[str, Any],
+    ):
+        super().__init__()
+        for name, value in refused.items():
+            only, instead = REFUSED.get(name, (None, "see the API reference for what there is"))
+            if not isinstance(value, int | float) or value != only:
+                raise WrnnError(f"{type(self).__name__} has no {name}={shown(value)}: {instead}")
+        check_choice("backend", backend, BACKENDS)
+        if dtype not in (None, torch.float32, torch.float64):
+            raise WrnnError(f"dtype must be torch.float32 or torch.float64, not {shown(dtype)}")
+        device = None if device is None else check_device(device)
+        self.input_size = input_size
+        self.hidden_size = hidden_size
+        self.bias = check_flag("bias", bias)
+        self.batch_first = check_flag("batch_first", batch_first)
+        self.backend = backend
+        for name, shape in (
+            ("weight_ih", (hidden_size, input_size)),
+            ("weight_hh", kernel_shape),
+            ("bias_ih", (hidden_size,)),
+            ("bias_hh", kernel_bias_shape),
+        ):
+            there = self.bias or name.startswith("weight")
+            value = nn.Parameter(torch.empty(shape, device=device, dtype=dtype)) if there else None
+            self.register_parameter(name + self.suffix, value)
+
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Run the whole sequence from the state hx, or from zero; shapes as in the class."""
+        x, h_0 = self._check(input, hx)
+        output, h_n = self._states(x, h_0, batch_first=self.batch_first)
+        h_n = h_n.unsqueeze(0)  # (1, B, hidden)
+        if input.dim() == 2:
+            return output.squeeze(1), h_n.squeeze(1)
+        return (output.transpose(0, 1) if self.batch_first else output), h_n
+
+    def compute(self, input: Tensor, hx: Tensor | None = None, **options) -> Tensor:
+        """Run the sequence and return, time first, only what is asked for.
+
+        Options are ``last_only``, ``weight_out``, ``bias_out`` and ``checkpoint_every`` of
+        :func:`wrnn.recurrence.wave_recurrence`: what is not needed is never written out.
+        """
+        x, h_0 = self._check(input, hx)
+        output, h_n = self._states(x, h_0, **options)
+        if output is None:
+            output = h_n.unsqueeze(0)
+        return output.squeeze(1) if input.dim() == 2 else output
+
+    def _states(self, x: Tensor, h_0: Tensor, **options) -> tuple[Tensor | None, Tensor]:
+        """Return the states of x (T, B, input), or what is read out of them, and the last one."""
+        weight_ih, weight_hh, bias_ih, bias_hh = self._weights()
+        return recurrent_states(
+            *(x, h_0, weight_ih, bias_ih, weight_hh, bias_hh),
+            nonlinearity=self.nonlinearity,
+            backend=self.backend,
+            local=self.local,
+            **options,
+        )
+
+    def _check(self, x: Tensor, h_0: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return x (T, B, input) and h_0 (B, hidden), and raise where one does not fit."""
+        if isinstance(x, PackedSequence):
+            raise WrnnError("a PackedSequence is not taken: pad the sequences to one length")
+        check_tensor("input", x)
+        axes = "B, T" if self.batch_first else "T, B"
+        if x.dim() not in (2, 3) or x.shape[-1] != self.input_size:
+            raise WrnnError(
+                f"input has shape {tuple(x.shape)}: expected ({axes}, {self.input_size}), time, "
+                f"batch and input_size, or (T, {self.input_size}) for one sequence"
+            )
+        batched = x.dim() == 3
+        if not batched:
+            x = x.unsqueeze(1)
+        elif self.batch_first:
+            x = x.transpose(0, 1)
+        if not x.shape[0]:
+            raise WrnnError("input has no time steps: expected one or more")
+        shape = (1, x.shape[1], self.hidden_size) if batched else (1, self.hidden_size)
+        if h_0 is None:
+            h_0 = x.new_zeros(shape)
+        else:
+            check_tensor("h_0", h_0)
+            if h_0.shape != shape:
+                raise WrnnError(f"h_0 has shape {tuple(h_0.shape)}: expected {shape}")
+        h_0 = h_0[0] if batched else h_0
+        weight = getattr(self, f"weight_ih{self.suffix}")
+        tensors = []
+        for name, tensor in (("input", x), ("h_0", h_0)):
+            tensor = as_computed(tensor)
+            if (tensor.dtype, tensor.device) != (weight.dtype, weight.device):
+                raise WrnnError(
+                    f"{name} is {tensor.dtype} on {tensor.device}, but the layer is "
+                    f"{weight.dtype} on {weight.device}"
+                )
+            tensors.append(tensor)
+        return tuple(tensors)
+
+    def _weights(self) -> list[Tensor | None]:
+        """Return weight_ih, weight_hh, bias_ih and bias_hh."""
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        return [getattr(self, name + self.suffix) for name in names]
+
+    def __prepare_scriptable__(self):
+        raise WrnnError("torch.jit.script is not supported: use torch.compile or torch.export")
+
+
+class WaveRNN(RecurrentLayer):
     """``num_channels`` rings of ``channel_size`` recurrent units, called as torch.nn.RNN is.
 
-    ``output, h_n = rnn(x, h_0)`` with x (T, B, input_size), output (T, B, hidden_size) and h_n
-    (1, B, hidden_size); ``batch_first=True`` swaps T and B of x and output. hidden_size is
-    num_channels * channel_size, and unit ``channel * channel_size + site`` is that channel's site.
+    ``output, h_n = rnn(input, hx)``: input (T, B, input_size) and output (T, B, hidden_size), or
+    (B, T, ...) with ``batch_first=True``; hx, which is zero by default, and h_n (1, B,
+    hidden_size). One sequence is (T, input_size), its states (T, hidden_size) and (1, hidden_size).
+    hidden_size is num_channels * channel_size, and unit ``channel * channel_size + site`` is that
+    channel's site.
 
     Parameters: weight_ih (hidden_size, input_size), bias_ih (hidden_size,), weight_hh
     (num_channels, num_channels, kernel_size), cross-correlated on the ring, and bias_hh
@@ -29,12 +184,24 @@ class WaveRNN(nn.Module):
     has the switches.
 
     Args:
+        input_size: numbers per step.
+        channel_size: units on a ring.
+        num_channels: rings.
+        kernel_size: units of a ring, itself in the middle, that reach a unit in a step; odd.
         nonlinearity: "relu" (the paper), "tanh" or "identity".
+        bias: whether there are bias_ih and bias_hh.
+        batch_first: whether batch comes before time in input and output.
         backend: "auto", or one of :data:`wrnn.recurrence.BACKENDS` by name.
+        device: where the parameters are.
+        dtype: torch.float32 or torch.float64; None is PyTorch's default.
 
     Raises:
-        WrnnError: a size below 1, a kernel that is even or larger than the ring, an unknown
-            nonlinearity or backend, or an input of the wrong rank or width.
+        WrnnError: an argument that is not one of these, here or in a call.
+
+    >>> rnn = WaveRNN(3, 8, num_channels=2)
+    >>> output, h_n = rnn(torch.rand(5, 4, 3))
+    >>> output.shape, h_n.shape
+    (torch.Size([5, 4, 16]), torch.Size([1, 4, 16]))
     """
 
     def __init__(
@@ -48,41 +215,38 @@ class WaveRNN(nn.Module):
         bias: bool = True,
         batch_first: bool = False,
         backend: str = "auto",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        **refused,
     ):
-        super().__init__()
-        sizes = dict(input_size=input_size, channel_size=channel_size, num_channels=num_channels)
-        for name, size in sizes.items():
-            _require_size(name, size)
-        if kernel_size < 1 or kernel_size % 2 == 0 or kernel_size > channel_size:
+        input_size = check_integer("input_size", input_size, 1)
+        channel_size = check_integer("channel_size", channel_size, 1)
+        num_channels = check_integer("num_channels", num_channels, 1)
+        kernel_size = check_integer("kernel_size", kernel_size, 1)
+        if kernel_size % 2 == 0 or kernel_size > channel_size:
             raise WrnnError(
                 f"kernel_size {kernel_size} is not allowed: use an odd size from 1 to "
                 f"channel_size ({channel_size})"
             )
-        if nonlinearity not in ("relu", "tanh", "identity"):
-            raise WrnnError(
-                f"unknown nonlinearity {nonlinearity!r}: use 'relu', 'tanh' or 'identity'"
-            )
-        self.input_size, self.channel_size, self.num_channels = sizes.values()
-        self.hidden_size = num_channels * channel_size
+        check_choice("nonlinearity", nonlinearity, ("relu", "tanh", "identity"))
+        sites = (channel_size,) if self.local else ()
+        super().__init__(
+            input_size,
+            num_channels * channel_size,
+            (num_channels, num_channels, *sites, kernel_size),
+            (num_channels, *sites),
+            bias=bias,
+            batch_first=batch_first,
+            backend=backend,
+            device=device,
+            dtype=dtype,
+            refused=refused,
+        )
+        self.channel_size = channel_size
+        self.num_channels = num_channels
         self.kernel_size = kernel_size
         self.nonlinearity = nonlinearity
-        self.batch_first = batch_first
-        self.backend = backend
-        self.weight_ih = nn.Parameter(torch.empty(self.hidden_size, input_size))
-        self.weight_hh = nn.Parameter(torch.empty(self._kernel_shape()))
-        if bias:
-            self.bias_ih = nn.Parameter(torch.empty(self.hidden_size))
-            self.bias_hh = nn.Parameter(torch.empty(self._kernel_bias_shape()))
-        else:
-            self.register_parameter("bias_ih", None)
-            self.register_parameter("bias_hh", None)
         self.reset_parameters()
-
-    def _kernel_shape(self) -> tuple[int, ...]:
-        return (self.num_channels, self.num_channels, self.kernel_size)
-
-    def _kernel_bias_shape(self) -> tuple[int, ...]:
-        return (self.num_channels,)
 
     def reset_parameters(
         self,
@@ -109,73 +273,25 @@ class WaveRNN(nn.Module):
                 code leaves in place; "zero" starts the layer as exactly the shift.
             generator: source of randomness; None is PyTorch's global one.
         """
+        check_generator(generator)
+        check_choice("recurrent init", recurrent, ("shift", "identity", "default"))
+        check_choice("input init", input, ("ones", "identity", "normal", "default"))
+        check_choice("recurrent bias init", recurrent_bias, ("default", "zero"))
         fan_in = self.num_channels * self.kernel_size
-        if self.kernel_size == 1 and recurrent == "shift":
-            recurrent = "identity"
-        if recurrent in ("shift", "identity"):
-            init.shift_(self.weight_hh, velocity if recurrent == "shift" else 0.0)
-        elif recurrent == "default":
+        if recurrent == "default":
             init.fan_in_uniform_(self.weight_hh, fan_in, generator)
         else:
-            raise WrnnError(f"unknown recurrent init {recurrent!r}: use shift, identity or default")
+            still = recurrent == "identity" or self.kernel_size == 1
+            init.shift_(self.weight_hh, 0.0 if still else velocity)
         if input == "normal":
             nn.init.normal_(self.weight_ih, std=0.001, generator=generator)
         elif input == "default":
             init.fan_in_uniform_(self.weight_ih, self.input_size, generator)
-        elif input in ("ones", "identity"):
+        else:
             init.single_site_(self.weight_ih, self.num_channels, kind=input)
-        else:
-            raise WrnnError(f"unknown input init {input!r}: use ones, identity, normal or default")
-        if self.bias_ih is None:
-            return
-        _start_bias_(self.bias_ih, input_bias, self.input_size, generator, "input bias")
-        if recurrent_bias == "default":
-            init.fan_in_uniform_(self.bias_hh, fan_in, generator)
-        elif recurrent_bias == "zero":
-            nn.init.zeros_(self.bias_hh)
-        else:
-            raise WrnnError(f"unknown recurrent bias init {recurrent_bias!r}: use default or zero")
-
-    def forward(self, x: Tensor, h_0: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Run the whole sequence; shapes as in the class."""
-        output = self.compute(x, h_0)  # (T, B, hidden)
-        h_n = output[-1:]  # (1, B, hidden)
-        return (output.transpose(0, 1) if self.batch_first else output), h_n
-
-    def compute(self, x: Tensor, h_0: Tensor | None = None, **options) -> Tensor:
-        """Run the sequence and return, time first, only what is asked for.
-
-        Options are ``last_only`` and, not for :class:`LocalWaveRNN`, ``weight_out``, ``bias_out``
-        of :func:`wrnn.recurrence.wave_recurrence`: what is not needed is never written out.
-        """
-        if x.dim() != 3 or x.shape[-1] != self.input_size:
-            axes = "B, T" if self.batch_first else "T, B"
-            raise WrnnError(
-                f"input has shape {tuple(x.shape)}: expected ({axes}, {self.input_size}), "
-                "time, batch and input_size"
-            )
-        if self.batch_first:
-            x = x.transpose(0, 1)  # (T, B, input)
-        batch_size = x.shape[1]
-        if h_0 is None:
-            h_0 = x.new_zeros(1, batch_size, self.hidden_size)
-        elif h_0.shape != (1, batch_size, self.hidden_size):
-            raise WrnnError(
-                f"h_0 has shape {tuple(h_0.shape)}: expected (1, {batch_size}, {self.hidden_size})"
-            )
-        return self._recurrence(
-            x,
-            h_0[0],
-            self.weight_ih,
-            self.bias_ih,
-            self.weight_hh,
-            self.bias_hh,
-            nonlinearity=self.nonlinearity,
-            **options,
-        )
-
-    def _recurrence(self, *tensors: Tensor, **options) -> Tensor:
-        return wave_recurrence(*tensors, backend=self.backend, **options)
+        _start_bias_(self.bias_ih, input_bias, self.input_size, generator, "input bias init")
+        kind = "uniform" if recurrent_bias == "default" else "zero"
+        _start_bias_(self.bias_hh, kind, fan_in, generator, "recurrent bias init")
 
     def extra_repr(self) -> str:
         """Sizes shown by print(model)."""
@@ -191,32 +307,73 @@ class LocalWaveRNN(WaveRNN):
     Same call and same initialisers as :class:`WaveRNN`; weight_hh is (num_channels, num_channels,
     channel_size, kernel_size) and bias_hh (num_channels, channel_size). It is in the released code
     only. There is one way to compute it, the step loop.
+
+    >>> rnn = LocalWaveRNN(3, 8, num_channels=2)
+    >>> rnn.weight_hh.shape, rnn(torch.rand(5, 4, 3))[0].shape
+    (torch.Size([2, 2, 8, 3]), torch.Size([5, 4, 16]))
     """
 
-    def _kernel_shape(self) -> tuple[int, ...]:
-        return (self.num_channels, self.num_channels, self.channel_size, self.kernel_size)
-
-    def _kernel_bias_shape(self) -> tuple[int, ...]:
-        return (self.num_channels, self.channel_size)
-
-    def _recurrence(self, *tensors: Tensor, **options) -> Tensor:
-        return local_recurrence(*tensors, **options)
+    local = True
 
 
-class IdentityRNN(nn.RNN):
+class IdentityRNN(RecurrentLayer):
     """The iRNN (Le et al. 2015): torch.nn.RNN with ReLU, whose recurrent matrix starts as identity.
 
-    Same call and same parameter names as torch.nn.RNN. Keyword arguments go to torch.nn.RNN. On a
-    CPU a layer of one level and one direction is computed as a Wave-RNN is: its units are channels
-    of a single site, which the same compiled loops run faster.
+    Same call and same parameter names as torch.nn.RNN: weight_ih_l0 (hidden_size, input_size),
+    weight_hh_l0 (hidden_size, hidden_size), bias_ih_l0 and bias_hh_l0 (hidden_size,). On a CPU it
+    is computed as a Wave-RNN whose channels have a single site, which the same compiled loops run
+    faster; elsewhere as torch.nn.RNN is.
+
+    Args:
+        input_size: numbers per step.
+        hidden_size: units.
+        nonlinearity: "relu" or "tanh".
+        bias: whether there are bias_ih_l0 and bias_hh_l0.
+        batch_first: whether batch comes before time in input and output.
+        device: where the parameters are.
+        dtype: torch.float32 or torch.float64; None is PyTorch's default.
+
+    Raises:
+        WrnnError: an argument that is not one of these, here or in a call.
+
+    >>> rnn = IdentityRNN(3, 6, batch_first=True)
+    >>> output, h_n = rnn(torch.rand(4, 5, 3), torch.rand(1, 4, 6))
+    >>> output.shape, h_n.shape
+    (torch.Size([4, 5, 6]), torch.Size([1, 4, 6]))
     """
 
-    def __init__(self, input_size: int, hidden_size: int, *, nonlinearity: str = "relu", **kwargs):
-        _require_size("input_size", input_size)
-        _require_size("hidden_size", hidden_size)
-        if nonlinearity not in ("relu", "tanh"):
-            raise WrnnError(f"unknown nonlinearity {nonlinearity!r}: use 'relu' or 'tanh'")
-        super().__init__(input_size, hidden_size, nonlinearity=nonlinearity, **kwargs)
+    suffix = "_l0"
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        nonlinearity: str = "relu",
+        bias: bool = True,
+        batch_first: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        **refused,
+    ):
+        input_size = check_integer("input_size", input_size, 1)
+        hidden_size = check_integer("hidden_size", hidden_size, 1)
+        check_choice("nonlinearity", nonlinearity, ("relu", "tanh"))
+        super().__init__(
+            input_size,
+            hidden_size,
+            (hidden_size, hidden_size),
+            (hidden_size,),
+            bias=bias,
+            batch_first=batch_first,
+            backend="auto",
+            device=device,
+            dtype=dtype,
+            refused=refused,
+        )
+        self.nonlinearity = nonlinearity
+        self.reset_parameters()
+        self.flatten_parameters()
 
     def reset_parameters(
         self,
@@ -243,129 +400,125 @@ class IdentityRNN(nn.RNN):
             recurrent_bias: "default" is zero; "uniform" is U(-1/sqrt(n), 1/sqrt(n)).
             generator: source of randomness; None is PyTorch's global one.
         """
-        recurrent_bias = "zero" if recurrent_bias == "default" else recurrent_bias
-        for name, parameter in self.named_parameters():
-            if name.startswith("bias_ih"):
-                _start_bias_(parameter, input_bias, self.input_size, generator, "input bias")
-            elif name.startswith("bias_hh"):
-                _start_bias_(
-                    parameter, recurrent_bias, self.hidden_size, generator, "recurrent bias"
-                )
-            elif name.startswith("weight_hh"):
-                if recurrent == "identity":
-                    init.identity_(parameter)
-                elif recurrent == "shift":
-                    init.shift_matrix_(parameter)
-                elif recurrent == "default":
-                    init.fan_in_uniform_(parameter, self.hidden_size, generator)
-                else:
-                    raise WrnnError(
-                        f"unknown recurrent init {recurrent!r}: use identity, shift or default"
-                    )
-            elif input == "normal":
-                nn.init.normal_(parameter, std=0.001, generator=generator)
-            elif input == "uniform":
-                init.fan_in_uniform_(parameter, self.input_size, generator)
-            elif input == "default":
-                init.fan_in_uniform_(parameter, self.hidden_size, generator)
-            else:
-                init.single_site_(parameter, 1, kind=input)
+        check_generator(generator)
+        check_choice("recurrent init", recurrent, ("identity", "shift", "default"))
+        check_choice("input init", input, ("normal", "uniform", "default", "ones", "identity"))
+        check_choice("recurrent bias init", recurrent_bias, ("default", "zero", "uniform"))
+        if input == "normal":
+            nn.init.normal_(self.weight_ih_l0, std=0.001, generator=generator)
+        elif input in ("uniform", "default"):
+            fan_in = self.input_size if input == "uniform" else self.hidden_size
+            init.fan_in_uniform_(self.weight_ih_l0, fan_in, generator)
+        else:
+            init.single_site_(self.weight_ih_l0, 1, kind=input)
+        if recurrent == "identity":
+            init.identity_(self.weight_hh_l0)
+        elif recurrent == "shift":
+            init.shift_matrix_(self.weight_hh_l0)
+        else:
+            init.fan_in_uniform_(self.weight_hh_l0, self.hidden_size, generator)
+        _start_bias_(self.bias_ih_l0, input_bias, self.input_size, generator, "input bias init")
+        kind = "zero" if recurrent_bias == "default" else recurrent_bias
+        _start_bias_(self.bias_hh_l0, kind, self.hidden_size, generator, "recurrent bias init")
 
-    def forward(self, x: Tensor, h_0: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Run the whole sequence as torch.nn.RNN does; the input must have three axes."""
-        if x.dim() != 3 or x.shape[-1] != self.input_size:
-            axes = "B, T" if self.batch_first else "T, B"
-            raise WrnnError(
-                f"input has shape {tuple(x.shape)}: expected ({axes}, {self.input_size}), "
-                "time, batch and input_size"
-            )
-        if not self._compiled(x):
-            return super().forward(x, h_0)
-        output = self.compute(x.transpose(0, 1) if self.batch_first else x, h_0)  # (T, B, hidden)
-        return (output.transpose(0, 1) if self.batch_first else output), output[-1:]
+    def _states(self, x: Tensor, h_0: Tensor, **options) -> tuple[Tensor | None, Tensor]:
+        weight_ih, matrix, *biases = self._weights()
+        kernel = matrix.unsqueeze(-1)  # (hidden, hidden, 1)
+        if x.shape[1] and choose_backend(x, kernel)[0] == "numba":
+            tensors = (x, h_0, weight_ih, biases[0], kernel, biases[1])
+            return recurrent_states(*tensors, nonlinearity=self.nonlinearity, **options)
+        run = torch.rnn_relu if self.nonlinearity == "relu" else torch.rnn_tanh
+        weights = [weight_ih, matrix, *(biases if self.bias else ())]
+        sizes = (self.bias, 1, 0.0, torch.is_grad_enabled(), False, False)
+        with without_autocast(x):
+            output, h_n = run(x, h_0.unsqueeze(0), weights, *sizes)  # (T, B, hidden)
+            weight_out = options.get("weight_out")
+            if options.get("last_only"):
+                output = None
+            elif weight_out is not None:
+                output = F.linear(output, weight_out, options.get("bias_out"))
+        return output, h_n[0]
 
-    def _compiled(self, x: Tensor) -> bool:
-        """Whether the compiled recurrence computes this layer for this input."""
-        if (
-            self.num_layers > 1
-            or self.bidirectional
-            or x.dtype not in (torch.float32, torch.float64)
-        ):
-            return False
-        return choose_backend(x, self.weight_hh_l0.unsqueeze(-1))[0] == "numba"
+    def flatten_parameters(self) -> None:
+        """Lay the parameters out one behind the other, as cuDNN wants them, where it is used."""
+        weights = list(self.parameters())
+        if weights[0].is_cuda and torch.backends.cudnn.is_acceptable(weights[0]):
+            mode = 0 if self.nonlinearity == "relu" else 1
+            sizes = (self.input_size, mode, self.hidden_size, 0, 1)
+            with torch.no_grad(), torch.cuda.device_of(weights[0]):
+                torch._cudnn_rnn_flatten_weight(weights, len(weights), *sizes, False, False)
 
-    def compute(
-        self,
-        x: Tensor,
-        h_0: Tensor | None = None,
-        *,
-        last_only: bool = False,
-        weight_out: Tensor | None = None,
-        bias_out: Tensor | None = None,
-    ) -> Tensor:
-        """Run the sequence, time first, and return only what is asked for, as `WaveRNN.compute`."""
-        if not self._compiled(x):
-            output, _ = super().forward(x.transpose(0, 1) if self.batch_first else x, h_0)
-            output = output.transpose(0, 1) if self.batch_first else output  # (T, B, hidden)
-            output = output[-1:] if last_only else output
-            return output if weight_out is None else F.linear(output, weight_out, bias_out)
-        return wave_recurrence(
-            x,
-            x.new_zeros(x.shape[1], self.hidden_size) if h_0 is None else h_0[0],
-            self.weight_ih_l0,
-            self.bias_ih_l0 if self.bias else None,
-            self.weight_hh_l0.unsqueeze(-1),
-            self.bias_hh_l0 if self.bias else None,
-            nonlinearity=self.nonlinearity,
-            backend="numba",
-            last_only=last_only,
-            weight_out=weight_out,
-            bias_out=bias_out,
-        )
+    def _apply(self, function, recurse: bool = True):
+        super()._apply(function, recurse)
+        self.flatten_parameters()
+        return self
 
 
 class SequenceModel(nn.Module):
     """A recurrent layer with a readout: (T, B, input) -> (T, B, output), or (B, output).
+
+    One sequence (T, input) gives (T, output), or (output,).
 
     Args:
         rnn: any layer called as torch.nn.RNN is, with time first.
         output_size: width of the readout.
         readout: "linear", or "mlp" with one hidden layer of 100 ReLU units (Table 2, wRNN + MLP).
         every_step: read out at every step (copy) or only at the last one (all other tasks).
+
+    Raises:
+        WrnnError: an argument that is not one of these.
+
+    >>> model = SequenceModel(WaveRNN(3, 8, num_channels=2), output_size=7)
+    >>> model(torch.rand(5, 4, 3)).shape
+    torch.Size([4, 7])
     """
 
     def __init__(
         self, rnn: nn.Module, output_size: int, *, readout: str = "linear", every_step: bool = False
     ):
         super().__init__()
-        _require_size("output_size", output_size)
+        output_size = check_integer("output_size", output_size, 1)
+        check_choice("readout", readout, ("linear", "mlp"))
+        if not isinstance(rnn, nn.Module) or not isinstance(getattr(rnn, "hidden_size", None), int):
+            raise WrnnError(f"rnn must be a layer with a hidden_size, not {shown(rnn)}")
         if getattr(rnn, "batch_first", False):
             raise WrnnError("SequenceModel takes a layer with time first: use batch_first=False")
+        if getattr(rnn, "bidirectional", False) or getattr(rnn, "proj_size", 0):
+            raise WrnnError("SequenceModel takes a layer with one direction and no projection")
         self.rnn = rnn
-        self.every_step = every_step
+        self.every_step = check_flag("every_step", every_step)
+        like = next(rnn.parameters())
+        kind = {"device": like.device, "dtype": like.dtype}
         if readout == "linear":
-            self.readout = nn.Linear(rnn.hidden_size, output_size)
-        elif readout == "mlp":
-            self.readout = nn.Sequential(
-                nn.Linear(rnn.hidden_size, 100), nn.ReLU(), nn.Linear(100, output_size)
-            )
+            self.readout = nn.Linear(rnn.hidden_size, output_size, **kind)
         else:
-            raise WrnnError(f"unknown readout {readout!r}: use 'linear' or 'mlp'")
+            self.readout = nn.Sequential(
+                nn.Linear(rnn.hidden_size, 100, **kind),
+                nn.ReLU(),
+                nn.Linear(100, output_size, **kind),
+            )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map x (T, B, input) to (T, B, output) where every_step, else to (B, output)."""
-        if isinstance(self.rnn, WaveRNN | IdentityRNN) and not self.every_step:
-            return self.readout(self.rnn.compute(x, last_only=True)[0])
-        fused = type(self.rnn) in (WaveRNN, IdentityRNN)
-        if fused and self.every_step and isinstance(self.readout, nn.Linear):
-            weights = {"weight_out": self.readout.weight, "bias_out": self.readout.bias}
-            return self.rnn.compute(x, **weights)
-        output, _ = self.rnn(x)  # (T, B, hidden)
+    def forward(self, x: Tensor, h_0: Tensor | None = None) -> Tensor:
+        """Map x to the output, shapes as in the class, from the state h_0 as the layer takes it."""
+        if isinstance(self.rnn, RecurrentLayer) and not _has_hooks(self.rnn):
+            if not self.every_step:
+                return self.readout(self.rnn.compute(x, h_0, last_only=True)[0])
+            linear = isinstance(self.readout, nn.Linear) and not _has_hooks(self.readout)
+            if linear and not self.rnn.local:
+                weights = {"weight_out": self.readout.weight, "bias_out": self.readout.bias}
+                return self.rnn.compute(x, h_0, **weights)
+        output, _ = self.rnn(x, h_0)  # (T, B, hidden)
         return self.readout(output if self.every_step else output[-1])
 
 
 def count_parameters(model: nn.Module) -> dict[str, int]:
-    """Count trainable parameters, with and without biases (the paper mostly prints the latter)."""
+    """Count trainable parameters, with and without biases (the paper mostly prints the latter).
+
+    >>> count_parameters(WaveRNN(3, 8, num_channels=2))
+    {'with_biases': 78, 'without_biases': 60}
+    """
+    if not isinstance(model, nn.Module):
+        raise WrnnError(f"model must be a torch.nn.Module, not {shown(model)}")
     counts = {name: p.numel() for name, p in model.named_parameters() if p.requires_grad}
     biases = sum(count for name, count in counts.items() if "bias" in name)
     total = sum(counts.values())
@@ -373,17 +526,25 @@ def count_parameters(model: nn.Module) -> dict[str, int]:
 
 
 def _start_bias_(
-    bias: Tensor, kind: str, fan_in: int, generator: torch.Generator | None, name: str
+    bias: Tensor | None, kind: str, fan_in: int, generator: torch.Generator | None, name: str
 ) -> None:
     """Fill a bias with zeros or, as torch.nn.Linear does, U(-1/sqrt(fan_in), 1/sqrt(fan_in))."""
-    if kind == "zero":
+    check_choice(name, kind, ("zero", "uniform"))
+    if bias is not None and kind == "zero":
         nn.init.zeros_(bias)
-    elif kind == "uniform":
+    elif bias is not None:
         init.fan_in_uniform_(bias, fan_in, generator)
-    else:
-        raise WrnnError(f"unknown {name} init {kind!r}: use zero or uniform")
 
 
-def _require_size(name: str, size: int) -> None:
-    if not isinstance(size, int) or size < 1:
-        raise WrnnError(f"{name} is {size!r}: expected a whole number of at least 1")
+def _has_hooks(module: nn.Module) -> bool:
+    """Whether something waits for this module to be called, which a short cut would not do."""
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or hooks._global_forward_hooks
+        or hooks._global_forward_pre_hooks
+        or hooks._global_backward_hooks
+        or hooks._global_backward_pre_hooks
+    )

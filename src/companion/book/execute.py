@@ -24,7 +24,7 @@ from tqdm import tqdm
 from companion.book.source import METADATA, check_parameters, convert, keep_tags, sha256
 from wrnn.errors import WrnnError
 
-WRITTEN = ("figures/*.png", "generated/*.md")
+WRITTEN = ("figures/*.png", "generated/*.md", "generated/*.csv")
 
 
 class ChapterError(RuntimeError):

@@ -1,143 +1,195 @@
-"""What a recurrent state holds of the past, and what stored weights do when asked otherwise.
+"""What a travelling wave remembers (Figure 1 of the paper), in NumPy and float64.
 
-NumPy and torch, with every random draw taken from an explicit generator. scikit-learn is loaded
-where a readout is fitted.
+Three binary inputs drive a linear field, either a one-way wave (shift matrix) or a static bump
+(identity matrix). A linear decoder, fitted on some sequences and tested on others, reads the onset
+time and channel of each spike from the final state. Every random draw is from an explicit
+generator.
 """
 
-from collections.abc import Sequence
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from companion.records.files import Record
-from companion.records.results import Result
 from wrnn.errors import WrnnError
-from wrnn.model import SequenceModel, WaveRNN
-from wrnn.tasks import Task
 
 
-def trained_model(record: Record) -> SequenceModel | None:
-    """Return the model with the weights that were tested, or None where they were not kept."""
-    weights = record.weights()
-    if weights is None:
-        return None
-    model = record.run.start()
-    model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
-    return model
+def shift_matrix(sites: int, velocity: float = 1.0) -> np.ndarray:
+    """Return the circulant matrix of the one-way wave equation, shape (sites, sites).
 
-
-@torch.no_grad()
-def ask(model: SequenceModel, task: Task) -> dict[str, float]:
-    """Return the task's metrics over its whole test set, of a model that may know another task."""
-    ((x, y),) = task.evaluation_batches("test", 10**6)
-    return task.metrics(model(x), y)
-
-
-def asked(result: Result, tasks: Sequence[Task], metric: str) -> dict[int, list[float]]:
-    """Ask a result's networks about other tasks: seed -> the metric on every task.
-
-    Seeds whose weights were not kept are left out.
+    One forward Euler step of dh/dt = nu dh/dx on a ring: new[x] = (1 - nu) h[x] + nu h[x + 1].
+    `velocity` is nu in sites per step, 0 <= nu <= 1 (section 2).
     """
-    models = {record.run.seed: trained_model(record) for record in result.records}
-    return {
-        seed: [ask(model, task)[metric] for task in tasks]
-        for seed, model in models.items()
-        if model is not None
-    }
-
-
-# --------------------------------------------------------------------------------- capacity
-
-
-def memory_capacity(
-    states: np.ndarray,
-    inputs: np.ndarray,
-    *,
-    noise: float,
-    generator: np.random.Generator,
-    ridge: float = 1e-8,
-) -> np.ndarray:
-    """Return the linear memory of every delay 0 to T - 1, (T,) in 0..1; its sum is the capacity.
-
-    Jaeger (2001, GMD report 152): the squared correlation between the input k steps ago and the
-    best linear readout of the state, which for independent inputs sums to at most the number of
-    units. Jaeger follows one long input; here every sequence starts anew and is read at its end,
-    since an undamped ring never forgets and has no stationary state. The readout is fitted by ridge
-    regression on the first half of the sequences and scored on the second, so that what fits noise
-    doesn't count as memory.
-
-    Args:
-        states: (sequences, units), after the last input.
-        inputs: (sequences, T), independent of each other.
-        noise: standard deviation of what is added to every unit before it is read, as a share of
-            the root mean square that all units have around their means.
-        ridge: penalty, relative to the number of sequences and that mean square.
-    """
-    from sklearn.linear_model import Ridge
-
-    states, inputs = np.asarray(states, np.float64), np.asarray(inputs, np.float64)
-    if len(states) != len(inputs):
-        raise WrnnError(f"{len(states)} states for {len(inputs)} sequences: one each is needed")
-    if not np.isfinite(states).all() or not states.var(axis=0).any():
-        return np.zeros(inputs.shape[1])  # a state that has overflowed, or one that never moves
-    read = states / np.sqrt(states.var(axis=0).mean())
-    read = read + noise * generator.standard_normal(read.shape)
-    targets = inputs[:, ::-1]  # (sequences, delays)
-    half = len(read) // 2
-    readout = Ridge(alpha=ridge * half, solver="svd").fit(read[:half], targets[:half])
-    guesses, truth = readout.predict(read[half:]), targets[half:]  # (sequences, delays) both
-    guesses, truth = guesses - guesses.mean(axis=0), truth - truth.mean(axis=0)
-    power = (guesses**2).sum(axis=0) * (truth**2).sum(axis=0)
-    overlap = (guesses * truth).sum(axis=0)
-    return np.divide(overlap**2, power, out=np.zeros(len(power)), where=power > 0)
-
-
-@torch.no_grad()
-def driven_states(model: SequenceModel, inputs: np.ndarray) -> np.ndarray:
-    """Return the last states (sequences, units) of a model with one input a step.
-
-    `inputs` is (sequences, T).
-    """
-    x = torch.as_tensor(inputs.T[..., None], dtype=torch.float32)  # (T, sequences, 1)
-    return model.rnn(x)[0][-1].double().numpy()
-
-
-# ------------------------------------------------------------------------------------- laps
+    if not 0.0 <= velocity <= 1.0:
+        raise WrnnError(f"velocity must lie between 0 and 1 site per step, got {velocity}")
+    eye = np.eye(sites)
+    return (1.0 - velocity) * eye + velocity * np.roll(eye, 1, axis=1)
 
 
 @dataclass(frozen=True)
-class Lap:
-    """What a lap of the ring does to the trace of one symbol.
+class Field:
+    """A linear field h_t = recurrence h_{t-1} + encoder s_t, driven by binary inputs s_t.
 
-    `gain` is the factor on its size over one lap of one site per step; `speeds` (channels,) are
-    sites per step of the channels' own traces, and `sizes` (channels,) how large these are.
+    recurrence (sites, sites); encoder (sites, inputs); `lap` is the number of steps after which
+    activity is back where it started (0 when it never moves).
     """
 
-    gain: float
-    speeds: np.ndarray
-    sizes: np.ndarray
+    name: str
+    recurrence: np.ndarray
+    encoder: np.ndarray
+    lap: int
 
 
-@torch.no_grad()
-def one_lap(rnn: WaveRNN, trace: Tensor, silence: Tensor, laps: int = 2) -> Lap:
-    """Follow the difference that one input makes around the ring.
+def wave_field(sites: int, inputs: int = 3) -> Field:
+    """One ring of `sites` sites per input; each input writes to the middle of its own ring."""
+    encoder = np.zeros((inputs * sites, inputs))
+    encoder[np.arange(inputs) * sites + sites // 2, np.arange(inputs)] = 1.0
+    recurrence = np.kron(np.eye(inputs), shift_matrix(sites))
+    return Field("wave", recurrence, encoder, sites)
 
-    The layer runs from zero with `silence` (input_size,) at every step, and again with `trace`
-    (input_size,) at the first; what is followed is the difference of the two states. With the
-    rectifier this is the response beside the background that the layer makes for itself.
+
+def shared_wave_field(sites: int, inputs: int = 3) -> Field:
+    """One ring of `sites` sites for all inputs, which write at equal distances along it."""
+    encoder = np.zeros((sites, inputs))
+    encoder[np.arange(inputs) * sites // inputs, np.arange(inputs)] = 1.0
+    return Field("shared wave", shift_matrix(sites), encoder, sites)
+
+
+def bump_field(sites: int, inputs: int = 3) -> Field:
+    """The wave-free control: the same sites and encoder as `wave_field`, activity stays put."""
+    wave = wave_field(sites, inputs)
+    return Field("static bump", np.eye(inputs * sites), wave.encoder, 0)
+
+
+def simulate(field: Field, spikes: np.ndarray) -> np.ndarray:
+    """Drive a field with `spikes` (T, inputs) from a zero state; return states (T, sites).
+
+    A rectifier would change nothing here: spikes, encoder and recurrence are all non-negative.
     """
-    n, channels = rnn.channel_size, rnn.num_channels
-    x = silence.expand(laps * n + 1, 2, -1).clone()  # (T, 2, input)
-    x[0, 1] = trace
-    states = rnn(x)[0]  # (T, 2, hidden)
-    difference = (states[:, 1] - states[:, 0]).view(len(x), channels, n).double()
-    sizes = difference.square().sum(dim=-1).sqrt()  # (T, channels)
-    whole = sizes.square().sum(dim=-1).sqrt()  # (T,)
-    gain = float((whole[-1] / whole[0]) ** (1 / laps)) if whole[0] > 0 else 0.0
-    # The first Fourier mode of a trace turns by 2 pi v / n a step when it moves at v sites a step.
-    site = torch.arange(n, dtype=torch.float64) * (2j * torch.pi / n)
-    mode = (difference * torch.exp(site)).sum(dim=-1)[: n // 2]  # (steps, channels)
-    turned = (mode[1:] * mode[:-1].conj()).sum(dim=0).angle()  # towards lower sites: negative
-    return Lap(gain, (-turned * n / (2 * torch.pi)).numpy(), sizes.mean(dim=0).numpy())
+    state = np.zeros(len(field.recurrence))
+    states = []
+    for step in np.asarray(spikes, dtype=np.float64):
+        state = field.recurrence @ state + field.encoder @ step
+        states.append(state)
+    return np.stack(states)
+
+
+def draw_onsets(
+    count: int,
+    length: int,
+    inputs: int = 3,
+    *,
+    silent: float = 0.25,
+    generator: np.random.Generator,
+) -> np.ndarray:
+    """Draw `count` sequences: per input one onset, uniform on 0..length-1, or -1 for none.
+
+    Shape (count, inputs). An input stays silent with probability `silent`, so that which inputs
+    spiked is a question as well as when they did.
+    """
+    onsets = generator.integers(0, length, size=(count, inputs))
+    return np.where(generator.random((count, inputs)) < silent, -1, onsets)
+
+
+def spike_trains(onsets: np.ndarray, length: int) -> np.ndarray:
+    """Turn one row of onsets (inputs,) into binary spike trains (length, inputs)."""
+    return (np.arange(length)[:, None] == np.asarray(onsets)[None, :]).astype(np.float64)
+
+
+def final_states(field: Field, onsets: np.ndarray, length: int) -> np.ndarray:
+    """Return the states (count, sites) after `length` steps, one spike at most per input.
+
+    The field is linear, so the final state is the sum of the responses to each spike alone.
+    """
+    states = np.zeros((len(onsets), len(field.recurrence)))
+    for index in range(onsets.shape[1]):
+        response = field.encoder[:, index]
+        by_age = np.empty((length, len(response)))
+        for age in range(length):
+            by_age[age] = response
+            response = field.recurrence @ response
+        present = onsets[:, index] >= 0
+        states[present] += by_age[length - 1 - onsets[present, index]]
+    return states
+
+
+def fit_decoder(
+    states: np.ndarray, onsets: np.ndarray, length: int, ridge: float = 1e-5
+) -> np.ndarray:
+    """Fit a linear decoder by ridge regression; return its weights.
+
+    For each input the targets are whether it spiked (0 or 1) and its onset, one-hot over the
+    `length` steps; all are regressed on the state (count, sites) and a constant. Weights have
+    shape (sites + 1, inputs, 1 + length).
+    """
+    features = np.hstack([states, np.ones((len(states), 1))])
+    targets = np.eye(length + 1)[onsets + 1]  # (count, inputs, 1 + length); entry 0: silent
+    targets[..., 0] = onsets >= 0
+    penalty = ridge * len(states) * np.eye(features.shape[1])
+    penalty[-1, -1] = 0.0  # the constant is not shrunk
+    gram = features.T @ features + penalty
+    weights = np.linalg.solve(gram, features.T @ targets.reshape(len(onsets), -1))
+    return weights.reshape(features.shape[1], onsets.shape[1], length + 1)
+
+
+def decode(weights: np.ndarray, states: np.ndarray) -> np.ndarray:
+    """Return the decoded onsets (count, inputs) from states (count, sites).
+
+    An input is silent (-1) where its spike score is below one half; otherwise its onset is the
+    step with the highest score.
+    """
+    features = np.hstack([states, np.ones((len(states), 1))])
+    scores = np.tensordot(features, weights, axes=1)  # (count, inputs, 1 + length)
+    return np.where(scores[..., 0] >= 0.5, scores[..., 1:].argmax(axis=-1), -1)
+
+
+@dataclass(frozen=True)
+class DecodingError:
+    """Errors on held-out sequences.
+
+    channel: fraction of inputs for which "spiked or silent" is wrong.
+    onset: fraction of spikes whose onset is not decoded exactly.
+    onset_in_lap: the same, but forgiving an error of whole laps of the ring.
+    steps: mean absolute error of the onset in steps, over spikes that were noticed.
+    """
+
+    channel: float
+    onset: float
+    onset_in_lap: float
+    steps: float
+
+
+def decoding_error(
+    field: Field,
+    length: int,
+    *,
+    generator: np.random.Generator,
+    noise: float = 0.01,
+    shuffled: bool = False,
+    train: int = 3000,
+    test: int = 2000,
+) -> DecodingError:
+    """Fit the decoder on `train` sequences of `length` steps, test it on `test` others.
+
+    Gaussian noise of standard deviation `noise` is added to every state before it is read (a
+    spike has height 1), so that nothing hangs on exact ties. `shuffled=True` breaks the pairing
+    of states and onsets in the training set: the chance level of the whole procedure.
+    """
+    inputs = field.encoder.shape[1]
+    onsets = draw_onsets(train + test, length, inputs, generator=generator)
+    states = final_states(field, onsets, length)
+    states = states + noise * generator.standard_normal(states.shape)
+    seen = generator.permutation(train) if shuffled else np.arange(train)
+    weights = fit_decoder(states[seen], onsets[:train], length)
+    decoded, true = decode(weights, states[train:]), onsets[train:]
+    spiked, noticed = true >= 0, decoded >= 0
+    miss = (decoded - true)[spiked & noticed]
+    unnoticed = int((spiked & ~noticed).sum())
+    in_lap = miss % field.lap if field.lap else miss
+    return DecodingError(
+        channel=float((spiked != noticed).mean()),
+        onset=float((np.count_nonzero(miss) + unnoticed) / spiked.sum()),
+        onset_in_lap=float((np.count_nonzero(in_lap) + unnoticed) / spiked.sum()),
+        steps=float(np.abs(miss).mean()) if miss.size else float("nan"),
+    )

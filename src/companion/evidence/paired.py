@@ -3,25 +3,24 @@
 import math
 from collections.abc import Hashable, Mapping, Sequence
 
-from companion.records.results import Estimate, Result, estimate
+from companion.records.table import Interval, Result, interval
 from wrnn.errors import WrnnError
 
 
 def by_seed(result: Result, metric: str) -> dict[int, float]:
     """Return a test metric by seed; seeds that lack it are left out."""
-    values = {record.run.seed: record.metrics.get(metric) for record in result.records}
-    return {seed: value for seed, value in values.items() if value is not None}
+    return result.seeds(metric).to_dict()
 
 
-def difference(first: Mapping[int, float], second: Mapping[int, float]) -> Estimate | None:
+def difference(first: Mapping[int, float], second: Mapping[int, float]) -> Interval | None:
     """Estimate first minus second over the seeds of both; None where they share none."""
     seeds = sorted(first.keys() & second.keys())
-    return estimate([first[seed] - second[seed] for seed in seeds]) if seeds else None
+    return interval([first[seed] - second[seed] for seed in seeds]) if seeds else None
 
 
 def gained(
     first: Mapping[int, float], second: Mapping[int, float], *, chance: float, best: float
-) -> Estimate | None:
+) -> Interval | None:
     """Estimate how much of what the second gains over chance the first has, in per cent.
 
     `best` is what a perfect model gets. Seeds in which the second gains less than a tenth of the
@@ -32,12 +31,12 @@ def gained(
         for seed in sorted(first.keys() & second.keys())
         if (second[seed] - chance) / (best - chance) >= 0.1
     ]
-    return estimate(shares) if shares else None
+    return interval(shares) if shares else None
 
 
 def main_effects(
     outcomes: Mapping[tuple[Hashable, ...], Mapping[int, float]],
-) -> list[Estimate] | None:
+) -> list[Interval] | None:
     """Estimate what each two-valued switch of a full factorial does, over paired seeds.
 
     `outcomes` maps the values of all switches to an outcome by seed. The effect of a switch is the
@@ -55,7 +54,7 @@ def main_effects(
     if not seeds:
         return None
     return [
-        estimate(
+        interval(
             [
                 sum((1 if v[k] == levels[k][1] else -1) * by[seed] for v, by in outcomes.items())
                 * 2

@@ -8,8 +8,12 @@ the Markdown of the site and the plain text that a notebook prints.
 import math
 import re
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from wrnn.errors import WrnnError
+
+if TYPE_CHECKING:
+    from companion.records.table import Interval
 
 NOTHING = "—"
 LARGE = 6  # powers of ten from which a number is written with its exponent
@@ -54,27 +58,25 @@ def number(value: float | int | None, digits: int = 3) -> str:
     return sign + _power(mantissa, exponent)
 
 
-def estimate(mean: float | None, half_width: float | None = None, digits: int = 3) -> str:
-    """A mean and the half width of its interval: '97.3 ± 0.2', '(1.2 ± 0.3) × 10⁻⁵'.
+def plus_minus(mean: float, deviation: float) -> str:
+    """A printed mean and its deviation, '97.27 ± 0.15'."""
+    return f"{number(mean, 4)} ± {number(deviation, 2)}"
 
-    The half width keeps two significant digits and the mean is cut at the same place, with four
-    significant digits at most. Without a finite half width (one seed) only the mean is given.
+
+def interval(value: "Interval | None", digits: int = 3) -> str:
+    """A mean and its interval, '97.3 [97.0, 97.5]', or '≥ 6.2' where it is a bound.
+
+    The ends keep as many digits as tell them apart, four at most; one seed has no interval.
     """
-    bare = half_width is None or not math.isfinite(half_width)
-    if mean is None or bare or not math.isfinite(mean):
-        return number(mean, digits)
-    if half_width == 0:
-        return f"{number(float(mean), digits)} ± 0"
-    largest = max(abs(mean), half_width)
-    exponent = _exponent(largest, 4)
-    shift = exponent if not -3 <= exponent < LARGE else 0
-    places = min(
-        1 - _exponent(half_width, 2) + shift,  # two significant digits of the half width
-        3 - exponent + shift,  # four of the larger of the two
-    )
-    scaled = [round(v / 10.0**shift, places) for v in (mean, half_width)]
-    text = " ± ".join(f"{v:,.{max(places, 0)}f}" for v in scaled).replace("-", "−")
-    return _power(f"({text})", shift) if shift else text
+    if value is None:
+        return NOTHING
+    sign = {">=": "≥ ", "<=": "≤ ", "": ""}[value.bound]
+    if value.low is None or number(value.low, 4) == number(value.high, 4):
+        return sign + number(float(value.mean), digits)
+    while digits < 4 and number(value.low, digits) == number(value.high, digits):
+        digits += 1
+    mean, low, high = (number(float(x), digits) for x in (value.mean, value.low, value.high))
+    return f"{sign}{mean} [{low}, {high}]"
 
 
 def cell(value: object) -> str:
@@ -85,8 +87,8 @@ def cell(value: object) -> str:
         return "yes" if value else "no"
     if value is None or isinstance(value, int | float):
         return number(value)
-    if hasattr(value, "mean") and hasattr(value, "half_width"):
-        return estimate(value.mean, value.half_width)
+    if hasattr(value, "mean") and hasattr(value, "bound"):
+        return interval(value)
     raise WrnnError(f"a table cell cannot hold {type(value).__name__}")
 
 

@@ -1,130 +1,178 @@
 """Verdicts: a claim of the paper, the records that bear on it, and what follows from both.
 
-A verdict is computed, never written down. Records at the paper's scale give "reproduced",
-"partly" or "not reproduced" by the claim's rule, and so do runs that were stopped because their
-task was settled, since the steps left out would not change what a claim asks. Records of a reduced
-budget (the paper's sizes and data, cut short), or of some configurations only, can support a claim,
-never decide it: where the rule holds they give "partly", and where it doesn't the claim stays "not
-yet run", since the rest may still bring it about. A claim that training too little would fulfil by
-itself, such as that a model fails, is not supported that way. The quick and smoke profiles give no
-verdict.
+A verdict is computed, never written down, and the interval over seeds decides it, not the mean:
+
+- *reproduced*: the whole interval is within the limit; *contradicted*: all of it is beyond;
+- *inconclusive*: it crosses the limit, or, for a yes or no, the seeds disagree;
+- *holds so far*, *fails so far*: the same from a smaller budget, one seed, or a part of what the
+  claim is about;
+- *open*: no record decides it, or the models of a comparison were trained for different budgets.
+
+Two kinds of claims depend on the budget in one direction only. That something is *reached* is
+settled once it is, however short the training. That something *fails* is never supported by having
+trained too little. The quick and smoke profiles give no verdict.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from companion.evidence import tables
-from companion.records.results import Estimate, Result
+from companion.records.table import Interval, Result
+from companion.runs.run import ModelConfig
+from wrnn.errors import WrnnError
 
-REPRODUCED, PARTLY, NOT_REPRODUCED, NOT_RUN = (
-    "reproduced",
-    "partly",
-    "not reproduced",
-    "not yet run",
-)
-MARKS = {REPRODUCED: "●", PARTLY: "◐", NOT_REPRODUCED: "○", NOT_RUN: "·"}
-
-
-class NotRecorded(Exception):
-    """A measure asked for a result that has no record of the scale in question."""
+REPRODUCED, CONTRADICTED, INCONCLUSIVE = "reproduced", "contradicted", "inconclusive"
+HOLDS, FAILS, OPEN = "holds so far", "fails so far", "open"
+MARKS = {REPRODUCED: "●", HOLDS: "◕", INCONCLUSIVE: "◐", FAILS: "◔", CONTRADICTED: "○", OPEN: "·"}
+ASKS = ("compares", "reached", "fails")
 
 
 @dataclass(frozen=True)
 class Rule:
-    """How far a value may be from the paper's: `kind` is "at least", "at most" or "within".
+    """What a claim is held to: "at least" or "at most" a limit, "within" it of a target, "agree".
 
-    `full` is the limit for "reproduced" and `partly` the weaker one; for "within" both are
-    distances from `target`.
+    "agree" is for a yes (1) or no (0) of every seed.
     """
 
     kind: str
-    full: float
-    partly: float
+    limit: float = 1.0
     target: float = 0.0
 
-    def verdict(self, value: float) -> str:
-        """Return the verdict on a value measured at the paper's scale; NaN reproduces nothing."""
-        for limit, verdict in ((self.full, REPRODUCED), (self.partly, PARTLY)):
-            holds = {
-                "at least": value >= limit,
-                "at most": value <= limit,
-                "within": abs(value - self.target) <= limit,
-            }[self.kind]
-            if holds:
-                return verdict
-        return NOT_REPRODUCED
+    def holds(self, interval: Interval) -> bool | None:
+        """Whether the whole interval keeps the rule, or breaks it; None where it crosses."""
+        low, high = interval.ends
+        if self.kind == "agree":
+            low, high = min(interval.values), max(interval.values)
+        first, last = {
+            "at least": (self.limit, math.inf),
+            "at most": (-math.inf, self.limit),
+            "within": (self.target - self.limit, self.target + self.limit),
+            "agree": (self.limit, math.inf),
+        }[self.kind]
+        if first <= low and high <= last:
+            return True
+        return False if high < first or low > last else None
 
     def __str__(self) -> str:
         """The rule in words, as the table of claims prints it."""
-        full, partly = tables.number(self.full, 4), tables.number(self.partly, 4)
-        if self.kind == "within":
-            return f"± {full} (partly: ± {partly})"
-        return f"{self.kind} {full} (partly: {partly})"
+        limit = tables.number(self.limit, 4)
+        words = {"within": f"± {limit}", "agree": "every seed"}
+        return words.get(self.kind, f"{self.kind} {limit}")
 
 
-def at_least(full: float, partly: float) -> Rule:
-    """Reproduced from `full` upwards, partly from `partly` upwards."""
-    return Rule("at least", full, partly)
+def at_least(limit: float) -> Rule:
+    """Reproduced from the limit upwards."""
+    return Rule("at least", limit)
 
 
-def at_most(full: float, partly: float) -> Rule:
-    """Reproduced up to `full`, partly up to `partly`."""
-    return Rule("at most", full, partly)
+def at_most(limit: float) -> Rule:
+    """Reproduced up to the limit."""
+    return Rule("at most", limit)
 
 
-def within(target: float, full: float, partly: float) -> Rule:
-    """Reproduced within `full` of `target`, partly within `partly` of it."""
-    return Rule("within", full, partly, target)
+def within(target: float, limit: float) -> Rule:
+    """Reproduced within the limit of the target."""
+    return Rule("within", limit, target)
 
 
-class Shelf:
-    """The results that a measure may use; it remembers which ones were taken.
+AGREE = Rule("agree")
 
-    `results` maps experiments to their results at the paper's sizes. With `complete` only complete
-    ones count (:attr:`companion.records.results.Result.complete`) and every configuration asked
-    for must be there; without it reduced ones count too and some may be missing.
+
+@dataclass(frozen=True)
+class Part:
+    """One thing that a claim is about: its interval (None: not recorded) and what it stands on.
+
+    A claim of several parts, such as lengths, holds where every part does. ``results`` are all
+    configurations that bear on it, recorded or not.
     """
 
-    def __init__(self, results: Mapping[str, Sequence[Result]], *, complete: bool):
+    interval: Interval | None
+    results: Sequence[Result]
+    name: str = ""
+
+    def verdict(self, rule: Rule, asks: str) -> str:
+        """Return the verdict on this part alone."""
+        if self.interval is None:
+            return OPEN
+        holds = rule.holds(self.interval)
+        complete = all(result.complete for result in self.results)
+        if not complete and len({_scale(r) for r in self.results if r.records}) > 1:
+            return OPEN
+        if asks == "fails" and not complete and holds is not False:
+            return OPEN
+        if holds is None:
+            return INCONCLUSIVE
+        whole = complete or (asks, holds) in (("reached", True), ("fails", False))
+        if whole and self.interval.count > 1:
+            return REPRODUCED if holds else CONTRADICTED
+        return HOLDS if holds else FAILS
+
+
+def _scale(result: Result) -> object:
+    """What results that are compared must have in common: the whole budget or the same steps."""
+    steps = frozenset(record.run.steps for record in result.records)
+    return "whole" if result.complete else steps
+
+
+def together(verdicts: Sequence[str]) -> str:
+    """Return the verdict on a claim all of whose parts must hold."""
+    for verdict in (CONTRADICTED, FAILS, INCONCLUSIVE):
+        if verdict in verdicts:
+            return verdict
+    kinds = set(verdicts)
+    return kinds.pop() if len(kinds) == 1 else HOLDS if kinds else OPEN
+
+
+class Evidence:
+    """The results at the paper's sizes, by experiment, that a measure may use."""
+
+    def __init__(self, results: Mapping[str, Sequence[Result]]):
         self.results = results
-        self.complete = complete
-        self.taken: list[Result] = []
 
     def find(self, experiment: str, **wanted: object) -> list[Result]:
-        """Return the results whose model and task have the `wanted` attributes, one or more."""
+        """Return the configurations whose model and task have the wanted values, recorded or not.
 
-        def matches(result: Result) -> bool:
-            run = result.run
-            owner = {name: run.model if hasattr(run.model, name) else run.task for name in wanted}
-            return all(getattr(owner[n], n, None) == value for n, value in wanted.items())
-
-        asked = [result for result in self.results.get(experiment, ()) if matches(result)]
-        found = [r for r in asked if r.complete or (r.status == "reduced" and not self.complete)]
-        if not found or (self.complete and len(found) < len(asked)):
-            raise NotRecorded(experiment)
-        self.taken += [result for result in found if result not in self.taken]
+        Raises:
+            WrnnError: an experiment or a field that does not exist, or values that no
+                configuration has; a claim that asks so would otherwise stay open for ever.
+        """
+        if experiment not in self.results:
+            known = ", ".join(self.results) or "none"
+            raise WrnnError(f"a claim asks for experiment {experiment!r}: there are {known}")
+        found = [r for r in self.results[experiment] if self._matches(r, wanted)]
+        if not found:
+            asked = ", ".join(f"{name}={value!r}" for name, value in wanted.items())
+            raise WrnnError(f"no configuration of {experiment} has {asked}")
         return found
 
     def one(self, experiment: str, **wanted: object) -> Result:
-        """Return the only result that matches."""
+        """Return the only configuration that matches; WrnnError where there are several."""
         found = self.find(experiment, **wanted)
-        if len(found) != 1:
-            raise LookupError(f"{len(found)} results of {experiment} match {wanted}, expected one")
+        if len(found) > 1:
+            raise WrnnError(f"{len(found)} configurations of {experiment} match {wanted}")
         return found[0]
 
-    def metric(self, result: Result, name: str) -> Estimate:
-        """Return a metric of a result; NotRecorded where its records do not have it."""
-        value = result.metric(name)
-        if value is None:
-            raise NotRecorded(name)
-        return value
+    @staticmethod
+    def _matches(result: Result, wanted: Mapping[str, object]) -> bool:
+        model, task = result.run.model, result.run.task
+        of_model = {field.name for field in fields(ModelConfig)}
+        for name in wanted:
+            if name not in of_model and not hasattr(task, name):
+                raise WrnnError(f"a claim asks for {name!r}, which no model or task has")
+        return all(
+            getattr(model if name in of_model else task, name) == value
+            for name, value in wanted.items()
+        )
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One statement of the paper that a number can decide.
+    """One statement of the paper that numbers can decide.
 
-    `measure` turns results into that number; it is None while no experiment for the claim exists.
+    ``measure`` turns the evidence into a part, or several that must all hold. ``asks`` is what the
+    budget means to it: it "compares" models, says that something is "reached", or that it "fails".
+    ``remark`` gives a sentence to stand beside the value, or nothing.
     """
 
     id: str
@@ -135,8 +183,9 @@ class Claim:
     rule: Rule
     section: str  # label of the chapter that shows it, without "sec-"
     experiments: tuple[str, ...]
-    measure: Callable[[Shelf], Estimate] | None
-    whole_budget: bool = False  # a smaller budget says nothing about it
+    measure: Callable[[Evidence], Part | Sequence[Part]]
+    asks: str = "compares"
+    remark: Callable[[Evidence], str] | None = None
 
 
 @dataclass(frozen=True)
@@ -145,35 +194,61 @@ class Finding:
 
     claim: Claim
     verdict: str
-    value: Estimate | None
-    basis: str  # where the value comes from, in words
-    scale: str = ""  # "reduced" or "in part" where it is not all of the paper's scale
+    parts: tuple[Part, ...]
+    remark: str = ""
+
+    @property
+    def basis(self) -> str:
+        """Where the values come from, in words."""
+        results = [result for part in self.parts for result in part.results if result.records]
+        return "; ".join(dict.fromkeys(r.description for r in results)) or "not yet recorded"
+
+    @property
+    def recorded(self) -> list[Part]:
+        """The parts that have a value."""
+        return [part for part in self.parts if part.interval]
+
+    @property
+    def short(self) -> str:
+        """The values of the recorded parts, in a few words."""
+        return "; ".join(self._texts(seeds=False)) or "not yet recorded"
 
     @property
     def shown(self) -> str:
-        """The value with its spread and count, for a table."""
-        if self.value is None:
+        """The values with their seeds, what is missing, and the remark, for a table."""
+        if not self.recorded:
             return "not yet recorded"
-        shown = tables.estimate(self.value.mean, self.value.half_width)
-        remarks = [self.scale, f"n = {self.value.count}" if self.value.count else ""]
-        remark = ", ".join(filter(None, remarks))
-        return f"{shown} ({remark})" if remark else shown
+        missing = ", ".join(part.name for part in self.parts if not part.interval)
+        texts = self._texts(seeds=True) + [f"{missing}: not yet recorded"] * bool(missing)
+        return "; ".join(texts) + (f". {self.remark}" if self.remark else "")
+
+    def _texts(self, *, seeds: bool) -> list[str]:
+        if self.claim.rule.kind == "agree":
+            names: dict[str, list[str]] = {}
+            for part in self.recorded:
+                yes, count = int(sum(part.interval.values)), part.interval.count
+                share = f"{yes} of {count} seed{'s' * (count > 1)}"
+                if self.claim.asks == "fails":
+                    share += " fails" if yes == 1 else " fail"
+                names.setdefault(share, []).append(part.name)
+            return [
+                f"{share} at {', '.join(of)}".removesuffix(" at ") for share, of in names.items()
+            ]
+        texts = []
+        for part in self.recorded:
+            text = f"{part.name}: {tables.interval(part.interval)}".removeprefix(": ")
+            each = ", ".join(tables.number(value) for value in part.interval.values)
+            if seeds:
+                several = len(set(part.interval.values)) > 1
+                text += f" (seeds {each})" if several else f" (n = {part.interval.count})"
+            texts.append(text)
+        return texts
 
 
 def judge(claim: Claim, results: Mapping[str, Sequence[Result]]) -> Finding:
     """Decide a claim from results at the paper's sizes, by experiment."""
-    for complete in (True, False) if claim.measure else ():
-        shelf = Shelf(results, complete=complete)
-        try:
-            value = claim.measure(shelf)
-        except NotRecorded:
-            continue
-        verdict, scale = claim.rule.verdict(value.mean), ""
-        if not complete:
-            reduced = any(result.status == "reduced" for result in shelf.taken)
-            scale = "reduced" if reduced else "in part"
-            supported = verdict == REPRODUCED and not claim.whole_budget
-            verdict = PARTLY if supported else NOT_RUN
-        basis = "; ".join(dict.fromkeys(result.description for result in shelf.taken))
-        return Finding(claim, verdict, value, basis or "counted from the models", scale)
-    return Finding(claim, NOT_RUN, None, "not yet recorded")
+    evidence = Evidence(results)
+    measured = claim.measure(evidence)
+    parts = (measured,) if isinstance(measured, Part) else tuple(measured)
+    verdict = together([part.verdict(claim.rule, claim.asks) for part in parts])
+    return Finding(claim, verdict, parts, claim.remark(evidence) if claim.remark else "")

@@ -1,12 +1,9 @@
-"""What a travelling wave remembers, and how fast it travels (Figures 1 and 2 of the paper).
+"""Whether waves travel through a hidden state, and how fast (Figures 2, 10 and 18 of the paper).
 
-Two analyses, in NumPy and float64, with every random draw taken from an explicit generator:
-
-* Figure 1: three binary inputs drive a linear field, either a one-way wave (shift matrix) or a
-  static bump (identity matrix). A linear decoder, fitted on some sequences and tested on others,
-  reads the onset time and channel of each spike from the final state.
-* Figure 2: the hidden state of a trained network over time and sites, its space-time Fourier
-  power, and the wave speed nu read off as f_t = nu f_x.
+One measure for every model and control: the power that travels along f_t = nu f_x, against
+surrogates in which every site is rotated in time by itself (`wave_test`). It is applied to fields
+made up for the purpose and to the hidden states of recorded networks. NumPy and SciPy, with every
+random draw from an explicit generator.
 """
 
 from __future__ import annotations
@@ -15,192 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from companion.records.files import Record
+from companion.runs.run import build_model
 from wrnn.errors import WrnnError
 
-# ---------------------------------------------------------------------------- Figure 1: memory
-
-
-def shift_matrix(sites: int, velocity: float = 1.0) -> np.ndarray:
-    """Return the circulant matrix of the one-way wave equation, shape (sites, sites).
-
-    One forward Euler step of dh/dt = nu dh/dx on a ring: new[x] = (1 - nu) h[x] + nu h[x + 1].
-    `velocity` is nu in sites per step, 0 <= nu <= 1 (section 2).
-    """
-    if not 0.0 <= velocity <= 1.0:
-        raise WrnnError(f"velocity must lie between 0 and 1 site per step, got {velocity}")
-    eye = np.eye(sites)
-    return (1.0 - velocity) * eye + velocity * np.roll(eye, 1, axis=1)
-
-
-@dataclass(frozen=True)
-class Field:
-    """A linear field h_t = recurrence h_{t-1} + encoder s_t, driven by binary inputs s_t.
-
-    recurrence (sites, sites); encoder (sites, inputs); `lap` is the number of steps after which
-    activity is back where it started (0 when it never moves).
-    """
-
-    name: str
-    recurrence: np.ndarray
-    encoder: np.ndarray
-    lap: int
-
-
-def wave_field(sites: int, inputs: int = 3) -> Field:
-    """One ring of `sites` sites per input; each input writes to the middle of its own ring."""
-    encoder = np.zeros((inputs * sites, inputs))
-    encoder[np.arange(inputs) * sites + sites // 2, np.arange(inputs)] = 1.0
-    recurrence = np.kron(np.eye(inputs), shift_matrix(sites))
-    return Field("wave", recurrence, encoder, sites)
-
-
-def shared_wave_field(sites: int, inputs: int = 3) -> Field:
-    """One ring of `sites` sites for all inputs, which write at equal distances along it."""
-    encoder = np.zeros((sites, inputs))
-    encoder[np.arange(inputs) * sites // inputs, np.arange(inputs)] = 1.0
-    return Field("shared wave", shift_matrix(sites), encoder, sites)
-
-
-def bump_field(sites: int, inputs: int = 3) -> Field:
-    """The wave-free control: the same sites and encoder as `wave_field`, activity stays put."""
-    wave = wave_field(sites, inputs)
-    return Field("static bump", np.eye(inputs * sites), wave.encoder, 0)
-
-
-def simulate(field: Field, spikes: np.ndarray) -> np.ndarray:
-    """Drive a field with `spikes` (T, inputs) from a zero state; return states (T, sites).
-
-    A rectifier would change nothing here: spikes, encoder and recurrence are all non-negative.
-    """
-    state = np.zeros(len(field.recurrence))
-    states = []
-    for step in np.asarray(spikes, dtype=np.float64):
-        state = field.recurrence @ state + field.encoder @ step
-        states.append(state)
-    return np.stack(states)
-
-
-def draw_onsets(
-    count: int,
-    length: int,
-    inputs: int = 3,
-    *,
-    silent: float = 0.25,
-    generator: np.random.Generator,
-) -> np.ndarray:
-    """Draw `count` sequences: per input one onset, uniform on 0..length-1, or -1 for none.
-
-    Shape (count, inputs). An input stays silent with probability `silent`, so that which inputs
-    spiked is a question as well as when they did.
-    """
-    onsets = generator.integers(0, length, size=(count, inputs))
-    return np.where(generator.random((count, inputs)) < silent, -1, onsets)
-
-
-def spike_trains(onsets: np.ndarray, length: int) -> np.ndarray:
-    """Turn one row of onsets (inputs,) into binary spike trains (length, inputs)."""
-    return (np.arange(length)[:, None] == np.asarray(onsets)[None, :]).astype(np.float64)
-
-
-def final_states(field: Field, onsets: np.ndarray, length: int) -> np.ndarray:
-    """Return the states (count, sites) after `length` steps, one spike at most per input.
-
-    The field is linear, so the final state is the sum of the responses to each spike alone.
-    """
-    states = np.zeros((len(onsets), len(field.recurrence)))
-    for index in range(onsets.shape[1]):
-        response = field.encoder[:, index]
-        by_age = np.empty((length, len(response)))
-        for age in range(length):
-            by_age[age] = response
-            response = field.recurrence @ response
-        present = onsets[:, index] >= 0
-        states[present] += by_age[length - 1 - onsets[present, index]]
-    return states
-
-
-def fit_decoder(
-    states: np.ndarray, onsets: np.ndarray, length: int, ridge: float = 1e-5
-) -> np.ndarray:
-    """Fit a linear decoder by ridge regression; return its weights.
-
-    For each input the targets are whether it spiked (0 or 1) and its onset, one-hot over the
-    `length` steps; all are regressed on the state (count, sites) and a constant. Weights have
-    shape (sites + 1, inputs, 1 + length).
-    """
-    features = np.hstack([states, np.ones((len(states), 1))])
-    targets = np.eye(length + 1)[onsets + 1]  # (count, inputs, 1 + length); entry 0: silent
-    targets[..., 0] = onsets >= 0
-    penalty = ridge * len(states) * np.eye(features.shape[1])
-    penalty[-1, -1] = 0.0  # the constant is not shrunk
-    gram = features.T @ features + penalty
-    weights = np.linalg.solve(gram, features.T @ targets.reshape(len(onsets), -1))
-    return weights.reshape(features.shape[1], onsets.shape[1], length + 1)
-
-
-def decode(weights: np.ndarray, states: np.ndarray) -> np.ndarray:
-    """Return the decoded onsets (count, inputs) from states (count, sites).
-
-    An input is silent (-1) where its spike score is below one half; otherwise its onset is the
-    step with the highest score.
-    """
-    features = np.hstack([states, np.ones((len(states), 1))])
-    scores = np.tensordot(features, weights, axes=1)  # (count, inputs, 1 + length)
-    return np.where(scores[..., 0] >= 0.5, scores[..., 1:].argmax(axis=-1), -1)
-
-
-@dataclass(frozen=True)
-class DecodingError:
-    """Errors on held-out sequences.
-
-    channel: fraction of inputs for which "spiked or silent" is wrong.
-    onset: fraction of spikes whose onset is not decoded exactly.
-    onset_in_lap: the same, but forgiving an error of whole laps of the ring.
-    steps: mean absolute error of the onset in steps, over spikes that were noticed.
-    """
-
-    channel: float
-    onset: float
-    onset_in_lap: float
-    steps: float
-
-
-def decoding_error(
-    field: Field,
-    length: int,
-    *,
-    generator: np.random.Generator,
-    noise: float = 0.01,
-    shuffled: bool = False,
-    train: int = 3000,
-    test: int = 2000,
-) -> DecodingError:
-    """Fit the decoder on `train` sequences of `length` steps, test it on `test` others.
-
-    Gaussian noise of standard deviation `noise` is added to every state before it is read (a
-    spike has height 1), so that nothing hangs on exact ties. `shuffled=True` breaks the pairing
-    of states and onsets in the training set: the chance level of the whole procedure.
-    """
-    inputs = field.encoder.shape[1]
-    onsets = draw_onsets(train + test, length, inputs, generator=generator)
-    states = final_states(field, onsets, length)
-    states = states + noise * generator.standard_normal(states.shape)
-    seen = generator.permutation(train) if shuffled else np.arange(train)
-    weights = fit_decoder(states[seen], onsets[:train], length)
-    decoded, true = decode(weights, states[train:]), onsets[train:]
-    spiked, noticed = true >= 0, decoded >= 0
-    miss = (decoded - true)[spiked & noticed]
-    unnoticed = int((spiked & ~noticed).sum())
-    in_lap = miss % field.lap if field.lap else miss
-    return DecodingError(
-        channel=float((spiked != noticed).mean()),
-        onset=float((np.count_nonzero(miss) + unnoticed) / spiked.sum()),
-        onset_in_lap=float((np.count_nonzero(in_lap) + unnoticed) / spiked.sum()),
-        steps=float(np.abs(miss).mean()) if miss.size else float("nan"),
-    )
-
-
-# ------------------------------------------------------------------------ Figure 2: waves seen
+SEQUENCES = 16  # test sequences that a network is judged on
+MOST_CHANNELS = 4  # channels of a network that are looked at: those whose activity varies most
+MOST_ROWS = 64  # temporal frequencies that `wave_test` looks at
+SPEED_STEP = 0.01  # sites per step between the speeds tried
 
 
 @dataclass(frozen=True)
@@ -215,149 +34,318 @@ class Spectrum:
     spatial: np.ndarray
 
 
-def _channels(hidden: np.ndarray) -> np.ndarray:
-    """Return `hidden` as (T, channels, sites) in float64."""
+def _sequences(hidden: np.ndarray) -> np.ndarray:
+    """Return `hidden` as (sequences, T, channels, sites) in float64."""
     hidden = np.asarray(hidden, dtype=np.float64)
-    if hidden.ndim not in (2, 3):
+    shapes = {2: np.s_[None, :, None, :], 3: np.s_[None], 4: np.s_[:]}
+    if hidden.ndim not in shapes:
         raise WrnnError(
-            f"hidden must be (T, sites) or (T, channels, sites), got shape {hidden.shape}"
+            "hidden must be (T, sites), (T, channels, sites) or (sequences, T, channels, sites), "
+            f"got shape {hidden.shape}"
         )
-    return hidden[:, None, :] if hidden.ndim == 2 else hidden
+    return hidden[shapes[hidden.ndim]]
 
 
-def _power(hidden: np.ndarray) -> np.ndarray:
-    """Return |FFT|^2 over time and sites, averaged over channels: (T, sites), unshifted."""
-    return (np.abs(np.fft.fft2(hidden, axes=(0, 2))) ** 2).mean(axis=1)
+def moving_part(hidden: np.ndarray) -> np.ndarray:
+    """Return `hidden` (see `wave_test`) as (sequences, T, channels, sites), standardised by site.
+
+    Every site's mean over time is taken off in each sequence, and with it all that stands still;
+    what is left is divided by its standard deviation, so that a few loud sites do not decide alone.
+    Sites that do nothing stay at zero.
+    """
+    hidden = _sequences(hidden)
+    hidden = hidden - hidden.mean(axis=1, keepdims=True)
+    size = hidden.std(axis=(0, 1))  # (channels, sites)
+    return hidden / np.where(size > 1e-9 * size.max(), size, np.inf)
 
 
 def space_time_power(
     hidden: np.ndarray,
     *,
-    normaliser: str | None = "full",
-    shuffles: int = 8,
+    normaliser: str | None = "sites",
     generator: np.random.Generator | None = None,
 ) -> Spectrum:
-    """Return the 2-D Fourier power of a hidden state (T, sites) or (T, channels, sites).
+    """Return the 2-D Fourier power of `hidden` (see `wave_test`), mean of sequences and channels.
 
-    Figure 2 shows power relative to that of a shuffled copy. `normaliser` says which copy:
+    `normaliser` says what it is relative to:
 
-    * "full": every value of a channel moved to a random time and site; mean of `shuffles` draws.
-    * "time": whole time steps in random order, one draw, as in the released code. It leaves the
-      mean over time of every site as it was, so power at f_t = 0 is 1 whatever the data.
+    * "sites": its mean over f_x at each f_t, which is what it is on average where every site has
+      its own series but the sites nothing to do with one another.
+    * "time": that of a copy with whole time steps in random order, one draw, as in the released
+      code. It leaves the mean over time of every site as it was, so power at f_t = 0 is 1 whatever
+      the data. Needs a `generator`.
     * None: no division; power in squared units of the hidden state.
     """
-    hidden = _channels(hidden)
-    steps, channels, sites = hidden.shape
-    power = _power(hidden)
-    if normaliser is not None:
-        if normaliser not in ("full", "time"):
-            raise WrnnError(f'normaliser must be "full", "time" or None, got {normaliser!r}')
+    hidden = _sequences(hidden)
+    _, steps, _, sites = hidden.shape
+
+    def power(hidden: np.ndarray) -> np.ndarray:
+        return (np.abs(np.fft.fft2(hidden, axes=(1, 3))) ** 2).mean(axis=(0, 2))
+
+    shown = power(hidden)
+    if normaliser == "time":
         if generator is None:
             raise WrnnError("a shuffled normaliser needs a generator (numpy.random.default_rng)")
-        if normaliser == "time":
-            reference = _power(hidden[generator.permutation(steps)])
-        else:
-            flat = hidden.transpose(1, 0, 2).reshape(channels, steps * sites)
-            reference = np.zeros_like(power)
-            for _ in range(shuffles):
-                draw = generator.permuted(flat, axis=1).reshape(channels, steps, sites)
-                reference += _power(draw.transpose(1, 0, 2)) / shuffles
-        # A constant field has no power to compare outside f = 0; leave it at 0 there.
-        floor = 1e-12 * reference.max() if reference.max() > 0 else 1.0
-        power = power / np.maximum(reference, floor)
-    return Spectrum(
-        np.fft.fftshift(power),
-        np.fft.fftshift(np.fft.fftfreq(steps)),
-        np.fft.fftshift(np.fft.fftfreq(sites)),
-    )
+        reference = power(hidden[:, generator.permutation(steps)])
+    elif normaliser == "sites":
+        reference = shown.mean(axis=1, keepdims=True)
+    elif normaliser is None:
+        reference = np.ones(1)
+    else:
+        raise WrnnError(f'normaliser must be "sites", "time" or None, got {normaliser!r}')
+    # A field has nothing to compare where it has no power; leave it at 0 there.
+    shown = shown / np.maximum(reference, 1e-12 * reference.max() or 1.0)
+    frequencies = (np.fft.fftshift(np.fft.fftfreq(count)) for count in (steps, sites))
+    return Spectrum(np.fft.fftshift(shown), *frequencies)
 
 
 @dataclass(frozen=True)
-class WaveSpeed:
-    """The slope f_t = nu f_x that collects most power, and how much it stands out.
+class WaveTest:
+    """The speed at which most power travels, and how far that is from chance; see `wave_test`.
 
-    velocity: nu in sites per step; positive moves activity to lower site numbers, as `shift_` does.
-    contrast: mean power on that line over mean power of the plane (1 where there is no wave).
-    candidates, line_power: every slope tried, and the mean power on its line over the plane's.
+    contrast: net power along f_t = speed f_x, over the mean power of the surrogates; 0 where
+        nothing travels, and at most the number of sites.
+    p_value: (1 + surrogates that stand out as much) / (1 + surrogates), each with every site
+        rotated in time by itself.
+    mixed_p_value: the same where the sites are in random order instead, and their series kept.
+    speed: in sites per step; positive moves activity to lower site numbers, as `shift_` does.
+    sequences: how many the test pooled.
     """
 
-    velocity: float
     contrast: float
-    candidates: np.ndarray
-    line_power: np.ndarray
+    p_value: float
+    mixed_p_value: float
+    speed: float
+    sequences: int
+
+    @property
+    def larger_p(self) -> float:
+        """The larger of both p-values, which decides.
+
+        Rotations alone are too quick with a network of any order: its delays are short against the
+        sequence, and those of rotated sites are not.
+        """
+        return max(self.p_value, self.mixed_p_value)
 
     @property
     def is_wave(self) -> bool:
-        """Whether activity moves, by a line that stands out 3-fold and is not a still image's."""
-        return self.contrast >= 3.0 and abs(self.velocity) >= 0.1
+        """Whether chance explains the contrast in at most 5 % of cases, by either surrogate."""
+        return self.larger_p <= 0.05
 
 
-def wave_speed(
-    spectrum: Spectrum, *, max_velocity: float = 2.5, step: float = 0.01, max_spatial: float = 0.5
-) -> WaveSpeed:
-    """Measure the wave speed: the slope nu whose line f_t = nu f_x carries most power.
+def _lines(temporal: np.ndarray, sites: int, speeds: np.ndarray):
+    """Sparse matrix (speeds, rows * columns) that averages a plane along f_t = nu f_x.
 
-    Lines are tried from -max_velocity to max_velocity and followed over spatial frequencies
-    0 < f_x <= max_spatial (in cycles per site), wrapping in f_t, where sampling at whole steps
-    aliases. Power between bins of f_t is interpolated. Each spatial frequency is first divided by
-    its own mean over f_t, so that long waves, which carry more power, do not decide alone; the
-    line f_x = 0 (activity common to all sites) says nothing of motion and is left out.
+    The plane has a row for each of the `temporal` frequencies and a column for 0 to sites // 2
+    waves on the ring, between which it is interpolated. Sampling at whole steps aliases: where the
+    line has left the band at f_t = 1/2, it goes on at f_t - 1, the mirror image of 1 - f_t.
     """
-    steps = len(spectrum.temporal)
-    columns = (spectrum.spatial > 0) & (spectrum.spatial <= max_spatial)
-    spatial = spectrum.spatial[columns]
-    if not spatial.size:
-        raise WrnnError(f"no spatial frequency between 0 and {max_spatial} cycles per site")
-    plane = np.fft.ifftshift(spectrum.power[:, columns], axes=0)  # (T, f_x), f_t = 0 first
-    mean = plane.mean(axis=0)
-    plane = plane / np.where(mean > 0, mean, 1.0)
-    count = round(max_velocity / step)
-    candidates = np.arange(-count, count + 1) * step
-    row = (candidates[:, None] * spatial[None, :]) % 1.0 * steps  # (slopes, f_x)
-    below = np.floor(row).astype(int)
-    share = row - below
-    column = np.arange(len(spatial))[None, :]
-    line = (1 - share) * plane[below % steps, column] + share * plane[(below + 1) % steps, column]
-    line_power = line.mean(axis=1)
-    best = int(line_power.argmax())
-    return WaveSpeed(float(candidates[best]), float(line_power[best]), candidates, line_power)
+    from scipy.sparse import coo_array
+
+    columns, entries = sites // 2 + 1, []
+    speed, row = np.indices((len(speeds), len(temporal)))
+    for sign, frequency in ((1, temporal), (-1, 1 - temporal)):
+        waves = sites * frequency[row] / speeds[speed]
+        below = np.floor(waves).astype(int)
+        for column, share in ((below, below + 1 - waves), (below + 1, waves - below)):
+            inside = (waves <= sites / 2) & (column < columns)
+            weight = sign * share[inside] / len(temporal)
+            entries.append((weight, speed[inside], (row * columns + column)[inside]))
+    weight, speed, cell = map(np.concatenate, zip(*entries, strict=True))
+    return coo_array((weight, (speed, cell)), (len(speeds), len(temporal) * columns)).tocsr()
 
 
-def moving_part(hidden: np.ndarray) -> np.ndarray:
-    """Take every site's mean over time off `hidden` (T, ...), and with it all that stands still.
+def wave_test(
+    hidden: np.ndarray,
+    *,
+    generator: np.random.Generator,
+    draws: int = 999,
+    most_speed: float = 2.0,
+) -> WaveTest:
+    """Ask whether activity travels, how fast and which way, against rotated surrogates.
 
-    A still pattern has a line of its own in the spectrum, at slope 0, and where a wave is slow and
-    its crests are worn down, that line is the stronger one.
+    A pattern that moves at nu sites per step has its power at f_t = nu f_x, one that moves the
+    other way at f_t = -nu f_x, and one that stands has as much of it at both. So the statistic is
+    the power along the line less that along its mirror image. At each f_t it is taken over the
+    power of all f_x, which is its exact mean over the surrogates, and averaged over the f_t that
+    together carry 99 % of the power (the strongest 64 at most, which every line crosses often
+    enough). The speed is the one, up to `most_speed` either way, at which this net power over the
+    root of the sum of both lines is largest: chance varies as that root, also where a standing
+    pattern is strong. The data and every surrogate are searched alike, and compared by that ratio.
+
+    In a surrogate the series of every site is rotated in time by steps of its own, the same in all
+    sequences and channels. This keeps each site's spectrum and what sequences and channels have in
+    common, so that they do not count as independent evidence, and undoes any order between sites.
+    In as many others the sites change places instead, which keeps the delays between them too.
+    What is tested is the `moving_part`, always.
+
+    Args:
+        hidden: (T, sites), (T, channels, sites) or (sequences, T, channels, sites).
+        draws: number of surrogates of each kind; with 0 both p-values are 1.
     """
-    hidden = np.asarray(hidden, dtype=np.float64)
-    return hidden - hidden.mean(axis=0)
+    from scipy import fft
+
+    hidden = moving_part(hidden)
+    count, steps, _, sites = hidden.shape
+    if steps < 3 or sites < 3:
+        raise WrnnError(f"a wave needs at least 3 steps and 3 sites, got {steps} and {sites}")
+    spectra = np.fft.rfft(hidden, axis=1)[:, 1 : (steps + 1) // 2]  # without 0 and 1/2
+    power = (np.abs(spectra) ** 2).sum(axis=(0, 2, 3))  # (f_t,)
+    if not power.any():
+        return WaveTest(0.0, 1.0, 1.0, 0.0, count)
+    order = np.argsort(-power, kind="stable")
+    enough = int((np.cumsum(power[order]) < 0.99 * power.sum()).sum()) + 1
+    rows = np.sort(order[: min(enough, MOST_ROWS)])
+    spectra = (spectra[:, rows] / np.sqrt(power[rows])[:, None, None]).transpose(2, 1, 0, 3)
+    spectra = spectra.astype(np.complex64)  # (channels, rows, sequences, sites)
+    rows = rows + 1  # cycles in all steps
+    speeds = SPEED_STEP * np.arange(1, round(most_speed / SPEED_STEP) + 1)
+    lines = _lines(rows / steps, sites, speeds)
+    unsigned = abs(lines)
+    forth, scratch = np.arange(sites // 2 + 1), np.empty_like(spectra)
+
+    def along_lines(field: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # overwrites it
+        waves = fft.fft(field, axis=-1, overwrite_x=True)
+        power = (waves.real**2 + waves.imag**2).sum(axis=(0, 2))  # (rows, sites)
+        net = lines @ (power[:, forth] - power[:, -forth]).ravel()  # (speeds,)
+        both = unsigned @ (power[:, forth] + power[:, -forth]).ravel()
+        return net, np.abs(net) / np.sqrt(np.maximum(both, 1e-9))
+
+    net, score = along_lines(spectra.copy())
+    best = int(score.argmax())
+    roots = np.exp(-2j * np.pi * np.arange(steps) / steps).astype(np.complex64)
+    rotated = mixed = 0
+    for _ in range(draws):
+        phases = roots[rows[:, None] * generator.integers(steps, size=sites) % steps]
+        np.multiply(spectra, phases[:, None], out=scratch)  # phases (rows, sites)
+        rotated += int(along_lines(scratch)[1].max() >= score[best])
+        np.take(spectra, generator.permutation(sites), axis=-1, out=scratch, mode="clip")
+        mixed += int(along_lines(scratch)[1].max() >= score[best])
+    p_values = ((1 + count) / (1 + draws) for count in (rotated, mixed))
+    speed = speeds[best] * np.sign(net[best])
+    return WaveTest(float(abs(net[best])), *p_values, float(speed), count)
 
 
-def channel_speeds(hidden: np.ndarray) -> list[WaveSpeed]:
-    """Measure the speed of the moving part of every channel of `hidden` (T, channels, sites)."""
-    moving = moving_part(_channels(hidden))
-    return [
-        wave_speed(space_time_power(moving[:, [channel]], normaliser=None))
-        for channel in range(moving.shape[1])
-    ]
+def channel_tests(hidden: np.ndarray, *, generator: np.random.Generator) -> list[WaveTest]:
+    """Test every channel of `hidden` (..., channels, sites) by itself."""
+    channels = np.shape(hidden)[-2]
+    return [wave_test(hidden[..., [c], :], generator=generator) for c in range(channels)]
+
+
+FIELDS = ("wave", "standing pattern", "bump", "noise")
+
+
+def constructed_field(
+    kind: str,
+    *,
+    generator: np.random.Generator,
+    signal: float = 1.0,
+    speed: float = 1.0,
+    shape: tuple[int, int, int] = (4, 64, 32),
+) -> np.ndarray:
+    """Make a field (sequences, T, 1, sites) of which it is known whether it is a wave.
+
+    "wave": eight random modes of the ring that all travel at `speed`. "standing pattern": the same
+    modes, each as much one way as the other. "bump": one bump that stays and grows and shrinks as
+    a whole, as a random walk drawn to zero. "noise": a wave of which every site is rotated in time
+    by itself, so that the spectra are the wave's. White noise of standard deviation 1 is added to
+    all; `signal` is that of the rest.
+    """
+    count, steps, sites = shape
+    if kind not in FIELDS:
+        raise WrnnError(f"kind must be one of {', '.join(FIELDS)}, got {kind!r}")
+    time, place = np.arange(steps)[:, None, None], np.arange(sites)[:, None]
+    if kind == "bump":
+        course = generator.standard_normal((count, steps))
+        for step in range(1, steps):
+            course[:, step] += 0.9 * course[:, step - 1]
+        field = course[..., None] * np.exp(np.cos(2 * np.pi * np.arange(sites) / sites) / 0.1 - 10)
+    else:
+        turns = np.arange(1, 9) / sites
+        phase = generator.uniform(0, 2 * np.pi, (2, count, 1, 1, len(turns)))
+        field = np.cos(2 * np.pi * (place + speed * time) * turns + phase[0])
+        if kind == "standing pattern":
+            field = field + np.cos(2 * np.pi * (place - speed * time) * turns + phase[1])
+        field = field.sum(axis=-1)  # (sequences, T, sites)
+    if kind == "noise":
+        turned = (np.arange(steps)[:, None] + generator.integers(steps, size=sites)) % steps
+        field = np.take_along_axis(field, turned[None], axis=1)
+    field = signal * field / field.std() + generator.standard_normal(field.shape)
+    return field[:, :, None]
+
+
+def hidden_states(record: Record, count: int = SEQUENCES) -> np.ndarray | None:
+    """Return what a recorded network does with test sequences: (sequences, T, channels, sites).
+
+    From stored weights, the first `count` of its task's test sequences and, of a wRNN, the channels
+    whose activity varies most: four, or one for every speed that channels start at. From the
+    stored trace, its one sequence and channels, where the weights or the task's data are not at
+    hand. None without either.
+    """
+    weights, config = record.weights(), record.run.model
+    try:
+        x = None if weights is None else next(record.run.task.evaluation_batches("test", count))[0]
+    except WrnnError:
+        x = None
+    if x is None:
+        trace = record.trace() or {}
+        return _sequences(trace["hidden"]) if "hidden" in trace else None
+    import torch
+
+    model = build_model(config, record.run.task)
+    model.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
+    with torch.no_grad():
+        states = model.rnn(x)[0].numpy()  # (T, sequences, hidden)
+    states = states.reshape(*states.shape[:2], config.num_channels, -1).swapaxes(0, 1)
+    busiest = np.argsort(-states.var(axis=1).sum(axis=(0, 2)), kind="stable")
+    if isinstance(config.velocity, tuple):
+        kept = {config.velocity[channel]: channel for channel in busiest[::-1]}.values()
+    else:
+        kept = busiest[:MOST_CHANNELS]
+    return _sequences(states[:, :, sorted(kept)])
+
+
+def orders(record: Record) -> dict[str, np.ndarray]:
+    """Return the hidden states to test, (sequences, T, channels, sites), by the order of sites.
+
+    A ring has its order. The units of an iRNN are tested "as they come" and "sorted by onset" as
+    in the paper. Sorting draws a front by itself where the same data are then tested, so the order
+    is found on 16 further test sequences; a record with one sequence, or none, lacks that entry.
+    Gated models have no order to speak of, and give nothing.
+    """
+    kind = record.run.model.kind
+    ring = kind in ("wrnn", "local")
+    if not ring and kind != "irnn":
+        return {}
+    hidden = hidden_states(record, SEQUENCES if ring else 2 * SEQUENCES)
+    if hidden is None:
+        return {}
+    if ring:
+        return {"ring": hidden}
+    found = {"as they come": hidden[:SEQUENCES]}
+    if len(hidden) > SEQUENCES:
+        order = sort_by_onset(np.abs(hidden[SEQUENCES:, :, 0]).mean(axis=0))
+        found["sorted by onset"] = hidden[:SEQUENCES, :, :, order]
+    return found
 
 
 def raster_speed(hidden: np.ndarray) -> float:
     """Measure the wave speed in the raster itself: the shift between states some steps apart.
 
-    `hidden` is (T, sites) or (T, channels, sites). States of its moving part that are `lag` steps
-    apart are correlated over all shifts along the ring, and the shift that matches best is divided
-    by the lag: sites per step, positive towards lower sites, as for `wave_speed`. The lag is 8
-    steps, or fewer on a small ring, so that speeds of up to 2 sites per step are told apart. A
-    second way to the speed that shares nothing with `wave_speed` but its input.
+    States of the `moving_part` that are `lag` steps apart are correlated over all shifts along the
+    ring, and the shift that matches best is divided by the lag: sites per step, positive towards
+    lower sites. The lag is 8 steps, or fewer on a small ring, so that speeds of up to 2 sites per
+    step are told apart. A second way to the speed that shares nothing with `wave_test` but its
+    input.
     """
-    hidden = _channels(hidden)
-    steps, _, sites = hidden.shape
+    hidden = moving_part(hidden)
+    _, steps, _, sites = hidden.shape
     lag = max(1, min(8, sites // 4))
     if steps <= lag:
         raise WrnnError(f"{steps} steps are too few to see a shift over {lag} steps")
-    waves = np.fft.fft(moving_part(hidden), axis=2)
-    match = np.fft.ifft((waves[:-lag] * np.conj(waves[lag:])).sum(axis=(0, 1))).real  # (sites,)
+    waves = np.fft.fft(hidden, axis=3)
+    shared = (waves[:, :-lag] * np.conj(waves[:, lag:])).sum(axis=(0, 1, 2))
+    match = np.fft.ifft(shared).real  # (sites,)
     shift = int(match.argmax())
     return float((shift + sites // 2) % sites - sites // 2) / lag
 

@@ -12,7 +12,6 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,13 +19,14 @@ from companion.evidence import claims, tables
 from companion.evidence import published as paper
 from companion.evidence.verdicts import MARKS, Claim, Finding, judge
 from companion.records.files import (
+    Record,
     Store,
     committed_store,
     local_store,
     project_root,
     write_atomically,
 )
-from companion.records.results import MOST_SEEDS, Result, gather
+from companion.records.table import MOST_SEEDS, Result, gather
 from companion.runs.experiments import Experiment, find_experiments
 from companion.runs.run import PROFILES, ModelConfig, build_model
 from companion.training.train import resolve_device, train
@@ -36,6 +36,7 @@ from wrnn.tasks import CopyTask, Task
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
     from matplotlib.figure import Figure
 
 
@@ -113,6 +114,7 @@ class Chapter:
         self._notes: dict[str, str] = {}
         self._trained: set[str] = set()
         self._gathered: dict[tuple[str, str, Path], list[Result]] = {}
+        self._read: dict[Path, list[Record]] = {}
 
     # ------------------------------------------------------------------------------ results
 
@@ -189,7 +191,7 @@ class Chapter:
         """
         results = {
             experiment.name: self._gather(experiment, "paper", self.committed)
-            for experiment in find_experiments(claims.experiments_needed())
+            for experiment in claims.experiments_needed()
         }
         wanted = [claim for claim in claims.CLAIMS if section in (None, claim.section)]
         return [judge(claim, results) for claim in wanted]
@@ -210,8 +212,8 @@ class Chapter:
             {
                 "claim": statement(finding.claim),
                 "paper": f"{finding.claim.paper} {finding.claim.unit}",
-                "recorded": finding.shown + (self.note(finding.basis) if finding.value else ""),
-                "tolerance": str(finding.claim.rule),
+                "recorded": finding.shown + (self.note(finding.basis) if finding.recorded else ""),
+                "limit": str(finding.claim.rule),
                 "verdict": f"{MARKS[finding.verdict]} {finding.verdict}",
             }
             for finding in findings
@@ -219,8 +221,10 @@ class Chapter:
 
     def _gather(self, experiment: Experiment, profile: str, store: Store) -> list[Result]:
         key = (experiment.name, profile, store.folder)
+        if store.folder not in self._read:
+            self._read[store.folder] = store.all()
         if key not in self._gathered:
-            self._gathered[key] = gather(experiment, profile, store)
+            self._gathered[key] = gather(experiment, profile, self._read[store.folder])
         return self._gathered[key]
 
     def _train(self, experiment: Experiment, store: Store) -> None:
@@ -229,6 +233,7 @@ class Chapter:
             return
         self._trained.add(experiment.name)
         self._gathered.clear()
+        self._read.clear()
         for run in experiment.runs(self.profile, self.seeds):
             if store.get(run) is None:
                 with store.claim(run) as claimed:
@@ -245,14 +250,16 @@ class Chapter:
         """
         if result is None or not result.records:
             return "not yet recorded"
-        estimate = result.metric(metric)
-        if estimate is None:
-            text = "never" if metric == "solved_step" else tables.NOTHING
+        interval = result.metric(metric)
+        if interval is None:
+            text = "never" if metric.startswith("solved_step") else tables.NOTHING
         else:
-            text = tables.estimate(estimate.mean, estimate.half_width, digits)
+            text = tables.interval(interval, digits)
         total = len(result.records)
-        count = total if estimate is None or estimate.count == total else estimate.count
+        count = total if interval is None else interval.count
         seeds = f"n = {count}" if count == total else f"{count} of {total} seeds"
+        if interval is not None and len(set(interval.values)) > 1:
+            seeds += ": " + ", ".join(tables.number(value, digits) for value in interval.values)
         status = "" if result.status == "paper" else f"{result.status}, "
         return f"{text} ({status}{seeds}){self.note(result.description)}"
 
@@ -268,6 +275,11 @@ class Chapter:
         below = "\n" + "  \n".join(notes) + "\n" if notes else ""
         self._write(f"generated/{name}.md", directive + below)
         print(tables.plain(rows) + "".join(f"{note}\n" for note in notes), end="")
+
+    def file(self, name: str, content: str, what: str) -> None:
+        """Write ``generated/NAME`` to download, and ``generated/NAME.md`` that links to it."""
+        self._write(f"generated/{name}", content)
+        self._write(f"generated/{name}.md", f"{what}: {{download}}`{name} <generated/{name}>`.\n")
 
     def figure(
         self,
@@ -449,6 +461,21 @@ def _letters(index: int) -> str:
     return ("" if first == 0 else _letters(first - 1)) + chr(ord("a") + last)
 
 
+def provenance(records: "pd.DataFrame") -> "pd.DataFrame":
+    """Return a row per record, sorted by run, with what it was and where and how it was made."""
+    about = records.assign(
+        run=[record.run.description for record in records["record"]],
+        threads=[record.threads for record in records["record"]],
+        versions=[", ".join(f"{k} {v}" for k, v in r.versions.items()) for r in records["record"]],
+        data_sha256=[record.data.get("sha256", "") for record in records["record"]],
+    )
+    first = ["id", "run", "profile", "status", "planned_steps", "taken_steps", "stopped"]
+    last = ["seconds", "processor_seconds", "device", "threads", "versions", "commit"]
+    return about.sort_values(["profile", "run", "planned_steps", "id"])[
+        [*first, *last, "data_sha256"]
+    ]
+
+
 def command(names: str, profile: str = "paper") -> str:
     """Return the shell command that records experiments, one name or several, in a profile."""
     within_cpu = all(experiment.smaller for experiment in find_experiments(names.split()))
@@ -474,11 +501,11 @@ def at_last_step(result: Result) -> Result:
     The test set is read with the weights that validated best (`Run.keep`), once; these values are
     what the weights of the last step give.
     """
-    records = [
-        replace(record, metrics={name: points[-1][1] for name, points in record.curves.items()})
-        for record in result.records
-    ]
-    return replace(result, records=tuple(records))
+    last: dict[str, dict[int, float]] = {}
+    for record in result.records:
+        for name, points in record.curves.items():
+            last.setdefault(name, {})[record.run.seed] = points[-1][1]
+    return result.with_metrics(last)
 
 
 def by_model(table: str) -> dict[str, dict[str, paper.Published]]:

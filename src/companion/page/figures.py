@@ -1,8 +1,10 @@
 """The figures of the book: one style, one look per model, deterministic PNG files.
 
-This is the only module that imports matplotlib. Functions take results, arrays or spectra, and
-return a matplotlib Figure; `save` writes it. Colours are seaborn's "colorblind" palette, and every
-model has a line style and a marker as well, so that no meaning hangs on colour alone.
+This is the only module that imports matplotlib and seaborn. Functions take results, arrays or
+spectra, and return a matplotlib Figure; `save` writes it. Curves and comparisons are drawn from the
+tables of :mod:`companion.records.table`. Every model has a line style and a marker as well as a
+colour, so that no meaning hangs on colour alone; labels stand beside or below a panel, never on
+data.
 """
 
 from __future__ import annotations
@@ -10,26 +12,27 @@ from __future__ import annotations
 import functools
 import io
 import re
-from collections.abc import Callable, Mapping, Sequence
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
 import numpy as np
+import pandas as pd
+import seaborn
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from companion.evidence.waves import Spectrum
+from companion.records.table import Result, curves_table, interval
 from wrnn.errors import WrnnError
 
 WIDTH = 7.0  # inches: the text width of the book
 DPI = 150
-# seaborn.color_palette("colorblind"), written out because importing seaborn takes seconds.
-COLORBLIND = (
-    *("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc"),
-    *("#ca9161", "#fbafe4", "#949494", "#ece133", "#56b4e9"),
-)
+COLORBLIND = tuple(seaborn.color_palette("colorblind").as_hex())
 STYLE = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same glyphs on every machine
     "font.size": 11,
@@ -79,10 +82,10 @@ MODEL_STYLES = {
     "LSTM": ModelStyle(COLORBLIND[8], "-.", "*"),
     "GRU": ModelStyle(COLORBLIND[6], "-.", "8"),
 }
-OTHER_MODEL = ModelStyle("#333333", ":", "x")
+OTHER_MODEL = ModelStyle("#333333", ":", "H")
 DASHES = ("-", "--", "-.", (0, (3, 1, 1, 1)), (0, (1, 1)))  # for curves that are not of models
 MARKERS = "os^DvP"
-MOST_INSIDE = 5  # curves of a panel whose legend still finds room inside
+GREY = "#555555"
 
 
 def model_style(label: str) -> ModelStyle:
@@ -91,6 +94,20 @@ def model_style(label: str) -> ModelStyle:
     plain = re.sub(r"^\d LRU blocks.*", "LRU", plain)
     plain = plain.replace("\N{MINUS SIGN}", "-")
     return MODEL_STYLES.get(plain, OTHER_MODEL)
+
+
+def looks(names: Iterable[str]) -> dict[str, ModelStyle]:
+    """Return a look for every name: a model's own, whatever follows its label after a comma.
+
+    Names that are no model's get one of their own each.
+    """
+    found = {}
+    for index, name in enumerate(names):
+        other = ModelStyle(COLORBLIND[(index + 2) % 10], DASHES[index % 5], MARKERS[index % 6])
+        own = [model_style(name), model_style(name.split(",")[0])]
+        listed = "zero input bias" not in name
+        found[name] = next((s for s in own if s is not OTHER_MODEL and listed), other)
+    return found
 
 
 def _styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
@@ -151,9 +168,28 @@ def legend_label(result) -> str:
     return f"{result.label} ({result.status} profile)"
 
 
+def _legend_below(axis, handles: Sequence, labels: Sequence[str], title: str | None = None) -> None:
+    """Put a legend under a panel, in as many columns as its labels leave room for."""
+    longest = max(map(len, labels), default=0)
+    columns = 1 if longest > 45 else 2 if longest > 28 else 3
+    look = dict(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=columns, fontsize=9)
+    axis.legend(handles, labels, title=title, **look)
+
+
+def _reported(record, name: str) -> tuple[float, float] | None:
+    """The point of a record's curve at the weights that were tested."""
+    curve = record.curves.get(name, ())
+    metric, direction = record.run.task.selection
+    step = record.steps
+    if record.run.keep == "best" and record.curves.get(metric):
+        sign = 1 if direction == "max" else -1
+        step = max(record.curves[metric], key=lambda point: sign * point[1])[0]
+    return tuple(min(curve, key=lambda point: abs(point[0] - step))) if curve else None
+
+
 @_styled
 def loss_curves(
-    results: Sequence,
+    results: Sequence[Result],
     curve: str = "loss",
     *,
     ylabel: str = "loss",
@@ -162,139 +198,172 @@ def loss_curves(
     log_x: bool = False,
     log_y: bool = True,
 ) -> Figure:
-    """Draw a recorded curve of several `companion.records.results.Result`, one panel per task.
+    """Draw a recorded curve of several results, one panel per task and profile.
 
-    The line is the mean over seeds and the band their lowest and highest value. The legend says
-    of every line what it stands for, and names the results that are not recorded.
+    Every seed is a thin line and the median over seeds a strong one, in which a seed that stopped
+    earlier goes on at its last value. Marks are the weights that were tested. The legend says what
+    each line stands for, and names the results that are not recorded.
 
     Args:
         references: name -> value of dotted horizontal lines (a baseline, a floor), or a function
             of a panel's task that returns them.
-        log_y: with a logarithmic axis, values of zero are drawn at the lowest reference.
+        log_y: with a logarithmic axis, values below the lowest reference are drawn there.
     """
-    tasks = {result.run.task.title: result.run.task for result in results}
-    crowded = len(results) > MOST_INSIDE * len(tasks)
-    figure, axes = _panels(len(tasks), 4.8 if crowded else 3.2)
-    for axis, (title, task) in zip(axes[:, 0], tasks.items(), strict=True):
+    panels: dict[tuple[str, str], list[Result]] = {}
+    for result in results:
+        panels.setdefault((result.run.task.title, result.run.profile), []).append(result)
+    table = curves_table(results, curve)
+    styles = looks({result.label: None for result in results})
+    most = max(map(len, panels.values()), default=0)
+    figure, axes = _panels(len(panels), 3.0 + 0.13 * most)
+    for axis, ((title, _), here) in zip(axes[:, 0], panels.items(), strict=True):
+        task = here[0].run.task
         lines = dict((references(task) if callable(references) else references) or {})
-        floor = min((value for value in lines.values() if value > 0), default=np.nan)
-        for result in (result for result in results if result.run.task.title == title):
-            style = model_style(result.label)
-            steps, *values = (np.asarray(column, dtype=float) for column in result.curve(curve))
-            if log_y:
-                values = [np.where(column > 0, column, floor) for column in values]
-            mean, low, high = values
-            axis.plot(
-                steps,
-                mean,
-                color=style.colour,
-                linestyle=style.line,
-                marker=style.marker,
-                markevery=max(1, len(steps) // 8),
-                label=legend_label(result),
-                linewidth=STYLE["lines.linewidth"] if result.records else 0,
-            )
-            if len(result.records) > 1:
-                axis.fill_between(steps, low, high, color=style.colour, alpha=0.25, linewidth=0)
+        lowest = min((v for v in lines.values() if v > 0), default=0.0) if log_y else -np.inf
+        endings = {legend_label(result).removeprefix(result.label) for result in here}
+        common = endings.pop() if len(endings) == 1 and len(here) > 1 else ""
+        handles = []
+        for result in here:
+            style = styles[result.label]
+            look = {"color": style.colour, "ax": axis, "legend": False}
+            rows = table[table["configuration"] == result.run.id]
+            rows = rows.assign(value=rows["value"].clip(lower=lowest))
+            seeds = rows.pivot_table(index="step", columns="seed", values="value").ffill()
+            median = seeds.median(axis=1).rename("value").reset_index()
+            thin = {"units": "seed", "estimator": None, "linewidth": 0.7, "alpha": 0.35}
+            if len(seeds.columns) > 1:
+                seaborn.lineplot(rows, x="step", y="value", **thin, **look)
+            if len(rows):
+                seaborn.lineplot(median, x="step", y="value", linestyle=style.line, **look)
+            found = [_reported(record, curve) for record in result.records]
+            marks = pd.DataFrame([point for point in found if point], columns=["step", "value"])
+            marks["value"] = marks["value"].clip(lower=lowest)
+            if len(marks):
+                mark = {"marker": style.marker, "s": 45, "zorder": 3}
+                seaborn.scatterplot(marks, x="step", y="value", edgecolor="white", **mark, **look)
+            drawn = {"color": style.colour, "linestyle": style.line if len(rows) else "none"}
+            handles.append(Line2D([], [], marker=style.marker if len(rows) else "", **drawn))
         if log_x:
             axis.set_xscale("log")
         if log_y:
             axis.set_yscale("log")
-        for name, value in lines.items():
-            axis.axhline(value, color="#555555", linestyle=":", linewidth=1.2)
-            above = value != min(lines.values())  # the lowest line is often that of a curve
-            axis.annotate(
-                name,
-                (1, value),
-                xycoords=("axes fraction", "data"),
-                xytext=(0, 2 if above else -2),
-                textcoords="offset points",
-                ha="right",
-                va="bottom" if above else "top",
-                color="#555555",
-                fontsize=10,
-            )
-        axis.margins(y=0.12)
+        _references(axis, lines)
+        axis.margins(y=0.08)
         axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
-        if crowded:  # below the panel, with what the labels end in alike as its title
-            here = [r for r in results if r.run.task.title == title]
-            endings = {legend_label(r).removeprefix(r.label) for r in here}
-            common = endings.pop() if len(endings) == 1 else ""
-            handles, labels = axis.get_legend_handles_labels()
-            axis.legend(
-                handles,
-                [label.removesuffix(common) for label in labels],
-                title=common.strip(" ()") or None,
-                loc="upper center",
-                bbox_to_anchor=(0.45, -0.2),
-                ncols=2,
-                fontsize=9,
-            )
-        else:
-            axis.legend()
+        labels = [legend_label(result).removesuffix(common) for result in here]
+        _legend_below(axis, handles, labels, common.strip(" ()") or None)
     return figure
 
 
+def _references(axis, values: Mapping[str, float]) -> None:
+    """Draw named horizontal lines, with their names right of the panel."""
+    for name, value in values.items():
+        axis.axhline(value, color=GREY, linestyle=":", linewidth=1.2, zorder=1)
+        place = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 9}
+        axis.annotate(name.replace(" ", "\n"), (1.01, value), color=GREY, **place)
+
+
 @_styled
-def against_parameters(results: Sequence, metric: str, *, ylabel: str) -> Figure:
+def against_parameters(results: Sequence[Result], metric: str, *, ylabel: str) -> Figure:
     """Draw a metric against the parameter count (Figure 7), one line per kind of model and panel.
 
-    A panel is one task; bars are 95 % confidence intervals over seeds. Results without records are
-    left out.
+    A panel is one task; small points are seeds, the line joins their means, and bars are 95 %
+    confidence intervals, of accuracies on the logit scale. Results without records are left out.
     """
     recorded = [result for result in results if result.metric(metric)]
-    titles = list(dict.fromkeys(result.run.task.title for result in recorded))
-    figure, axes = _panels(len(titles), 3.4)
+    rows = pd.DataFrame(
+        {
+            "title": result.run.task.title,
+            "label": re.sub(r" \(n=\d+\)", "", result.label)
+            + legend_label(result).removeprefix(result.label),
+            "parameters": result.parameters,
+            "interval": result.metric(metric),
+        }
+        for result in recorded
+    )
+    titles = rows["title"].unique() if len(rows) else []
+    figure, axes = _panels(len(titles), 3.6)
     for axis, title in zip(axes[:, 0], titles, strict=True):
-        lines: dict[str, list] = {}
-        for result in (r for r in recorded if r.run.task.title == title):
-            estimate = result.metric(metric)
-            scale = legend_label(result).removeprefix(result.label)
-            name = re.sub(r" \(n=\d+\)", "", result.label) + scale
-            point = (result.parameters, estimate.mean, estimate.half_width or 0.0)
-            lines.setdefault(name, []).append(point)
-        for name, points in lines.items():
-            style = model_style(re.sub(r" \(.*\)$", "", name))
-            sizes, means, widths = zip(*sorted(points), strict=True)
-            axis.errorbar(
-                sizes,
+        handles = {}
+        for label, found in rows[rows["title"] == title].groupby("label", sort=False):
+            found = found.sort_values("parameters")
+            style = model_style(re.sub(r" \(.*\)$", "", label))
+            means = found["interval"].map(lambda i: i.mean)
+            bars = [
+                [i.mean - (i.mean if i.low is None else i.low) for i in found["interval"]],
+                [(i.mean if i.high is None else i.high) - i.mean for i in found["interval"]],
+            ]
+            handles[label] = axis.errorbar(
+                found["parameters"],
                 means,
-                yerr=widths if any(widths) else None,
+                yerr=bars,
                 color=style.colour,
                 linestyle=style.line,
                 marker=style.marker,
+                elinewidth=1,
                 capsize=3,
-                label=name,
             )
+            seeds = found.assign(value=found["interval"].map(lambda i: i.values)).explode("value")
+            look = {"color": style.colour, "s": 14, "alpha": 0.6, "ax": axis}
+            seaborn.scatterplot(seeds.infer_objects(), x="parameters", y="value", **look)
         axis.set(title=title, xlabel="parameters, without biases", ylabel=ylabel, xscale="log")
         _plain_ticks(axis.xaxis)
-        axis.legend()
+        _legend_below(axis, list(handles.values()), list(handles))
     return figure
 
 
 @_styled
-def copy_outputs(traces: Sequence[tuple[str, Mapping[str, np.ndarray]]], last: int = 20) -> Figure:
-    """Draw copy-task outputs as images (Figure 4): the target, then what the model answers.
+def standing(counts: Mapping[str, int], marks: Mapping[str, str]) -> Figure:
+    """Draw how many claims have each verdict, as one bar with a legend below it.
 
-    Each trace is (title, arrays) with output (T, categories), logits, and target (T,). Only the
-    `last` steps are shown; the recall window is the last 10 of them.
+    `counts` and `marks` are by verdict, in the order in which they stand in the bar.
     """
-    figure, axes = _panels(len(traces), 2.6, 2, sharex="row", sharey="row")
-    for (left, right), (title, arrays) in zip(axes, traces, strict=True):
-        logits = np.asarray(arrays["output"], dtype=float)[-last:]
-        target = np.asarray(arrays["target"], dtype=int)[-last:]
-        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-        probability = odds / odds.sum(axis=1, keepdims=True)
-        steps, categories = len(arrays["target"]), logits.shape[1]
-        extent = (steps - len(target) - 0.5, steps - 0.5, -0.5, categories - 0.5)
-        for axis, image in ((left, np.eye(categories)[target]), (right, probability)):
-            shown = axis.imshow(
-                image.T, origin="lower", aspect="auto", extent=extent, vmin=0, vmax=1
-            )
+    figure, axes = _panels(1, 2.0)
+    axis, start, handles = axes[0, 0], 0, []
+    colours = seaborn.color_palette("blend:#0173b2,#dddddd,#d55e00", len(counts) - 1).as_hex()
+    for (name, count), colour in zip(counts.items(), [*colours, "#bbbbbb"], strict=True):
+        bar = axis.barh([0], [count], left=start, color=colour, edgecolor="white", height=0.6)
+        handles.append(bar)
+        if count:
+            axis.annotate(f"{marks[name]} {count}", (start + count / 2, 0.42), ha="center")
+        start += count
+    axis.set(xlabel="claims of the paper", yticks=[], ylim=(-0.4, 0.8), xlim=(0, max(1, start)))
+    axis.spines["left"].set_visible(False)
+    labels = [f"{marks[name]} {name}" for name in counts]
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)
+    return figure
+
+
+@_styled
+def copy_outputs(
+    rows: Mapping[str, Sequence[tuple[str, Mapping[str, np.ndarray]]]], last: int = 20
+) -> Figure:
+    """Draw copy-task outputs as images (Figure 4): the target, then what each model answers.
+
+    A row is a title and traces (name of the model, arrays) of one task, with output (T,
+    categories), logits, and target (T,). Only the `last` steps are shown; the recall window is the
+    last 10 of them.
+    """
+    columns = 1 + max(map(len, rows.values()), default=0)
+    figure, axes = _panels(len(rows), 2.2, columns, sharey=True)
+    for line, (title, traces) in zip(axes, rows.items(), strict=True):
+        for axis in line[len(traces) + 1 :]:
+            axis.set_axis_off()
+        target = np.asarray(traces[0][1]["target"], dtype=int)
+        ends = (len(target) - min(last, len(target)) - 0.5, len(target) - 0.5)
+        logits = [np.asarray(arrays["output"], dtype=float)[-last:] for _, arrays in traces]
+        odds = [np.exp(each - each.max(axis=1, keepdims=True)) for each in logits]
+        answers = [each / each.sum(axis=1, keepdims=True) for each in odds]
+        images = [np.eye(logits[0].shape[1])[target[-last:]], *answers]
+        names = [f"{title}: target", *(name for name, _ in traces)]
+        for axis, image, name in zip(line, images, names, strict=False):
+            extent = (*ends, -0.5, image.shape[1] - 0.5)
+            look = {"origin": "lower", "aspect": "auto", "vmin": 0, "vmax": 1}
+            shown = axis.imshow(image.T, extent=extent, **look)
+            axis.set_title("\n".join(textwrap.wrap(name, 84 // columns)), fontsize=9)
             axis.set_xlabel("time step")
-        left.set(title=f"{title}: target", ylabel="category")
-        right.set_title("output")
-        figure.colorbar(shown, ax=right, label="probability")
+        line[0].set_ylabel("category")
+    figure.colorbar(shown, ax=axes, label="probability", location="bottom", shrink=0.6, aspect=40)
     return figure
 
 
@@ -346,32 +415,13 @@ def lines(
     xlabel: str,
     ylabel: str,
     theory: Mapping[str, Sequence[float]] | None = None,
-    height: float = 3.4,
 ) -> Figure:
-    """Draw named curves over a common x: measured ones with markers, `theory` thin and dotted.
-
-    A curve named as a model has that model's look.
-    """
-    figure, axes = _panels(1, height)
-    axis = axes[0, 0]
-    for values in (theory or {}).values():
-        axis.plot(x, values, color="#333333", linestyle=":", linewidth=1.4)
-    for index, (name, values) in enumerate(curves.items()):
-        look = ModelStyle(COLORBLIND[index % 10], DASHES[index % 5], MARKERS[index % 6])
-        style = look if model_style(name) is OTHER_MODEL else model_style(name)
-        axis.plot(
-            x,
-            values,
-            color=style.colour,
-            linestyle=style.line,
-            marker=style.marker,
-            markevery=max(1, len(x) // 12),
-            label=name,
-        )
-    if theory:
-        axis.plot([], [], color="#333333", linestyle=":", linewidth=1.4, label=" / ".join(theory))
-    axis.set(xlabel=xlabel, ylabel=ylabel)
-    axis.legend()
+    """Draw named curves over a common x as `points` does, and `theory` thin and dotted."""
+    groups = {name: list(zip(x, values, strict=True)) for name, values in curves.items()}
+    figure = points([("", ylabel, groups)], xlabel=xlabel, connected=True)
+    for name, values in (theory or {}).items():
+        figure.axes[0].plot(x, values, color=GREY, linestyle=":", linewidth=1.4, label=name)
+    _legend_below(figure.axes[0], *figure.axes[0].get_legend_handles_labels())
     return figure
 
 
@@ -395,23 +445,23 @@ def points(
             ends = [x for pairs in groups.values() for x, _ in pairs]
             span = [min(ends, default=0), max(ends, default=1)]
             axis.plot(span, span, color="#333333", linestyle=":", linewidth=1.4, label="y = x")
-        for index, (name, pairs) in enumerate(groups.items()):
-            look = ModelStyle(COLORBLIND[index % 10], DASHES[index % 5], MARKERS[index % 6])
-            style = model_style(name.split(",")[0])
-            style = look if style is OTHER_MODEL else style
+        styles = looks(groups)
+        for name, pairs in groups.items():
+            style = styles[name]
             axis.plot(
                 *zip(*pairs, strict=True),
                 color=style.colour,
                 linestyle=style.line if connected else "none",
                 marker=style.marker,
+                markevery=max(1, len(pairs) // 12) if connected else 1,
                 label=name,
             )
         if log_x:
             axis.set_xscale("log")
         axis.margins(0.08)
         axis.set(title=title, ylabel=ylabel, xlabel=xlabel)
-        if axis is axes[0, 0] or list(groups) != list(panels[0][2]):
-            axis.legend()
+        if axis is axes[-1, 0] or list(groups) != list(panels[-1][2]):
+            _legend_below(axis, *axis.get_legend_handles_labels())
     return figure
 
 
@@ -426,19 +476,18 @@ def intervals(
     Panels are (title, name of the axis, name -> values); `references` are dotted lines. Names read
     from the top.
     """
-    from companion.records.results import estimate
-
     height = max(0.27 * max(len(groups) for _, _, groups in panels) + 1.0, 1.6)
     figure, axes = _panels(len(panels), height)
     for axis, (title, xlabel, groups) in zip(axes[:, 0], panels, strict=True):
         for row, (name, values) in enumerate(groups.items()):
             style = model_style(name)
             axis.plot(values, [row] * len(values), ".", color=style.colour, alpha=0.6)
-            middle = estimate(list(values))
+            middle = interval(values)
+            low, high = middle.mean if middle.low is None else middle.low, middle.high
             axis.errorbar(
                 middle.mean,
                 row,
-                xerr=middle.half_width,
+                xerr=None if high is None else [[middle.mean - low], [high - middle.mean]],
                 color=style.colour,
                 marker=style.marker,
                 capsize=3,
@@ -532,12 +581,12 @@ def hidden_states(panels: Sequence[tuple[str, np.ndarray, str]]) -> Figure:
 def space_time_power(panels: Sequence[tuple[str, Spectrum, float | None]]) -> Figure:
     """Draw space-time spectra with the line f_t = nu f_x: each panel is (title, spectrum, nu).
 
-    Power is relative to the shuffled hidden state, on a logarithmic scale common to all panels;
+    Power is relative to its mean over space, on a logarithmic scale common to all panels;
     nu None draws no line. The line wraps where f_t leaves the sampled band.
     """
     columns = min(2, len(panels))
     rows = -(-len(panels) // 2)
-    figure, axes = _panels(rows, 3.1, columns, sharex=True, sharey=True)
+    figure, axes = _panels(rows, 3.4, columns, sharex=True, sharey=True)
     images = [np.log10(np.maximum(spectrum.power, 1e-3)) for _, spectrum, _ in panels]
     high = max(1.0, max(np.percentile(image, 99.8) for image in images))
     for axis in axes.flat[len(panels) :]:
@@ -564,13 +613,12 @@ def space_time_power(panels: Sequence[tuple[str, Spectrum, float | None]]) -> Fi
             f_t = (velocity * f_x + 0.5) % 1.0 - 0.5
             f_t[1:][np.abs(np.diff(f_t)) > 0.5] = np.nan  # no stroke across the wrap
             axis.plot(f_x, f_t, color="white", linestyle=(0, (4, 4)), linewidth=1.2)
-        axis.set(title=title)
+        axis.set_title("\n".join(textwrap.wrap(title, 84 // columns)), fontsize=9)
     for axis in axes.flat[max(0, len(panels) - columns) : len(panels)]:
         axis.set_xlabel("$f_x$ (cycles per site)")
         axis.tick_params(labelbottom=True)
     for axis in axes[:, 0]:
         axis.set_ylabel("$f_t$ (cycles per step)")
-    figure.colorbar(
-        shown, ax=axes, label="power relative to shuffled (log10)", shrink=0.8 if rows > 1 else 1.0
-    )
+    label = "power relative to unrelated sites (log10)"
+    figure.colorbar(shown, ax=axes, label=label, location="bottom", shrink=0.6, aspect=40)
     return figure

@@ -7,18 +7,21 @@ them agree; `auto` takes the fastest that can compute what is asked for.
 import importlib.util
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from wrnn.errors import WrnnError
+from wrnn.errors import WrnnError, check_choice, check_flag, check_integer, check_tensor
 from wrnn.recurrence import loop
 
 BACKENDS = ("auto", "loop", "numba", "triton")
 NONLINEARITIES = tuple(loop.ACTIVATIONS)
 PRECISIONS = ("float32", "tf32")
+NAMES = "x", "h_0", "weight_ih", "bias_ih", "weight_hh", "bias_hh", "weight_out", "bias_out"
+INSTALLED = [name for name in ("numba", "triton") if importlib.util.find_spec(name)]
 
 
 def wave_recurrence(
@@ -63,23 +66,27 @@ def wave_recurrence(
 
     Raises:
         WrnnError: an unknown name, sizes that do not fit, or a backend that cannot compute this.
+
+    >>> x, h_0 = torch.rand(5, 4, 2), torch.zeros(4, 24)
+    >>> V, u = torch.rand(24, 2), torch.rand(3, 3, 3)
+    >>> wave_recurrence(x, h_0, V, None, u, None).shape
+    torch.Size([5, 4, 24])
     """
-    tensors = (x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out)
-    _check_names(nonlinearity, backend, precision)
-    _check_sizes(*tensors, bias_out, local=False)
-    if backend == "auto":
-        backend, _ = choose_backend(x, weight_hh, nonlinearity=nonlinearity, precision=precision)
-    elif reason := _cannot(backend, x, weight_hh, precision):
-        raise WrnnError(f"backend {backend!r} cannot compute this: {reason}")
-    compute = partial(_function(backend), nonlinearity=nonlinearity)
-    if backend == "triton":
-        compute = partial(compute, precision=precision)
-    compute = _checkpointed(compute, checkpoint_every)
-    output, h_n = compute(*tensors, last_only=last_only)
-    if last_only:
-        output = h_n.unsqueeze(0)
-        return output if weight_out is None else F.linear(output, weight_out, bias_out)
-    return output if bias_out is None else output + bias_out
+    check_flag("last_only", last_only)
+    output, h_n = recurrent_states(
+        *(x, h_0, weight_ih, bias_ih, weight_hh, bias_hh),
+        nonlinearity=nonlinearity,
+        backend=backend,
+        precision=precision,
+        weight_out=weight_out,
+        bias_out=bias_out,
+        last_only=last_only,
+        checkpoint_every=checkpoint_every,
+    )
+    if not last_only:
+        return output
+    output = h_n.unsqueeze(0)
+    return output if weight_out is None else F.linear(output, weight_out, bias_out)
 
 
 def local_recurrence(
@@ -98,20 +105,85 @@ def local_recurrence(
 
     `weight_hh` is (C, C, n, K) and `bias_hh` (C, n) or None. It is computed step by step. The paper
     does not report this variant; it is in the released code.
+
+    >>> x, h_0 = torch.rand(5, 4, 2), torch.zeros(4, 24)
+    >>> V, u = torch.rand(24, 2), torch.rand(3, 3, 8, 3)
+    >>> local_recurrence(x, h_0, V, None, u, None, last_only=True).shape
+    torch.Size([1, 4, 24])
     """
-    tensors = (x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, None)
-    _check_names(nonlinearity, "loop", "float32")
-    _check_sizes(*tensors, None, local=True)
-    step = partial(loop.one_step, connection=loop.local_connection)
-    compute = partial(loop.step_loop, nonlinearity=nonlinearity, step=step)
-    output, h_n = _checkpointed(compute, checkpoint_every)(*tensors, last_only=last_only)
+    output, h_n = recurrent_states(
+        *(x, h_0, weight_ih, bias_ih, weight_hh, bias_hh),
+        nonlinearity=nonlinearity,
+        last_only=last_only,
+        checkpoint_every=checkpoint_every,
+        local=True,
+    )
     return h_n.unsqueeze(0) if last_only else output
+
+
+def recurrent_states(
+    x: Tensor,
+    h_0: Tensor,
+    weight_ih: Tensor,
+    bias_ih: Tensor | None,
+    weight_hh: Tensor,
+    bias_hh: Tensor | None,
+    *,
+    nonlinearity: str = "relu",
+    backend: str = "auto",
+    precision: str = "float32",
+    weight_out: Tensor | None = None,
+    bias_out: Tensor | None = None,
+    last_only: bool = False,
+    checkpoint_every: int | None = None,
+    batch_first: bool = False,
+    local: bool = False,
+) -> tuple[Tensor | None, Tensor]:
+    """Run either recurrence; arguments and errors as in `wave_recurrence`, `local` says which.
+
+    Returns what that returns for all steps, or None with `last_only`, and the last state (B,
+    hidden), each with a gradient of its own. All states lie in memory time first or `batch_first`;
+    their shape is (T, B, hidden) either way. Where autocast is on, float32 is computed with.
+    """
+    tensors = (x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, bias_out)
+    _check_names(nonlinearity, backend, precision)
+    _check_tensors(*tensors)
+    tensors = [None if tensor is None else as_computed(tensor) for tensor in tensors]
+    _check_sizes(*tensors, local=local)
+    x, _, _, _, weight_hh, _, weight_out, bias_out = tensors
+    tensors = (*tensors[:6], None if last_only else weight_out)
+    if local or not x.shape[1]:
+        backend = "loop"
+    elif backend == "auto":
+        backend, _ = choose_backend(x, weight_hh, nonlinearity=nonlinearity, precision=precision)
+    elif reason := _cannot(backend, x, weight_hh, precision):
+        raise WrnnError(f"backend {backend!r} cannot compute this: {reason}")
+    compute = partial(_function(backend), nonlinearity=nonlinearity)
+    if local:
+        step = partial(loop.one_step, connection=loop.local_connection)
+        compute = partial(compute, step=step)
+    elif backend == "triton":
+        compute = partial(compute, precision=precision)
+    elif backend == "numba":
+        compute = partial(compute, batch_first=batch_first)
+    compute = _checkpointed(compute, checkpoint_every)
+    with without_autocast(x):
+        output, h_n = compute(*tensors, last_only=last_only)
+    if backend == "triton" and h_n.requires_grad:
+        for result in (output, h_n):
+            if result is not None:
+                result.register_hook(_refuse_a_second_derivative)
+    return output if bias_out is None or last_only else output + bias_out, h_n
 
 
 def choose_backend(
     x: Tensor, weight_hh: Tensor, *, nonlinearity: str = "relu", precision: str = "float32"
 ) -> tuple[str, str]:
-    """Say which backend "auto" takes for an input (T, B, input_size) and a kernel, and why."""
+    """Say which backend "auto" takes for an input (T, B, input_size) and a kernel, and why.
+
+    >>> choose_backend(torch.rand(5, 1, 2), torch.rand(50, 50, 1))[0]
+    'loop'
+    """
     _check_names(nonlinearity, "auto", precision)
     refused = []
     for backend, praise in (
@@ -119,7 +191,7 @@ def choose_backend(
         ("numba", "the fastest on a CPU"),
     ):
         reason = _cannot(backend, x, weight_hh, precision)
-        if reason is None and backend == "numba" and 6 * x.shape[1] < len(weight_hh):
+        if reason is None and backend == "numba" and x.shape[1] < -(-weight_hh.shape[0] // 6):
             reason = "a batch under a sixth of the channels is faster step by step"
         if reason is None:
             return backend, "; ".join((praise, *refused))
@@ -135,7 +207,7 @@ def _cannot(backend: str, x: Tensor, weight_hh: Tensor, precision: str) -> str |
         return f"precision {precision!r} needs backend 'triton'"
     if backend == "numba" and x.device.type != "cpu":
         return f"it runs on the CPU and the input is on {x.device}"
-    if backend == "numba" and importlib.util.find_spec("numba") is None:
+    if backend == "numba" and "numba" not in INSTALLED:
         return "the package numba is not installed"
     return None
 
@@ -145,9 +217,9 @@ def _triton_cannot(x: Tensor, weight_hh: Tensor) -> str | None:
     interpreted = os.environ.get("TRITON_INTERPRET") == "1"
     if x.device.type != "cuda" and not interpreted:
         return f"it runs on CUDA and the input is on {x.device}"
-    if importlib.util.find_spec("triton") is None:
+    if "triton" not in INSTALLED:
         return "the package triton is not installed"
-    channels, kernel_size = len(weight_hh), weight_hh.shape[-1]
+    channels, kernel_size = weight_hh.shape[0], weight_hh.shape[-1]
     if x.dtype != torch.float32:
         return f"it computes in float32 and the input is {x.dtype}"
     if kernel_size not in (3, 5, 7):
@@ -172,24 +244,49 @@ def _function(backend: str) -> Callable[..., tuple[Tensor | None, Tensor]]:
     return loop.step_loop
 
 
+def as_computed(tensor: Tensor) -> Tensor:
+    """Return a tensor in float32 where autocast is on and made it float16 or bfloat16."""
+    halved = tensor.dtype in (torch.float16, torch.bfloat16) and _autocast_is_on(tensor)
+    return tensor.float() if halved else tensor
+
+
+def without_autocast(x: Tensor) -> AbstractContextManager:
+    """Return a context in which nothing is rounded to half precision on the device of x."""
+    return torch.autocast(x.device.type, enabled=False) if _autocast_is_on(x) else nullcontext()
+
+
+def _autocast_is_on(x: Tensor) -> bool:
+    kind = x.device.type
+    return kind in ("cpu", "cuda") and torch.is_autocast_enabled(kind)
+
+
+def _refuse_a_second_derivative(grad: Tensor) -> None:
+    """Raise where a gradient of the fused kernels is to be differentiated: they have none."""
+    if torch.is_grad_enabled():
+        raise WrnnError(
+            "backend 'triton' has no second derivatives: use backend='loop' with create_graph=True"
+        )
+
+
 def _checkpointed(compute, every: int | None):
     """Wrap `compute` in checkpoints where they are asked for."""
     if every is None:
         return compute
-    if every < 1:
-        raise WrnnError(f"checkpoint_every must be 1 or more, not {every}")
-    return loop.checkpointed(compute, every)
+    return loop.checkpointed(compute, check_integer("checkpoint_every", every, 1))
 
 
 def _check_names(nonlinearity: str, backend: str, precision: str) -> None:
     """Raise where a name is unknown."""
-    for what, name, allowed in (
-        ("nonlinearity", nonlinearity, NONLINEARITIES),
-        ("backend", backend, BACKENDS),
-        ("precision", precision, PRECISIONS),
-    ):
-        if name not in allowed:
-            raise WrnnError(f"unknown {what} {name!r}: choose from {', '.join(allowed)}")
+    check_choice("nonlinearity", nonlinearity, NONLINEARITIES)
+    check_choice("backend", backend, BACKENDS)
+    check_choice("precision", precision, PRECISIONS)
+
+
+def _check_tensors(*tensors) -> None:
+    """Raise where something else than a tensor is given."""
+    for name, tensor in zip(NAMES, tensors, strict=True):
+        if tensor is not None or name in NAMES[:3] or name == "weight_hh":
+            check_tensor(name, tensor)
 
 
 def _check_sizes(
@@ -197,15 +294,16 @@ def _check_sizes(
 ) -> None:
     """Raise where shapes, types or devices do not fit together."""
     kernel_form = "(C, C, n, K)" if local else "(C, C, K)"
-    for name, tensor, form in (
-        ("x", x, "(T, B, input_size)"),
-        ("h_0", h_0, "(B, hidden)"),
-        ("weight_ih", weight_ih, "(hidden, input_size)"),
-        ("weight_hh", weight_hh, kernel_form),
+    for name, tensor, form, least in (
+        ("x", x, "(T, B, input_size)", (1, 0, 1)),
+        ("h_0", h_0, "(B, hidden)", (0, 1)),
+        ("weight_ih", weight_ih, "(hidden, input_size)", (1, 1)),
+        ("weight_hh", weight_hh, kernel_form, (1, 1, 1, 1)),
     ):
-        if tensor.dim() != form.count(",") + 1 or not tensor.numel():
+        fits = tensor.dim() == form.count(",") + 1
+        if not fits or any(size < low for size, low in zip(tensor.shape, least, strict=False)):
             raise WrnnError(f"{name} must be {form} and not empty, but is {_form(tensor)}")
-    hidden, channels, kernel_size = len(weight_ih), len(weight_hh), weight_hh.shape[-1]
+    hidden, channels, kernel_size = weight_ih.shape[0], weight_hh.shape[0], weight_hh.shape[-1]
     if hidden % channels:
         raise WrnnError(f"hidden = {hidden} is no multiple of the {channels} channels of weight_hh")
     n = hidden // channels
@@ -221,8 +319,8 @@ def _check_sizes(
         ("bias_ih", bias_ih, (hidden,)),
         ("weight_hh", weight_hh, (channels, channels, *sites, kernel_size)),
         ("bias_hh", bias_hh, (channels, *sites)),
-        ("weight_out", weight_out, (None if weight_out is None else len(weight_out), hidden)),
-        ("bias_out", bias_out, () if weight_out is None else (len(weight_out),)),
+        ("weight_out", weight_out, (None if weight_out is None else weight_out.shape[0], hidden)),
+        ("bias_out", bias_out, () if weight_out is None else (weight_out.shape[0],)),
     ):
         if tensor is None:
             continue

@@ -9,15 +9,16 @@ hold the sums in registers (see `lanes`). Tiles are shared out among PyTorch's t
 tiles are added in a fixed order, so results do not depend on how many threads there are.
 """
 
+import math
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numba import njit
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from wrnn.recurrence.lanes import (
     LANES,
@@ -26,9 +27,11 @@ from wrnn.recurrence.lanes import (
     spread,
     store,
     sum_lanes,
+    transpose,
     where_positive,
     zeros,
 )
+from wrnn.recurrence.operator import forward, new_output, states_shape
 
 RELU, TANH = 1, 2
 ACTIVATIONS = {"identity": 0, "relu": RELU, "tanh": TANH}
@@ -38,7 +41,7 @@ NOTHING = (0, 0, 0, 0)
 CONTIGUOUS = torch.contiguous_format
 jit = njit(nogil=True, cache=True, error_model="numpy")
 inlined = njit(nogil=True, error_model="numpy", forceinline=True)
-_spare: list[Tensor] = []
+_spare: dict[str, Tensor] = {}
 
 
 def compiled(
@@ -51,135 +54,130 @@ def compiled(
     weight_out: Tensor | None,
     nonlinearity: str,
     last_only: bool = False,
+    batch_first: bool = False,
 ) -> tuple[Tensor | None, Tensor]:
     """Run the recurrence over time; arguments and results are those of `loop.step_loop`.
 
-    Where a gradient is needed all states are kept, otherwise two. It can be differentiated once.
+    Where a gradient is needed all states are kept, otherwise two.
     """
     tensors = (x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out)
-    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
-        return _Compiled.apply(*tensors, nonlinearity, last_only)
-    slots = 2 if last_only or weight_out is not None else len(x) + 1
-    return _forward(_states(x, slots, weight_ih, weight_hh), *tensors, nonlinearity, last_only)
+    keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+    options = (nonlinearity, last_only, batch_first, keep)
+    output, h_n, _ = forward(*tensors, *options)
+    return None if last_only else output, h_n
 
 
-def _forward(
-    states, x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, nonlinearity, last_only
-):
-    """Compute every step in `states` (tiles, slots, n + K - 1, C, lanes), slots used in turn."""
-    tiles, slots, padded, channels, _ = states.shape
-    reach = weight_hh.shape[-1] // 2
-    n = padded - 2 * reach
+@torch.library.impl("wrnn::forward", "cpu")
+def _forward(x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, *options):
+    """Return output (T, B, ...), h_n (B, hidden) and, to `keep` them, all states in a row.
+
+    States are (tiles, slots, n + K - 1, C, lanes): T + 1 slots where they are kept, otherwise two
+    that are used in turn. What is not asked for is empty.
+    """
+    nonlinearity, last_only, batch_first, keep = options
+    channels, _, kernel_size = weight_hh.shape
     steps, batch, _ = x.shape
-    bias = weight_ih.new_zeros(len(weight_ih)) if bias_ih is None else bias_ih
+    hidden, reach = weight_ih.shape[0], kernel_size // 2
+    n, slots = hidden // channels, steps + 1 if keep else 2
+    shape = states_shape(x, weight_ih, weight_hh, slots)
+    states = _memory("states", x, shape) if keep else x.new_empty(shape)
+    bias = weight_ih.new_zeros(hidden) if bias_ih is None else bias_ih
     if bias_hh is not None:
         bias = bias + bias_hh.repeat_interleave(n)
     drive = torch.cat((weight_ih, bias.unsqueeze(1)), 1)  # (hidden, d + 1)
     drive = drive.view(channels, n, -1).permute(1, 2, 0).contiguous()  # (n, d + 1, C)
     kernel = weight_hh.permute(2, 1, 0).contiguous()  # (K, C in, C out)
-    outputs = 0 if weight_out is None or last_only else len(weight_out)
-    readout = x.new_empty(0, outputs)
+    outputs = 0 if weight_out is None or last_only else weight_out.shape[0]
+    readout, output = x.new_empty(0, outputs), x.new_empty(0, 0, 0)
     if outputs:
         readout = _site_major(weight_out.t(), channels).contiguous()  # (n * C, out)
-    output = x.new_empty(tiles, steps, outputs, LANES)
-    states[:, 0, reach : reach + n] = _to_tiles(h_0.view(batch, channels, n).transpose(1, 2))
+    elif not last_only:
+        output = new_output(x, hidden, batch_first, partial(_memory, "output", x))  # (T, B, hidden)
+    read = x.new_empty(states.shape[0], steps, outputs, LANES)
+    states[:, 0, reach : reach + n] = _to_tiles(h_0.reshape(batch, channels, n).transpose(1, 2))
     _over_tiles(
         _run_forward,
-        (states, _with_ones(x), output),
-        (drive, kernel, readout),
-        (n, channels, reach, steps, slots, ACTIVATIONS[nonlinearity]),
+        (states, _with_ones(x), read),
+        (drive, kernel, readout, _flat(output)),
+        (n, channels, reach, steps, slots, ACTIVATIONS[nonlinearity], batch, *output.stride()[:2]),
     )
     last = states[:, steps % slots, reach : reach + n]  # (tiles, n, C, lanes)
     # Results are copied, since `states` may be memory that a later call takes.
     h_n = _from_tiles(last, batch).transpose(1, 2).clone(memory_format=CONTIGUOUS).flatten(1)
-    if last_only:
-        return None, h_n
     if outputs:
-        return _from_tiles(output.transpose(0, 1), batch, 1), h_n
-    every = states[:, 1:, reach : reach + n].transpose(0, 1)  # (T, tiles, n, C, lanes)
-    every = _from_tiles(every, batch, 1).transpose(2, 3)  # (T, B, C, n)
-    return every.clone(memory_format=CONTIGUOUS).flatten(2), h_n
+        output = _from_tiles(read.transpose(0, 1), batch, 1).clone(memory_format=CONTIGUOUS)
+    return output, h_n, states.flatten() if keep else x.new_empty(0)
 
 
-class _Compiled(torch.autograd.Function):
-    """The recurrence with its backward pass: a flipped and transposed kernel over windows of delta.
+@torch.library.impl("wrnn::backward", "cpu")
+def _backward(x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, *options):
+    """Return the gradients that are needed, in the order of the tensors.
 
-    delta_t is the gradient at the argument of the activation of step t.
+    The pass back is a product of the flipped and transposed kernel with windows of delta, which is,
+    for step t, the gradient at the argument of the activation.
     """
+    nonlinearity, grad_output, grad_h_n, states, needs = options
+    needs_x, needs_h_0, needs_ih, needs_bias_ih, needs_hh, needs_bias_hh, needs_out = needs
+    channels, _, kernel_size = weight_hh.shape
+    steps, batch, input_size = x.shape
+    hidden, n = weight_ih.shape[0], weight_ih.shape[0] // channels
+    states = states.view(states_shape(x, weight_ih, weight_hh, steps + 1))
+    tiles = states.shape[0]
+    needs_bias = needs_bias_ih or needs_bias_hh
+    outputs = 0 if weight_out is None or grad_output is None else weight_out.shape[0]
 
-    @staticmethod
-    def forward(
-        ctx, x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, nonlinearity, last_only
-    ):
-        states = _states(x, len(x) + 1, weight_ih, weight_hh, reuse=True)
-        ctx.save_for_backward(x, weight_ih, weight_hh, weight_out, states)
-        ctx.nonlinearity = nonlinearity
-        ctx.set_materialize_grads(False)
-        tensors = (x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out)
-        return _forward(states, *tensors, nonlinearity, last_only)
+    flipped = weight_hh.permute(2, 0, 1).flip(0).contiguous()  # (K, C out, C in)
+    readout, grad_every = x.new_empty(0, hidden), x.new_empty(0, 0, 0)
+    grad_read = x.new_empty(tiles, steps, 0, LANES)
+    grad_last = x.new_zeros(tiles, n, channels, LANES)
+    if outputs:
+        readout = weight_out.reshape(-1, channels, n).permute(2, 0, 1).contiguous()  # (n, out, C)
+        grad_read = _to_tiles(grad_output, 1).transpose(0, 1).contiguous()
+    elif grad_output is not None:
+        grad_every = _with_rows(grad_output)  # (T, B, hidden)
+    if grad_h_n is not None:
+        grad_last = _to_tiles(grad_h_n.reshape(batch, channels, n).transpose(1, 2)).contiguous()
+    weight = _site_major(weight_ih, channels).contiguous()  # (n * C, d)
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad_output, grad_h_n):
-        x, weight_ih, weight_hh, weight_out, states = ctx.saved_tensors
-        needs_x, needs_h_0, *needs_ih, needs_hh, needs_bias_hh, needs_out, _, _ = (
-            ctx.needs_input_grad
-        )
-        channels, _, kernel_size = weight_hh.shape
-        steps, batch, input_size = x.shape
-        tiles, hidden, n = len(states), len(weight_ih), len(weight_ih) // channels
-        needs_bias = needs_ih[1] or needs_bias_hh
-        outputs = 0 if weight_out is None or grad_output is None else len(weight_out)
-
-        flipped = weight_hh.permute(2, 0, 1).flip(0).contiguous()  # (K, C out, C in)
-        readout = x.new_empty(0, hidden)
-        grad_read = x.new_empty(tiles, steps, 0, LANES)
-        grad_every = x.new_empty(tiles, 0, n, channels, LANES)
-        grad_last = x.new_zeros(tiles, n, channels, LANES)
-        if outputs:
-            readout = weight_out.view(-1, channels, n).permute(2, 0, 1).contiguous()  # (n, out, C)
-            grad_read = _to_tiles(grad_output, 1).transpose(0, 1).contiguous()
-        elif grad_output is not None:
-            grad_every = grad_output.view(steps, batch, channels, n).transpose(2, 3)
-            grad_every = _to_tiles(grad_every, 1).transpose(0, 1).contiguous()
-        if grad_h_n is not None:
-            grad_last = _to_tiles(grad_h_n.view(batch, channels, n).transpose(1, 2)).contiguous()
-        weight = _site_major(weight_ih, channels).contiguous()  # (n * C, d)
-
-        held = min(steps, STEPS_HELD)
-        inputs = _with_ones(x)[:, :, (0 if needs_ih[0] else input_size) : input_size + needs_bias]
-        inputs = inputs.contiguous()  # (tiles, T, d + 1, lanes) at most
-        grad_x = x.new_empty(tiles, steps, input_size * needs_x, LANES)
-        grad_h_0 = x.new_empty(tiles, n * needs_h_0, channels, LANES)
-        grad_ih = x.new_zeros(tiles, hidden, inputs.shape[2])  # site-major; a bias's column is last
-        grad_hh = x.new_zeros(tiles, channels * needs_hh, kernel_size, channels)
-        grad_out = x.new_zeros(tiles, outputs * needs_out, hidden)
-        gradients = (grad_x, grad_h_0, grad_ih, grad_hh, grad_out)
-        _over_tiles(
-            _run_backward,
-            (states, inputs, grad_read, grad_every, grad_last, *gradients),
-            (weight, flipped, readout),
-            (n, channels, kernel_size // 2, steps, held, ACTIVATIONS[ctx.nonlinearity]),
-        )
-        by_channel = grad_ih.sum(0).view(n, channels, -1).transpose(0, 1).flatten(0, 1)
-        grad_bias = by_channel[:, -1] if needs_bias else None
-        return (
-            _from_tiles(grad_x.transpose(0, 1), batch, 1) if needs_x else None,
-            _from_tiles(grad_h_0, batch).transpose(1, 2).reshape(batch, -1) if needs_h_0 else None,
-            by_channel[:, :input_size] if needs_ih[0] else None,
-            grad_bias if needs_ih[1] else None,
-            grad_hh.sum(0).permute(0, 2, 1) if needs_hh else None,
-            grad_bias.view(channels, n).sum(1) if needs_bias_hh else None,
-            grad_out.sum(0).view(-1, n, channels).transpose(1, 2).flatten(1) if outputs else None,
-            None,
-            None,
-        )
+    held = min(steps, STEPS_HELD)
+    inputs = _with_ones(x)[:, :, (0 if needs_ih else input_size) : input_size + needs_bias]
+    inputs = inputs.contiguous()  # (tiles, T, d + 1, lanes) at most
+    grad_x = x.new_empty(tiles, steps, input_size * needs_x, LANES)
+    grad_h_0 = x.new_empty(tiles, n * needs_h_0, channels, LANES)
+    grad_ih = x.new_zeros(tiles, hidden, inputs.shape[2])  # site-major; a bias's column is last
+    grad_hh = x.new_zeros(tiles, channels * needs_hh, kernel_size, channels)
+    grad_out = x.new_zeros(tiles, outputs * needs_out, hidden)
+    sizes = (n, channels, kernel_size // 2, steps, held, ACTIVATIONS[nonlinearity])
+    _over_tiles(
+        _run_backward,
+        (states, inputs, grad_read, grad_last, grad_x, grad_h_0, grad_ih, grad_hh, grad_out),
+        (weight, flipped, readout, _flat(grad_every)),
+        (*sizes, batch, *grad_every.stride()[:2]),
+    )
+    by_channel = grad_ih.sum(0).view(n, channels, -1).transpose(0, 1).flatten(0, 1)
+    grad_bias = by_channel[:, -1] if needs_bias else None
+    gradients = (
+        _from_tiles(grad_x.transpose(0, 1), batch, 1) if needs_x else None,
+        _from_tiles(grad_h_0, batch).transpose(1, 2).flatten(1) if needs_h_0 else None,
+        by_channel[:, :input_size],
+        grad_bias,
+        grad_hh.sum(0).permute(0, 2, 1) if needs_hh else None,
+        grad_bias.reshape(channels, n).sum(1) if needs_bias_hh else None,
+        grad_out.sum(0).view(-1, n, channels).transpose(1, 2).flatten(1) if outputs else None,
+    )
+    if needs_out and not outputs:
+        gradients = (*gradients[:-1], torch.zeros_like(weight_out))
+    # Results of an operator share no memory.
+    return [
+        g.clone(memory_format=CONTIGUOUS) for g, need in zip(gradients, needs, strict=True) if need
+    ]
 
 
 @jit
-def _run_forward(states, x, output, drive, kernel, readout, sizes):
+def _run_forward(tile, states, x, read, drive, kernel, readout, output, sizes):
     """Run one tile through all steps; every array is flat, and laid out as `_forward` says."""
-    n, channels, reach, steps, slots, activation = sizes
+    n, channels, reach, steps, slots, activation, batch, step_stride, sample_stride = sizes
+    used = min(LANES, batch - tile * LANES)
     hidden, window = n * channels, (2 * reach + 1) * channels
     width, outputs = len(drive) // hidden, len(readout) // hidden
     halo = reach * channels * LANES
@@ -194,18 +192,22 @@ def _run_forward(states, x, output, drive, kernel, readout, sizes):
             windows = (0, channels, near, window)
             _products(channels, states, target, drive, x, drives, kernel, states, windows)
             _activate(states, target, channels, activation)
+            _clear(states, target, channels, used)
         _close_rings(states, after, size, halo)
+        if len(output):
+            first = t * step_stride + tile * LANES * sample_stride
+            _exchange(states, after + halo, output, first, sample_stride, n, channels, used, True)
         reads = (0, outputs, after + halo, hidden)
         target = t * outputs * LANES
-        _products(outputs, output, target, readout, states, reads, readout, states, NOTHING)
+        _products(outputs, read, target, readout, states, reads, readout, states, NOTHING)
 
 
 @jit
 def _run_backward(
+    tile,
     states,
     x,
     grad_read,
-    grad_every,
     grad_last,
     grad_x,
     grad_h_0,
@@ -215,10 +217,12 @@ def _run_backward(
     weight,
     kernel,
     readout,
+    grad_every,
     sizes,
 ):
-    """Run one tile back through all steps; every array is flat, and laid out as in `backward`."""
-    n, channels, reach, steps, held, activation = sizes
+    """Run one tile back through all steps; every array is flat, and laid out as in `_backward`."""
+    n, channels, reach, steps, held, activation, batch, step_stride, sample_stride = sizes
+    used = min(LANES, batch - tile * LANES)
     hidden, window = n * channels, (2 * reach + 1) * channels
     inputs, width, outputs = (
         len(weight) // hidden,
@@ -229,10 +233,14 @@ def _run_backward(
     size = hidden * LANES + 2 * halo
     sites_held = max(8, ROWS_HELD // channels)
     deltas = np.empty(held * size, states.dtype)
+    grads = np.zeros(hidden * LANES if len(grad_every) else 0, states.dtype)
     for t in range(steps - 1, -1, -1):
         now, later = t % held * size, (t + 1) % held * size
         after = (t + 1) * size + halo
         is_last = t == steps - 1
+        if len(grad_every):
+            first = t * step_stride + tile * LANES * sample_stride
+            _exchange(grads, 0, grad_every, first, sample_stride, n, channels, used, False)
         for site in range(n):
             row = site * channels
             target, near = now + halo + row * LANES, later + row * LANES
@@ -242,8 +250,9 @@ def _run_backward(
             if is_last:
                 _add(deltas, target, grad_last, row * LANES, channels)
             if len(grad_every):
-                _add(deltas, target, grad_every, (t * hidden + row) * LANES, channels)
+                _add(deltas, target, grads, row * LANES, channels)
             _differentiate(deltas, target, states, after + row * LANES, channels, activation)
+            _clear(deltas, target, channels, used)
         _close_rings(deltas, now, size, halo)
         if len(grad_hh) and n >= held:
             for site in range(0, n, sites_held):
@@ -302,7 +311,40 @@ def _differentiate(deltas, start, h, first, rows, activation):
             store(deltas, start + i, lanes)
         elif activation == TANH:
             for lane in range(i, i + LANES):
-                deltas[start + lane] -= deltas[start + lane] * h[first + lane] ** 2
+                deltas[start + lane] *= 1 - h[first + lane] ** 2
+
+
+@inlined
+def _clear(rows, start, count, used):
+    """Set the lanes of rows that hold no sample to zero: a product with infinity is not."""
+    if used < LANES:
+        for i in range(start, start + count * LANES, LANES):
+            rows[i + used : i + LANES] = 0
+
+
+@inlined
+def _exchange(tile, start, flat, first, stride, n, channels, used, outward):
+    """Copy one step of a tile to or from `flat`, where each sample's units are neighbours."""
+    # A ring has `length` units, in the tile `site` rows apart; rings of one unit are one of C.
+    rings, length, site = (channels, n, channels) if n > 1 else (1, channels, 1)
+    for ring in range(rings):
+        near, far = start + ring * LANES, first + ring * length
+        if used == LANES and length >= LANES:
+            for block in range(0, length, LANES):
+                unit = min(block, length - LANES)
+                row = near + unit * site * LANES
+                if outward:
+                    transpose(tile, row, site * LANES, flat, far + unit, stride)
+                else:
+                    transpose(flat, far + unit, stride, tile, row, site * LANES)
+        else:
+            for lane in range(used):
+                for unit in range(length):
+                    row, place = near + unit * site * LANES + lane, far + lane * stride + unit
+                    if outward:
+                        flat[place] = tile[row]
+                    else:
+                        tile[row] = flat[place]
 
 
 @inlined
@@ -441,17 +483,37 @@ def _outer_one(deltas, factors, starts, strides):
 
 def _over_tiles(run, per_tile: tuple[Tensor, ...], shared: tuple[Tensor, ...], sizes: tuple):
     """Call `run` once for every tile with its part of each array, on as many threads as PyTorch."""
-    flat = [tensor.detach().flatten(1).numpy() for tensor in per_tile]
-    rest = [tensor.detach().flatten().numpy() for tensor in shared]
+    flat = [tensor.flatten(1).numpy() for tensor in per_tile]
+    rest = [tensor.flatten().numpy() for tensor in shared]
+
+    def run_tile(tile: int) -> None:
+        run(tile, *(array[tile] for array in flat), *rest, sizes)
+
     tiles = range(len(flat[0]))
     threads = min(torch.get_num_threads(), len(tiles))
     if threads == 1:
         for tile in tiles:
-            run(*(array[tile] for array in flat), *rest, sizes)
+            run_tile(tile)
         return
     with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(lambda tile: run(*(array[tile] for array in flat), *rest, sizes), tiles):
+        for _ in pool.map(run_tile, tiles):
             pass
+
+
+def _flat(values: Tensor) -> Tensor:
+    """Return the memory of a tensor in a row; strides lead from its first element to the others."""
+    span = 1 + sum(
+        (size - 1) * stride for size, stride in zip(values.shape, values.stride(), strict=True)
+    )
+    return values.as_strided((span if values.numel() else 0,), (1,))
+
+
+def _with_rows(grad: Tensor) -> Tensor:
+    """Return a gradient (T, B, hidden) with neighbouring units; what is expanded stays so."""
+    if grad.stride(2) == 1 or not grad.numel():
+        return grad
+    once = [slice(1) if stride == 0 else slice(None) for stride in grad.stride()[:2]]
+    return grad[tuple(once)].contiguous().expand(grad.shape)
 
 
 def _to_tiles(values: Tensor, axis: int = 0) -> Tensor:
@@ -476,29 +538,17 @@ def _site_major(rows: Tensor, channels: int) -> Tensor:
     return rows.unflatten(0, (channels, -1)).transpose(0, 1).flatten(0, 1)
 
 
-def _states(
-    x: Tensor, slots: int, weight_ih: Tensor, weight_hh: Tensor, reuse: bool = False
-) -> Tensor:
-    """Return memory for states, (tiles, slots, n + K - 1, C, lanes).
+def _memory(role: str, like: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Return memory of a type, which may be that of an earlier call in the same role.
 
-    With `reuse` it may be that of an earlier graph, because memory fresh from the system costs as
-    much time as a third of the steps. It is handed on when nothing refers to the returned tensor
-    any more, neither Python nor autograd, so graphs that are alive together never share it.
+    Memory fresh from the system costs as much time as a third of the steps. It is handed on when
+    its storage ends, that is when no tensor, view or graph refers to it any more, so results and
+    graphs that are alive together never share it.
     """
-    channels, _, kernel_size = weight_hh.shape
-    padded = len(weight_ih) // channels + kernel_size - 1
-    shape = torch.Size((-(-x.shape[1] // LANES), slots, padded, channels, LANES))
-    if not reuse:
-        return x.new_empty(shape)
-    size = shape.numel()
-    memory = _spare.pop() if _spare else x.new_empty(0)
-    if memory.dtype != x.dtype or not size <= len(memory) <= 2 * size:
-        memory = x.new_empty(size)
-    states = memory[:size].view(shape)
-    weakref.finalize(states, _hand_on, memory).atexit = False
-    return states
-
-
-def _hand_on(memory: Tensor) -> None:
-    """Keep the memory of one finished graph for the next."""
-    _spare[:] = [memory]
+    size = math.prod(shape)
+    memory = _spare.pop(role, None)
+    if memory is None or memory.dtype != like.dtype or not size <= len(memory) <= 2 * size:
+        memory = like.new_empty(size)
+    array = memory.numpy()[:size]  # the storage of what is returned holds it
+    weakref.finalize(array, _spare.__setitem__, role, memory).atexit = False
+    return torch.from_numpy(array).view(shape)

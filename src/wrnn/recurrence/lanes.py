@@ -8,7 +8,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, models, register_model
 
-LANES = 16
+from wrnn.recurrence.operator import LANES
 
 
 class LanesType(types.Type):
@@ -60,6 +60,45 @@ def store(typing_context, array, start, lanes):
         return context.get_dummy_value()
 
     return types.void(array, types.intp, lanes), generate
+
+
+@intrinsic
+def transpose(typing_context, source, start, stride, target, first, step):
+    """Set target[first + j + i * step] to source[start + i + j * stride] for all i, j < 16."""
+
+    def generate(context, builder, signature, arguments):
+        source, start, stride, target, first, step = arguments
+        source_type, _, _, target_type, _, _ = signature.args
+        align = source_type.dtype.bitwidth // 8
+        element = context.get_value_type(source_type.dtype)
+        vector = ir.VectorType(element, LANES)
+
+        def pointer(array_type, array, begin, distance, i):
+            offset = builder.mul(distance, ir.Constant(distance.type, i))
+            data = _pointer(context, builder, array_type, array, builder.add(begin, offset))
+            return builder.bitcast(data, vector.as_pointer())
+
+        rows = [
+            builder.load(pointer(source_type, source, start, stride, i), align=align)
+            for i in range(LANES)
+        ]
+        # Each round interleaves row i with row i + 8; after four of them rows are columns.
+        low, high = ([], [])
+        for i in range(LANES // 2):
+            low += [i, LANES + i]
+            high += [LANES // 2 + i, LANES + LANES // 2 + i]
+        masks = [ir.Constant(ir.VectorType(ir.IntType(32), LANES), mask) for mask in (low, high)]
+        for _ in range(4):
+            rows = [
+                builder.shuffle_vector(rows[i], rows[i + LANES // 2], mask)
+                for i in range(LANES // 2)
+                for mask in masks
+            ]
+        for i, row in enumerate(rows):
+            builder.store(row, pointer(target_type, target, first, step, i), align=align)
+        return context.get_dummy_value()
+
+    return types.void(source, start, stride, target, first, step), generate
 
 
 @intrinsic

@@ -73,7 +73,8 @@ def step_loop(
     Returns the states after each step, (T, B, hidden), or their products with `weight_out`,
     (T, B, out), or None with `last_only`; and the last state, (B, hidden).
     """
-    h = h_0.unflatten(-1, (weight_hh.shape[0], -1))  # (B, C, n)
+    channels = len(weight_hh)
+    h = h_0.unflatten(-1, (channels, h_0.shape[-1] // channels))  # (B, C, n)
     states = []
     for x_t in x:
         h = step(x_t, h, weight_ih, bias_ih, weight_hh, bias_hh, nonlinearity)

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from wrnn.errors import WrnnError
+from wrnn.errors import WrnnError, check_choice, shown
 from wrnn.tasks.adding import AddingTask
-from wrnn.tasks.base import Task, check_choice
+from wrnn.tasks.base import Task
 from wrnn.tasks.copying import CopyTask
 from wrnn.tasks.images import SequentialDigits, SequentialMNIST
 from wrnn.tasks.noisy import NoisySequentialCIFAR10, NoisySequentialDigits
@@ -40,7 +40,12 @@ def task_from_dict(description: Mapping[str, Any]) -> Task:
     """The task that `Task.to_dict` described: {"name": ..., and the task's fields}.
 
     Raises WrnnError for an unknown task, an unknown, missing or wrong field.
+
+    >>> task_from_dict({"name": "copy", "lag": 20}).length
+    30
     """
+    if not isinstance(description, Mapping):
+        raise WrnnError(f"a task is described by a mapping, not {shown(description)}")
     settings = dict(description)
     name = settings.pop("name", None)
     check_choice("task name", name, tuple(TASKS))

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from wrnn.tasks.base import Settled, SyntheticTask, check_integer, check_output
+from wrnn.errors import check_integer
+from wrnn.tasks.base import Settled, SyntheticTask, check_output
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,10 @@ class AddingTask(SyntheticTask):
 
     Input: a number drawn uniformly from [0, 1) and a marker, 1 at one step of the first half and
     at one step of the second half. Target: the sum of the two marked numbers, at the last step.
+
+    >>> x, y = AddingTask(length=50).batch(4, generator=torch.Generator().manual_seed(0))
+    >>> x.shape, y.shape
+    (torch.Size([50, 4, 2]), torch.Size([4]))
     """
 
     name: ClassVar[str] = "adding"
@@ -54,7 +59,7 @@ class AddingTask(SyntheticTask):
 
     def loss(self, output: Tensor, y: Tensor) -> Tensor:
         """Mean squared error of output (B, 1) against y (B,)."""
-        check_output(output, (*y.shape, self.output_size))
+        check_output(output, y, 1, None)
         return F.mse_loss(output.squeeze(-1).float(), y)
 
     @torch.no_grad()

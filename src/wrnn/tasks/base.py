@@ -3,13 +3,22 @@
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from wrnn.errors import WrnnError
+from wrnn.errors import (
+    WrnnError,
+    check_choice,
+    check_device,
+    check_generator,
+    check_integer,
+    check_tensor,
+    shown,
+)
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,13 @@ class Task(ABC):
     # criterion, by the loss of a training batch at a logging step.
     solved: ClassVar[tuple[str, float] | None] = None
     length: int  # T, steps of a sequence
+
+    def __post_init__(self) -> None:
+        """Take NumPy's scalars as Python's, which JSON can hold."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, np.generic):
+                object.__setattr__(self, field.name, value.item())
 
     @property
     @abstractmethod
@@ -99,6 +115,7 @@ class SyntheticTask(Task):
 
     def __post_init__(self) -> None:
         """Check what both generated tasks share."""
+        super().__post_init__()
         check_integer("test_batch_size", self.test_batch_size, 1)
         check_integer("test_batches", self.test_batches, 1)
         check_integer("test_seed", self.test_seed, 0)
@@ -116,8 +133,7 @@ class SyntheticTask(Task):
         split: str = "train",
     ) -> tuple[Tensor, Tensor]:
         """Draw fresh sequences; see Task.batch. Every split has the same distribution."""
-        check_integer("batch_size", batch_size, 1)
-        check_choice("split", split, ("train", "validation"))
+        batch_size, device = check_batch(batch_size, generator, device, split)
         x, y = self._draw(batch_size, generator)
         return x.to(device), y.to(device)
 
@@ -131,7 +147,7 @@ class SyntheticTask(Task):
         """
         check_choice("split", split, ("validation", "test"))
         batch_size = self.test_batch_size if batch_size is None else batch_size
-        check_integer("batch_size", batch_size, 1)
+        batch_size, device = check_integer("batch_size", batch_size, 1), check_device(device)
         x, y = self._evaluation_set(split)
         return (
             (x_part.to(device), y_part.to(device))
@@ -155,29 +171,32 @@ class SyntheticTask(Task):
         }
 
 
-def check_integer(name: str, value: int, minimum: int) -> None:
-    """Raise WrnnError unless `value` is an integer of at least `minimum`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-        raise WrnnError(f"{name} must be an integer of at least {minimum}, not {value!r}")
+def check_batch(
+    batch_size: int, generator: torch.Generator, device: torch.device | str, split: str
+) -> tuple[int, torch.device]:
+    """Return batch size and device; raise WrnnError unless a batch can be drawn with all these."""
+    check_generator(generator, required=True)
+    check_choice("split", split, ("train", "validation"))
+    return check_integer("batch_size", batch_size, 1), check_device(device)
 
 
-def check_flag(name: str, value: bool) -> None:
-    """Raise WrnnError unless `value` is True or False."""
-    if not isinstance(value, bool):
-        raise WrnnError(f"{name} must be True or False, not {value!r}")
+def check_output(output: Tensor, y: Tensor, axes: int, classes: int | None) -> None:
+    """Raise WrnnError unless the output (..., classes) fits the targets y, which have `axes`.
 
-
-def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    """Raise WrnnError unless `value` is one of `allowed`."""
-    if value not in allowed:
-        choices = ", ".join(repr(choice) for choice in allowed)
-        raise WrnnError(f"{name} must be one of {choices}, not {value!r}")
-
-
-def check_output(output: Tensor, shape: tuple[int, ...]) -> None:
-    """Raise WrnnError unless a model's output has the shape that the targets call for."""
+    Targets are classes, int64, or, where there are none, numbers that have an output (..., 1).
+    """
+    check_tensor("output", output)
+    if not isinstance(y, Tensor) or y.dim() != axes:
+        raise WrnnError(f"y must be a tensor with {axes} axes, not {shown(y)}")
+    if classes is None:
+        check_tensor("y", y)
+    elif y.dtype != torch.int64:
+        raise WrnnError(f"y must hold classes as torch.int64, not {y.dtype}")
+    shape = (*y.shape, classes or 1)
     if tuple(output.shape) != shape:
         raise WrnnError(f"the output has shape {tuple(output.shape)}, the targets need {shape}")
+    if output.device != y.device:
+        raise WrnnError(f"the output is on {output.device}, the targets are on {y.device}")
 
 
 def seeded_generator(*words: str | int) -> torch.Generator:

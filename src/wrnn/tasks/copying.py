@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from wrnn.tasks.base import Settled, SyntheticTask, check_choice, check_integer, check_output
+from wrnn.errors import check_choice, check_integer
+from wrnn.tasks.base import Settled, SyntheticTask, check_output
 
 ANSWER_STEPS = 10  # symbols to remember, and steps at the end on which they are asked for
 DELIMITER = 9  # 0 is blank, 1 to 8 are the symbols
@@ -27,6 +28,10 @@ class CopyTask(SyntheticTask):
     - "text": at step S, the first answer step, as the paper describes it.
 
     The paper prints T = S - 10 where this class says lag S.
+
+    >>> x, y = CopyTask(lag=20).batch(4, generator=torch.Generator().manual_seed(0))
+    >>> x.shape, y.shape
+    (torch.Size([30, 4, 10]), torch.Size([30, 4]))
     """
 
     name: ClassVar[str] = "copy"
@@ -89,7 +94,7 @@ class CopyTask(SyntheticTask):
 
         The released code divides this by the batch size before it differentiates.
         """
-        check_output(output, (*y.shape, self.output_size))
+        check_output(output, y, 2, self.output_size)
         return F.cross_entropy(output.flatten(0, 1).float(), y.flatten())
 
     @torch.no_grad()

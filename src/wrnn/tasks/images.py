@@ -14,16 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from wrnn.errors import check_choice, check_device, check_flag, check_integer
 from wrnn.tasks import data
-from wrnn.tasks.base import (
-    Task,
-    check_choice,
-    check_flag,
-    check_integer,
-    check_output,
-    checksum,
-    seeded_generator,
-)
+from wrnn.tasks.base import Task, check_batch, check_output, checksum, seeded_generator
 
 
 class ImageTask(Task):
@@ -42,6 +35,7 @@ class ImageTask(Task):
 
     def __post_init__(self) -> None:
         """Raise WrnnError for a seed that is not an integer of at least 0."""
+        super().__post_init__()
         check_integer("split_seed", self.split_seed, 0)
 
     @abstractmethod
@@ -86,8 +80,7 @@ class ImageTask(Task):
         split: str = "train",
     ) -> tuple[Tensor, Tensor]:
         """Draw images of a split; see Task.batch. y (B,) holds the classes, int64."""
-        check_integer("batch_size", batch_size, 1)
-        check_choice("split", split, ("train", "validation"))
+        batch_size, device = check_batch(batch_size, generator, device, split)
         members = self.split_indices(split, generator.device)
         drawn = torch.randint(
             len(members), (batch_size,), generator=generator, device=generator.device
@@ -98,23 +91,22 @@ class ImageTask(Task):
         self, split: str, batch_size: int | None = None, device: torch.device | str = "cpu"
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """The whole split in a fixed order, `batch_size` (default 250) images at a time."""
-        batch_size = 250 if batch_size is None else batch_size
-        check_integer("batch_size", batch_size, 1)
+        batch_size = check_integer("batch_size", 250 if batch_size is None else batch_size, 1)
+        device = check_device(device)
         parts = self.split_indices(split).split(batch_size)
         return (self._gather(part, self._evaluation_noise(part), device) for part in parts)
 
     def loss(self, output: Tensor, y: Tensor) -> Tensor:
         """Cross-entropy in nats of output (B, 10) against the classes y (B,), mean over B."""
-        check_output(output, (*y.shape, self.output_size))
+        check_output(output, y, 1, self.output_size)
         return F.cross_entropy(output.float(), y)
 
     @torch.no_grad()
     def metrics(self, output: Tensor, y: Tensor) -> dict[str, float]:
         """accuracy in per cent and cross_entropy in nats, means over the batch."""
-        return {
-            "accuracy": 100 * (output.argmax(-1) == y).double().mean().item(),
-            "cross_entropy": self.loss(output, y).item(),
-        }
+        cross_entropy = self.loss(output, y).item()
+        accuracy = 100 * (output.argmax(-1) == y).double().mean().item()
+        return {"accuracy": accuracy, "cross_entropy": cross_entropy}
 
     def fingerprint(self) -> dict[str, Any]:
         """Data set, SHA-256 of its raw arrays, split sizes and seed."""
@@ -213,6 +205,10 @@ class SequentialDigits(PixelTask):
     """The same on scikit-learn's 8 x 8 digits: 64 pixels, 1,297 / 200 / 300 images.
 
     There is no official test set: all three splits are drawn with `split_seed`.
+
+    >>> x, y = SequentialDigits().batch(4, generator=torch.Generator().manual_seed(0))
+    >>> x.shape, y.shape
+    (torch.Size([64, 4, 1]), torch.Size([4]))
     """
 
     name: ClassVar[str] = "sequential_digits"

@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from wrnn.errors import check_choice, check_flag, check_integer
 from wrnn.tasks import data
-from wrnn.tasks.base import check_choice, check_flag, check_integer, checksum, seeded_generator
+from wrnn.tasks.base import checksum, seeded_generator
 from wrnn.tasks.images import ImageTask
 
 # Mean and standard deviation of CIFAR10's training pixels in [0, 1]: red, green, blue.
@@ -145,7 +146,12 @@ class NoisySequentialCIFAR10(NoisyRowsTask):
 
 @dataclass(frozen=True)
 class NoisySequentialDigits(NoisyRowsTask):
-    """The same on scikit-learn's digits: 8 rows of 8 and noise to step 100; 1,297 / 200 / 300."""
+    """The same on scikit-learn's digits: 8 rows of 8 and noise to step 100; 1,297 / 200 / 300.
+
+    >>> x, y = NoisySequentialDigits().batch(4, generator=torch.Generator().manual_seed(0))
+    >>> x.shape, y.shape
+    (torch.Size([100, 4, 8]), torch.Size([4]))
+    """
 
     name: ClassVar[str] = "noisy_sequential_digits"
     input_size: ClassVar[int] = 8

@@ -1,0 +1,59 @@
+"""Rules that changed after records existed: what was decided otherwise before, and since when."""
+
+CHANGES = (
+    {
+        "date": "2026-11-24",
+        "rule": "verdict",
+        "before": "the mean over seeds, or the value of one seed, against a full and a wider "
+        "limit: reproduced, partly, not reproduced",
+        "since": "the whole 95 % interval against the full limit: reproduced, contradicted, "
+        "inconclusive; holds or fails so far with one seed or a smaller budget",
+    },
+    {
+        "date": "2026-11-24",
+        "rule": "floor of the copy task",
+        "before": "one token of a test batch, 2⁻²³ and 10⁻⁷ nats, in different places",
+        "since": "2⁻²³ nats of mean cross-entropy everywhere; a gap that ends there is a bound",
+    },
+    {
+        "date": "2026-11-24",
+        "rule": "adding: solved",
+        "before": "the first validation at or below the threshold; lengths by the test loss",
+        "since": "the first logged training batch at or below it, as in the released code; by "
+        "validation beside it; the speed is judged at the lengths that are recorded",
+    },
+    {
+        "date": "2026-11-24",
+        "rule": "intervals",
+        "before": "Student's t on the values themselves",
+        "since": "on the logarithm of losses and steps and on the logit of accuracies; paired by "
+        "seed wherever the same seeds exist, by Welch's formula elsewhere",
+    },
+    {
+        "date": "2026-11-24",
+        "rule": "best of several settings",
+        "before": "the lowest test loss, for each seed anew",
+        "since": "the setting with the best validation loss over all its seeds",
+    },
+    {
+        "date": "2026-11-24",
+        "rule": "the paper's iRNN",
+        "before": "started with an input bias of zero",
+        "since": "started as in the released code, on copy the best of four starts on validation",
+    },
+    {
+        "date": "2026-11-24",
+        "rule": "claims",
+        "before": "the ratio of parameters was one; V-init was judged at T = 30 only, against "
+        "uniform weights without a bias",
+        "since": "copying without u-shift beyond T = 10, and V-init at T = 0 and 10, are added; "
+        "V-init is judged against the released start without it; the ratio is arithmetic",
+    },
+    {
+        "date": "2026-11-24",
+        "rule": "settled",
+        "before": "copying: 2,000 steps below 10⁻⁷ nats; adding: solved by validation, not before "
+        "5,000 steps",
+        "since": "copying: 2,000 steps at the floor; adding: 2,000 steps after both criteria",
+    },
+)

@@ -1,0 +1,194 @@
+"""The rules by which records decide a claim, each in both directions, on constructed records."""
+
+from dataclasses import replace
+
+import pytest
+from samples import make_record
+
+from companion.evidence.verdicts import (
+    AGREE,
+    CONTRADICTED,
+    FAILS,
+    HOLDS,
+    INCONCLUSIVE,
+    OPEN,
+    REPRODUCED,
+    Claim,
+    Evidence,
+    Part,
+    at_least,
+    at_most,
+    judge,
+    together,
+    within,
+)
+from companion.records.files import Store
+from companion.records.table import difference, gather, interval
+from companion.runs.experiments import EXPERIMENTS
+from wrnn.errors import WrnnError
+
+TABLE1 = EXPERIMENTS["table1"]
+RUN = TABLE1.runs("paper")[0]
+
+
+@pytest.fixture
+def result_of(tmp_path):
+    """Make the result of one configuration from the values of its seeds."""
+
+    def make(values, steps=60_000, run=RUN, **changes):
+        store = Store(tmp_path / f"{steps}-{run.id}")
+        for seed, value in enumerate(values):
+            seeded = replace(run, seed=seed, trace=run.trace and not seed, steps=steps)
+            store.put(make_record(seeded, metrics={"mse": value}, **changes))
+        return next(r for r in gather(TABLE1, "paper", store) if r.run == run)
+
+    return make
+
+
+def verdict(result, rule, asks="compares", bound="", scale="linear"):
+    part = Part(interval(result.seeds("mse"), scale, bound), (result,))
+    return part.verdict(rule, asks)
+
+
+SPREAD = (4.0, 5.0, 6.0)  # mean 5, interval 2.5 to 7.5
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        (at_least(2.4), REPRODUCED),
+        (at_least(2.6), INCONCLUSIVE),  # though the mean, and every seed, is beyond the limit
+        (at_least(7.6), CONTRADICTED),
+        (at_most(7.6), REPRODUCED),
+        (at_most(7.4), INCONCLUSIVE),
+        (at_most(2.4), CONTRADICTED),
+        (within(5.0, 2.6), REPRODUCED),
+        (within(5.0, 2.4), INCONCLUSIVE),
+        (within(9.0, 1.0), CONTRADICTED),
+    ],
+)
+def test_the_interval_decides_not_the_mean(result_of, rule, expected):
+    assert verdict(result_of(SPREAD), rule) == expected
+
+
+@pytest.mark.parametrize("asks", ["compares", "reached", "fails"])
+def test_one_seed_never_reproduces_or_contradicts(result_of, asks):
+    assert verdict(result_of([5.0]), at_least(2.0), asks) == HOLDS
+    assert verdict(result_of([5.0]), at_least(9.0), asks) == FAILS
+    small = result_of([5.0], steps=20_000)
+    holds = OPEN if asks == "fails" else HOLDS
+    assert verdict(small, at_least(2.0), asks) == holds
+    assert verdict(small, at_least(9.0), asks) == FAILS
+
+
+def test_a_smaller_budget_speaks_in_both_directions(result_of):
+    small = result_of(SPREAD, steps=20_000)
+    assert verdict(small, at_least(2.4)) == HOLDS
+    assert verdict(small, at_least(7.6)) == FAILS
+    assert verdict(small, at_least(5.0)) == INCONCLUSIVE
+
+
+def test_what_is_reached_is_settled_when_it_is_reached(result_of):
+    small = result_of(SPREAD, steps=20_000)
+    assert verdict(small, at_least(2.4), "reached") == REPRODUCED
+    assert verdict(small, at_least(7.6), "reached") == FAILS  # it may still come
+
+
+def test_failing_is_never_supported_by_having_trained_too_little(result_of):
+    small = result_of(SPREAD, steps=20_000)
+    assert verdict(small, at_most(7.6), "fails") == OPEN
+    assert verdict(small, at_most(5.0), "fails") == OPEN
+    assert verdict(small, at_most(2.4), "fails") == CONTRADICTED  # it is reached already
+    assert verdict(result_of(SPREAD), at_most(7.6), "fails") == REPRODUCED
+
+
+def test_yes_or_no_is_by_agreement_of_all_seeds(result_of):
+    result = result_of(SPREAD)
+    for values, expected in (
+        ([1.0] * 3, REPRODUCED),
+        ([1.0, 0.0, 1.0], INCONCLUSIVE),
+        ([0.0] * 3, CONTRADICTED),
+    ):
+        assert Part(interval(values), (result,)).verdict(AGREE, "reached") == expected
+    assert Part(interval([1.0]), (result,)).verdict(AGREE, "reached") == HOLDS
+    assert Part(interval([0.0]), (result,)).verdict(AGREE, "reached") == FAILS
+
+
+def test_a_lower_bound_can_reach_a_limit_and_never_misses_it(result_of):
+    result = result_of(SPREAD)
+    assert verdict(result, at_least(2.4), bound=">=") == REPRODUCED
+    assert verdict(result, at_least(7.6), bound=">=") == INCONCLUSIVE
+    assert verdict(result, at_most(7.6), bound=">=") == INCONCLUSIVE
+    assert verdict(result, at_most(2.4), bound=">=") == CONTRADICTED
+    assert verdict(result, at_most(7.6), bound="<=") == REPRODUCED
+    assert verdict(result, at_least(7.6), bound="<=") == CONTRADICTED
+    assert verdict(result_of([5.0]), at_least(9.0), bound=">=") == INCONCLUSIVE
+
+
+def test_models_trained_for_different_budgets_are_not_compared(result_of):
+    other = next(r for r in TABLE1.runs("paper") if r.task == RUN.task and r.model != RUN.model)
+    whole, cut = result_of(SPREAD), result_of((1.0, 1.1, 1.2), steps=20_000, run=other)
+    gap = difference(whole.seeds("mse"), cut.seeds("mse"))
+    assert Part(gap, (whole, cut)).verdict(at_least(1.0), "compares") == OPEN
+    alike = result_of((1.0, 1.1, 1.2), run=other)
+    assert Part(gap, (whole, alike)).verdict(at_least(1.0), "compares") == REPRODUCED
+    alike = result_of(SPREAD, steps=20_000)
+    assert Part(gap, (alike, cut)).verdict(at_least(1.0), "compares") == HOLDS
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "expected"),
+    [
+        ([REPRODUCED, REPRODUCED], REPRODUCED),
+        ([REPRODUCED, OPEN], HOLDS),
+        ([HOLDS, REPRODUCED], HOLDS),
+        ([REPRODUCED, CONTRADICTED], CONTRADICTED),
+        ([OPEN, CONTRADICTED], CONTRADICTED),
+        ([OPEN, FAILS, REPRODUCED], FAILS),
+        ([INCONCLUSIVE, OPEN], INCONCLUSIVE),
+        ([OPEN, OPEN], OPEN),
+        ([], OPEN),
+    ],
+)
+def test_a_claim_of_several_parts_holds_where_every_part_does(verdicts, expected):
+    assert together(verdicts) == expected
+
+
+def test_a_question_that_nothing_can_answer_is_an_error(result_of):
+    evidence = Evidence({"table1": [result_of(SPREAD)]})
+    assert len(evidence.find("table1", kind="wrnn", length=100)) == 1
+    for wanted, message in (
+        ({"knid": "wrnn"}, "'knid', which no model or task has"),
+        ({"kind": "wrn"}, "no configuration of table1 has kind='wrn'"),
+        ({"length": 101}, "no configuration of table1 has length=101"),
+    ):
+        with pytest.raises(WrnnError, match=message):
+            evidence.find("table1", **wanted)
+    with pytest.raises(WrnnError, match="asks for experiment 'table9': there are table1"):
+        evidence.find("table9")
+    claim = Claim(
+        "x", "memory", "s", "1", "u", at_least(1), "copy", ("table1",),
+        lambda e: Part(None, e.find("table1", lenght=100)),
+    )  # fmt: skip
+    with pytest.raises(WrnnError, match="lenght"):
+        judge(claim, evidence.results)
+
+
+def test_a_finding_says_its_seeds_its_bound_and_what_is_missing(result_of):
+    result = result_of([5.0, 7.0])
+    parts = [
+        Part(interval([5.0, 7.0], bound=">="), (result,), "T = 1"),
+        Part(interval([6.0]), (result,), "T = 2"),
+        Part(None, (result,), "T = 3"),
+    ]
+    claim = Claim(
+        "x", "memory", "s", "1", "u", at_least(1), "copy", (), lambda e: parts,
+        remark=lambda e: "A remark",
+    )  # fmt: skip
+    finding = judge(claim, {})
+    assert finding.shown == (
+        "T = 1: ≥ 6 [−6.71, 18.7] (seeds 5, 7); T = 2: 6 (n = 1); T = 3: not yet recorded. A remark"
+    )
+    assert finding.short == "T = 1: ≥ 6 [−6.71, 18.7]; T = 2: 6"
+    assert finding.basis == result.description
+    assert judge(replace(claim, measure=lambda e: Part(None, ())), {}).shown == "not yet recorded"
