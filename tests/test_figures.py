@@ -254,3 +254,27 @@ def test_growth_draws_what_was_measured_and_its_line():
     np.testing.assert_array_equal(measured, [[10, 1.0], [100, 9.0]])
     np.testing.assert_array_equal(line, [[10, 1.1], [100, 8.9]])
     assert [t.get_text() for t in figure.legends[0].get_texts()] == ["a CPU", "straight line"]
+
+
+def test_intervals_show_every_seed_and_the_mean_with_its_interval():
+    values = [1.0, 2.0, 3.0]
+    panels = [("copy", "loss", {"wRNN": values, "GRU (n=3)": [5.0]})]
+    (axis,) = figures.intervals(panels, references={"chance": 4.0}).axes
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["wRNN", "GRU (n=3)"]
+    assert axis.get_xlabel() == "loss" and axis.yaxis_inverted()
+    drawn = [line.get_xdata() for line in axis.lines]
+    assert any(list(x) == values for x in drawn) and any(list(x) == [4.0, 4.0] for x in drawn)
+    wide, single = axis.containers
+    (segment,) = wide.lines[2][0].get_segments()
+    assert wide.lines[0].get_xdata() == [2.0]
+    assert segment[:, 0] == pytest.approx([2 - 2.484, 2 + 2.484], abs=1e-3)  # t of 2 degrees
+    assert len(single.lines[2]) == 0 and single.lines[0].get_xdata() == [5.0]
+
+
+def test_models_of_chapter_8_keep_their_look_at_every_size():
+    style = figures.model_style
+    assert style("LSTM (n=48, forget bias 1)") == style("LSTM (n=5)")
+    assert (
+        style("2 LRU blocks (width 32)") == style("2 LRU blocks (width 8)") != figures.OTHER_MODEL
+    )
+    assert style("frozen shift") != style("frozen identity")

@@ -27,7 +27,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from companion.evidence.waves import Spectrum
-from companion.records.table import Result, curves_table
+from companion.records.table import Result, curves_table, interval
 from wrnn.errors import WrnnError
 
 WIDTH = 7.0  # inches: the text width of the book
@@ -75,6 +75,10 @@ MODEL_STYLES = {
     "iRNN (n=625)": ModelStyle(COLORBLIND[2], ":", "^"),
     "iRNN + Σ-init": ModelStyle(COLORBLIND[3], (0, (5, 1)), "<"),
     "iRNN + Σ-init + V-init": ModelStyle(COLORBLIND[3], "-", ">"),
+    "frozen shift": ModelStyle(COLORBLIND[9], "-", "H"),
+    "frozen identity": ModelStyle(COLORBLIND[5], (0, (1, 3)), "1"),
+    "frozen random kernel": ModelStyle(COLORBLIND[5], (0, (3, 2, 1, 2)), "2"),
+    "LRU": ModelStyle(COLORBLIND[4], "-.", "+"),
     "LSTM": ModelStyle(COLORBLIND[8], "-.", "*"),
     "GRU": ModelStyle(COLORBLIND[6], "-.", "8"),
 }
@@ -86,7 +90,9 @@ GREY = "#555555"
 
 def model_style(label: str) -> ModelStyle:
     """Return the look of the model with this label; sizes do not matter but for iRNN (n=625)."""
-    plain = re.sub(r" \(n=(?!625\))\d+\)", "", label).replace("\N{MINUS SIGN}", "-")
+    plain = re.sub(r" \(n=(?!625\))\d+\)| \(n=\d+, forget bias \d+\)", "", label)
+    plain = re.sub(r"^\d LRU blocks.*", "LRU", plain)
+    plain = plain.replace("\N{MINUS SIGN}", "-")
     return MODEL_STYLES.get(plain, OTHER_MODEL)
 
 
@@ -456,6 +462,41 @@ def points(
         axis.set(title=title, ylabel=ylabel, xlabel=xlabel)
         if axis is axes[-1, 0] or list(groups) != list(panels[-1][2]):
             _legend_below(axis, *axis.get_legend_handles_labels())
+    return figure
+
+
+@_styled
+def intervals(
+    panels: Sequence[tuple[str, str, Mapping[str, Sequence[float]]]],
+    *,
+    references: Mapping[str, float] | None = None,
+) -> Figure:
+    """Draw values over seeds by name: a dot per seed, and their mean with its 95 % interval.
+
+    Panels are (title, name of the axis, name -> values); `references` are dotted lines. Names read
+    from the top.
+    """
+    height = max(0.27 * max(len(groups) for _, _, groups in panels) + 1.0, 1.6)
+    figure, axes = _panels(len(panels), height)
+    for axis, (title, xlabel, groups) in zip(axes[:, 0], panels, strict=True):
+        for row, (name, values) in enumerate(groups.items()):
+            style = model_style(name)
+            axis.plot(values, [row] * len(values), ".", color=style.colour, alpha=0.6)
+            middle = interval(values)
+            low, high = middle.mean if middle.low is None else middle.low, middle.high
+            axis.errorbar(
+                middle.mean,
+                row,
+                xerr=None if high is None else [[middle.mean - low], [high - middle.mean]],
+                color=style.colour,
+                marker=style.marker,
+                capsize=3,
+            )
+        for value in (references or {}).values():
+            axis.axvline(value, color="#555555", linestyle=":", linewidth=1.2)
+        axis.set_yticks(range(len(groups)), list(groups))
+        axis.invert_yaxis()
+        axis.set(title=title, xlabel=xlabel)
     return figure
 
 

@@ -9,7 +9,7 @@ and :func:`grid` lists the others.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from companion.runs import images, synthetic
+from companion.runs import images, synthetic, why
 from companion.runs.grid import searched
 from companion.runs.images import CIFAR_EPOCH, MNIST_EPOCH
 from companion.runs.run import PROFILES, Run
@@ -55,6 +55,7 @@ class Experiment:
         ]
 
 
+WITHIN_A_CPU = "budgets and some networks smaller than the paper's"
 EXPERIMENTS = {
     experiment.name: experiment
     for experiment in (
@@ -95,6 +96,19 @@ EXPERIMENTS = {
         Experiment("fig10", "Several wave speeds in one network", "08_beyond", images.fig10),
         Experiment("fig18", "Waves through training", "08_beyond", images.fig18),
         Experiment("local", "Locally connected variant", "08_beyond", synthetic.local),
+        *(
+            Experiment(name, title, "08_beyond", runs_of, smaller=WITHIN_A_CPU)
+            for name, title, runs_of in (
+                ("why_frozen", "Why waves: frozen kernels", why.frozen),
+                ("why_today", "Why waves: beside LSTM, GRU and LRU", why.today),
+                ("why_carry", "Why waves: other lags and lengths", why.carry),
+                ("why_capacity", "Why waves: memory capacity", why.capacity),
+                ("why_laps", "Why waves: after a lap", why.laps),
+                ("why_parallel", "Why waves: in parallel over time", why.parallel),
+                ("why_released", "Why waves: the released code's choices", why.released),
+                ("why_blocks", "Why waves: residual blocks", why.blocks),
+            )
+        ),
     )
 }
 # The order in which "all" is trained: what is cheap and tells most first.
@@ -110,7 +124,12 @@ _FIRST = (
     "fig10",
     "fig18",
 )
-ALIASES = {"fig5": "table1", "fig6": "table2", "fig8": "table3"}
+ALIASES = {
+    "fig5": ("table1",),
+    "fig6": ("table2",),
+    "fig8": ("table3",),
+    "why": tuple(name for name in EXPERIMENTS if name.startswith("why_")),
+}
 
 
 def find_experiments(names: Iterable[str]) -> list[Experiment]:
@@ -122,8 +141,8 @@ def find_experiments(names: Iterable[str]) -> list[Experiment]:
     for name in names:
         if name == "all":
             found += (EXPERIMENTS[of] for of in dict.fromkeys((*_FIRST, *EXPERIMENTS)))
-        elif ALIASES.get(name, name) in EXPERIMENTS:
-            found.append(EXPERIMENTS[ALIASES.get(name, name)])
+        elif name in ALIASES or name in EXPERIMENTS:
+            found += (EXPERIMENTS[of] for of in ALIASES.get(name, (name,)))
         else:
             known = ", ".join([*EXPERIMENTS, *ALIASES, "all"])
             raise WrnnError(f"unknown experiment {name!r}: use {known}")

@@ -79,7 +79,8 @@ def fig2(profile: str) -> list[Run]:
     return [wrnn, irnn]
 
 
-def _within_cpu(task: Task, models: Iterable[ModelConfig], steps: int, **options) -> list[Run]:
+def within_cpu(task: Task, models: Iterable[ModelConfig], steps: int, **options) -> list[Run]:
+    """One run per model with the batches and validations of the experiments within a CPU."""
     budget = dict(steps=steps, batch_size=64, clip=1.0, log_every=20, evaluate_every=100)
     return [Run(task, model, "paper", keep="best", **budget, **options) for model in models]
 
@@ -97,7 +98,7 @@ def mnist_cpu(profile: str) -> list[Run]:
     return [
         run
         for permuted in (False, True)
-        for run in _within_cpu(SequentialMNIST(permuted), models, 1000, trace=not permuted)
+        for run in within_cpu(SequentialMNIST(permuted), models, 1000, trace=not permuted)
     ]
 
 
@@ -186,7 +187,7 @@ def cifar10_cpu(profile: str) -> list[Run]:
         wrnn_config(128, 4, recurrent_bias="zero"),
         irnn_config(160, input="uniform"),
     )
-    return _within_cpu(NoisySequentialCIFAR10(length=200), models, 2000)
+    return within_cpu(NoisySequentialCIFAR10(length=200), models, 2000)
 
 
 def noise(profile: str) -> list[Run]:

@@ -10,15 +10,18 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import nn
 
+from companion.runs.models import LinearRecurrentUnit, ResidualBlocks
 from wrnn import init, tasks
 from wrnn.errors import WrnnError
 from wrnn.model import IdentityRNN, LocalWaveRNN, SequenceModel, WaveRNN
 
 PROFILES = ("smoke", "quick", "paper")
 STOPS = ("budget", "settled")
+LATER_FIELDS = ("input_bias", "frozen", "forget_bias", "leak", "depth", "width")  # of ModelConfig
 
 
 @dataclass(frozen=True)
@@ -27,11 +30,13 @@ class ModelConfig:
 
     ``size`` is the number of units per channel for a wRNN, as the paper's n, and the number of
     hidden units otherwise. ``recurrent``, ``input``, ``input_bias`` and ``recurrent_bias`` are the
-    switches of the models' ``reset_parameters``; a gated model (LSTM, GRU) keeps PyTorch's own
-    initialisation.
+    switches of the models' ``reset_parameters``, and an iRNN may also start at a random orthogonal
+    matrix (``recurrent="orthogonal"``); a gated model (LSTM, GRU) keeps PyTorch's own
+    initialisation but for ``forget_bias``. With a ``depth``, that many layers stand in residual
+    blocks of ``width`` units.
     """
 
-    kind: str  # wrnn, local (wRNN without weight sharing), irnn, lstm or gru
+    kind: str  # wrnn, local (wRNN without weight sharing), irnn, lstm, gru or lru
     size: int
     num_channels: int = 1
     kernel_size: int = 3
@@ -42,10 +47,25 @@ class ModelConfig:
     recurrent_bias: str = "default"
     velocity: float | tuple[float, ...] = 1.0  # of the shift, one or one per channel
     input_bias: str = "zero"
+    frozen: bool = False  # the recurrent kernel and its bias keep their start
+    forget_bias: float | None = None  # of an LSTM's start; None is PyTorch's
+    leak: float = 0.0  # share that the start of a wRNN's kernel loses in every step
+    depth: int = 0  # residual blocks; 0 is the layer alone
+    width: int = 0  # of the residual blocks
 
     @property
     def label(self) -> str:
         """Short name for legends and tables, such as "wRNN" or "iRNN (n=100)"."""
+        if self.depth:
+            if self.kind != "wrnn":
+                return f"{self.depth} {self.kind.upper()} blocks (width {self.width})"
+            entry = {"ones": "V-init", "default": "uniform V"}.get(self.input, f"{self.input} V")
+            remarks = [f"{self.recurrent_bias} bias", entry]
+            remarks += [f"leak {self.leak:g}"] * (self.leak > 0)
+            return f"{self.depth} wRNN blocks ({', '.join(remarks)})"
+        if self.frozen:
+            start = {"shift": "shift", "identity": "identity"}.get(self.recurrent, "random kernel")
+            return f"frozen {start}"
         if self.kind == "wrnn":
             if self.readout == "mlp":
                 return "wRNN + MLP"
@@ -60,6 +80,8 @@ class ModelConfig:
             other = " (zero bias)" if self.recurrent_bias == "zero" else ""
             if (self.input, self.input_bias) == ("default", "zero"):
                 other += " (uniform V, zero input bias)"
+            if self.leak:
+                other += f" (leak {self.leak:g})"
             if self.input == "identity":
                 other += " (V-init of the text)"
             if isinstance(self.velocity, tuple):
@@ -73,11 +95,13 @@ class ModelConfig:
             name = " + ".join([f"iRNN (n={self.size})", *added])
             remarks = [self.nonlinearity] * (self.nonlinearity != "relu")
             remarks += ["default start"] * (self.recurrent == "default")
+            remarks += ["orthogonal start"] * (self.recurrent == "orthogonal")
             remarks += ["V of torch.nn.RNN"] * (self.input == "default")
             without_v_init = self.input not in ("ones", "identity")
             remarks += ["zero input bias"] * (without_v_init and self.input_bias == "zero")
             return f"{name}, {', '.join(remarks)}" if remarks else name
-        return f"{self.kind.upper()} (n={self.size})"
+        forget = "" if self.forget_bias is None else f", forget bias {self.forget_bias:g}"
+        return f"{self.kind.upper()} (n={self.size}{forget})"
 
 
 def wrnn_config(size: int, num_channels: int, **options) -> ModelConfig:
@@ -104,10 +128,35 @@ def build_model(
     config: ModelConfig, task, generator: torch.Generator | None = None
 ) -> SequenceModel:
     """Build the model for a task with every weight drawn from ``generator`` (on the CPU)."""
+    if config.depth:
+        rnn = ResidualBlocks(
+            task.input_size,
+            config.width,
+            config.depth,
+            lambda width: _build_layer(config, width, generator),
+            generator,
+        )
+    else:
+        rnn = _build_layer(config, task.input_size, generator)
+    if config.frozen:
+        for name, parameter in rnn.named_parameters():
+            if "_hh" in name:
+                parameter.requires_grad_(False)
+    model = SequenceModel(rnn, task.output_size, readout=config.readout, every_step=task.every_step)
+    for module in model.readout.modules():
+        if isinstance(module, nn.Linear):
+            init.fan_in_uniform_(module.weight, module.in_features, generator)
+            init.fan_in_uniform_(module.bias, module.in_features, generator)
+    return model
+
+
+def _build_layer(
+    config: ModelConfig, input_size: int, generator: torch.Generator | None
+) -> nn.Module:
     if config.kind in ("wrnn", "local"):
         layer = WaveRNN if config.kind == "wrnn" else LocalWaveRNN
         rnn = layer(
-            task.input_size,
+            input_size,
             config.size,
             config.num_channels,
             kernel_size=config.kernel_size,
@@ -121,27 +170,36 @@ def build_model(
             recurrent_bias=config.recurrent_bias,
             generator=generator,
         )
+        if config.leak:
+            with torch.no_grad():
+                rnn.weight_hh *= 1 - config.leak
     elif config.kind == "irnn":
-        rnn = IdentityRNN(task.input_size, config.size, nonlinearity=config.nonlinearity)
+        rnn = IdentityRNN(input_size, config.size, nonlinearity=config.nonlinearity)
+        orthogonal = config.recurrent == "orthogonal"
         rnn.reset_parameters(
-            recurrent=config.recurrent,
+            recurrent="identity" if orthogonal else config.recurrent,
             input=config.input,
             input_bias=config.input_bias,
             recurrent_bias=config.recurrent_bias,
             generator=generator,
         )
+        if orthogonal:
+            nn.init.orthogonal_(rnn.weight_hh_l0, generator=generator)
     elif config.kind in ("lstm", "gru"):
-        rnn = {"lstm": nn.LSTM, "gru": nn.GRU}[config.kind](task.input_size, config.size)
+        rnn = {"lstm": nn.LSTM, "gru": nn.GRU}[config.kind](input_size, config.size)
         for parameter in rnn.parameters():
             init.fan_in_uniform_(parameter, config.size, generator)
+        if config.forget_bias is not None:
+            if config.kind != "lstm":
+                raise WrnnError(f"forget_bias is for an lstm only, not for {config.kind!r}")
+            with torch.no_grad():  # the gates are in the order input, forget, cell, output
+                rnn.bias_ih_l0.view(4, -1)[1] = config.forget_bias
+                rnn.bias_hh_l0.view(4, -1)[1] = 0
+    elif config.kind == "lru":
+        rnn = LinearRecurrentUnit(input_size, config.size, generator=generator)
     else:
-        raise WrnnError(f"unknown model {config.kind!r}: use wrnn, local, irnn, lstm or gru")
-    model = SequenceModel(rnn, task.output_size, readout=config.readout, every_step=task.every_step)
-    for module in model.readout.modules():
-        if isinstance(module, nn.Linear):
-            init.fan_in_uniform_(module.weight, module.in_features, generator)
-            init.fan_in_uniform_(module.bias, module.in_features, generator)
-    return model
+        raise WrnnError(f"unknown model {config.kind!r}: use wrnn, local, irnn, lstm, gru or lru")
+    return rnn
 
 
 @dataclass(frozen=True)
@@ -178,8 +236,10 @@ class Run:
         # Fields that came later are left out at their default, so that older runs keep their id.
         if self.stop == "budget":
             del values["stop"]
-        if self.model.input_bias == "zero":
-            del values["model"]["input_bias"]
+        defaults = {field.name: field.default for field in dataclasses.fields(ModelConfig)}
+        for name in LATER_FIELDS:
+            if values["model"][name] == defaults[name]:
+                del values["model"][name]
         values["task"] = {"name": self.task.name, **dataclasses.asdict(self.task)}
         values["drop_steps"] = list(self.drop_steps)
         if isinstance(self.model.velocity, tuple):
@@ -203,6 +263,18 @@ class Run:
         """First 16 hexadecimal digits of the SHA-256 of the run's canonical JSON."""
         text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def random_seeds(self) -> tuple[int, int]:
+        """Seeds of the start's weights and of the data, so that neither depends on the other."""
+        start, data = np.random.SeedSequence(self.seed).generate_state(2, np.uint64) >> 1
+        return int(start), int(data)
+
+    def start(self) -> SequenceModel:
+        """Build the model as this run starts it, on the CPU."""
+        return build_model(
+            self.model, self.task, torch.Generator().manual_seed(self.random_seeds[0])
+        )
 
     @property
     def description(self) -> str:

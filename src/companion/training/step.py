@@ -9,11 +9,10 @@ is copied to or from the device, and nothing waits for it.
 import warnings
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from companion.runs.run import Run, build_model
+from companion.runs.run import Run
 from wrnn.errors import WrnnError
 
 EAGER_STEPS = 3  # before a capture: kernels are compiled and libraries take their workspaces
@@ -25,11 +24,8 @@ class TrainingState:
     def __init__(self, run: Run, device: torch.device):
         self.run = run
         self.device = device
-        # Two generators, so that the data of a run do not depend on the size of its model.
-        init_seed, data_seed = np.random.SeedSequence(run.seed).generate_state(2, np.uint64) >> 1
-        init_generator = torch.Generator().manual_seed(int(init_seed))
-        self.generator = torch.Generator(device).manual_seed(int(data_seed))
-        self.model = build_model(run.model, run.task, init_generator).to(device)
+        self.generator = torch.Generator(device).manual_seed(run.random_seeds[1])
+        self.model = run.start().to(device)
         parameters = self.model.parameters()
         if device.type in CAPTURES:
             rate = torch.tensor(run.learning_rate, device=device)  # a graph reads it at each replay

@@ -1,0 +1,143 @@
+"""What a recurrent state holds of the past, and what stored weights do when asked otherwise.
+
+NumPy and torch, with every random draw taken from an explicit generator. scikit-learn is loaded
+where a readout is fitted.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from companion.records.files import Record
+from companion.records.table import Result
+from wrnn.errors import WrnnError
+from wrnn.model import SequenceModel, WaveRNN
+from wrnn.tasks import Task
+
+
+def trained_model(record: Record) -> SequenceModel | None:
+    """Return the model with the weights that were tested, or None where they were not kept."""
+    weights = record.weights()
+    if weights is None:
+        return None
+    model = record.run.start()
+    model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+    return model
+
+
+@torch.no_grad()
+def ask(model: SequenceModel, task: Task) -> dict[str, float]:
+    """Return the task's metrics over its whole test set, of a model that may know another task."""
+    ((x, y),) = task.evaluation_batches("test", 10**6)
+    return task.metrics(model(x), y)
+
+
+def asked(result: Result, tasks: Sequence[Task], metric: str) -> dict[int, list[float]]:
+    """Ask a result's networks about other tasks: seed -> the metric on every task.
+
+    Seeds whose weights were not kept are left out.
+    """
+    models = {record.run.seed: trained_model(record) for record in result.records}
+    return {
+        seed: [ask(model, task)[metric] for task in tasks]
+        for seed, model in models.items()
+        if model is not None
+    }
+
+
+# --------------------------------------------------------------------------------- capacity
+
+
+def memory_capacity(
+    states: np.ndarray,
+    inputs: np.ndarray,
+    *,
+    noise: float,
+    generator: np.random.Generator,
+    ridge: float = 1e-8,
+) -> np.ndarray:
+    """Return the linear memory of every delay 0 to T - 1, (T,) in 0..1; its sum is the capacity.
+
+    Jaeger (2001, GMD report 152): the squared correlation between the input k steps ago and the
+    best linear readout of the state, which for independent inputs sums to at most the number of
+    units. Jaeger follows one long input; here every sequence starts anew and is read at its end,
+    since an undamped ring never forgets and has no stationary state. The readout is fitted by ridge
+    regression on the first half of the sequences and scored on the second, so that what fits noise
+    doesn't count as memory.
+
+    Args:
+        states: (sequences, units), after the last input.
+        inputs: (sequences, T), independent of each other.
+        noise: standard deviation of what is added to every unit before it is read, as a share of
+            the root mean square that all units have around their means.
+        ridge: penalty, relative to the number of sequences and that mean square.
+    """
+    from sklearn.linear_model import Ridge
+
+    states, inputs = np.asarray(states, np.float64), np.asarray(inputs, np.float64)
+    if len(states) != len(inputs):
+        raise WrnnError(f"{len(states)} states for {len(inputs)} sequences: one each is needed")
+    if not np.isfinite(states).all() or not states.var(axis=0).any():
+        return np.zeros(inputs.shape[1])  # a state that has overflowed, or one that never moves
+    read = states / np.sqrt(states.var(axis=0).mean())
+    read = read + noise * generator.standard_normal(read.shape)
+    targets = inputs[:, ::-1]  # (sequences, delays)
+    half = len(read) // 2
+    readout = Ridge(alpha=ridge * half, solver="svd").fit(read[:half], targets[:half])
+    guesses, truth = readout.predict(read[half:]), targets[half:]  # (sequences, delays) both
+    guesses, truth = guesses - guesses.mean(axis=0), truth - truth.mean(axis=0)
+    power = (guesses**2).sum(axis=0) * (truth**2).sum(axis=0)
+    overlap = (guesses * truth).sum(axis=0)
+    return np.divide(overlap**2, power, out=np.zeros(len(power)), where=power > 0)
+
+
+@torch.no_grad()
+def driven_states(model: SequenceModel, inputs: np.ndarray) -> np.ndarray:
+    """Return the last states (sequences, units) of a model with one input a step.
+
+    `inputs` is (sequences, T).
+    """
+    x = torch.as_tensor(inputs.T[..., None], dtype=torch.float32)  # (T, sequences, 1)
+    return model.rnn(x)[0][-1].double().numpy()
+
+
+# ------------------------------------------------------------------------------------- laps
+
+
+@dataclass(frozen=True)
+class Lap:
+    """What a lap of the ring does to the trace of one symbol.
+
+    `gain` is the factor on its size over one lap of one site per step; `speeds` (channels,) are
+    sites per step of the channels' own traces, and `sizes` (channels,) how large these are.
+    """
+
+    gain: float
+    speeds: np.ndarray
+    sizes: np.ndarray
+
+
+@torch.no_grad()
+def one_lap(rnn: WaveRNN, trace: Tensor, silence: Tensor, laps: int = 2) -> Lap:
+    """Follow the difference that one input makes around the ring.
+
+    The layer runs from zero with `silence` (input_size,) at every step, and again with `trace`
+    (input_size,) at the first; what is followed is the difference of the two states. With the
+    rectifier this is the response beside the background that the layer makes for itself.
+    """
+    n, channels = rnn.channel_size, rnn.num_channels
+    x = silence.expand(laps * n + 1, 2, -1).clone()  # (T, 2, input)
+    x[0, 1] = trace
+    states = rnn(x)[0]  # (T, 2, hidden)
+    difference = (states[:, 1] - states[:, 0]).view(len(x), channels, n).double()
+    sizes = difference.square().sum(dim=-1).sqrt()  # (T, channels)
+    whole = sizes.square().sum(dim=-1).sqrt()  # (T,)
+    gain = float((whole[-1] / whole[0]) ** (1 / laps)) if whole[0] > 0 else 0.0
+    # The first Fourier mode of a trace turns by 2 pi v / n a step when it moves at v sites a step.
+    site = torch.arange(n, dtype=torch.float64) * (2j * torch.pi / n)
+    mode = (difference * torch.exp(site)).sum(dim=-1)[: n // 2]  # (steps, channels)
+    turned = (mode[1:] * mode[:-1].conj()).sum(dim=0).angle()  # towards lower sites: negative
+    return Lap(gain, (-turned * n / (2 * torch.pi)).numpy(), sizes.mean(dim=0).numpy())

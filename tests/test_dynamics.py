@@ -1,0 +1,73 @@
+"""Lyapunov exponents and Newton iterations of recurrences that are solved by hand."""
+
+import math
+
+import pytest
+import torch
+
+from companion.evidence.dynamics import lyapunov_exponent, newton_iterations, wave_step
+from wrnn import WaveRNN
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def linear(matrix):
+    return lambda h, x: h @ matrix.T + x
+
+
+def logistic(h, x):
+    return 4 * h * (1 - h)
+
+
+def test_the_exponent_of_a_linear_map_is_the_log_of_its_largest_eigenvalue():
+    matrix = torch.tensor([[2.0, 1.0], [0.0, 0.5]], dtype=torch.float64)
+    state = torch.zeros(3, 2, dtype=torch.float64)
+    inputs = torch.zeros(120, 3, 2, dtype=torch.float64)
+    found = lyapunov_exponent(linear(matrix), state, inputs, skip=60, generator=generator())
+    assert found == pytest.approx(math.log(2), abs=1e-9)
+
+
+def test_the_exponent_of_the_logistic_map_is_log_2():
+    state = torch.rand(200, 1, dtype=torch.float64, generator=generator())
+    inputs = torch.zeros(400, 200, 1)
+    found = lyapunov_exponent(logistic, state, inputs, skip=20, generator=generator(1))
+    assert found == pytest.approx(math.log(2), abs=0.02)
+
+
+def test_a_map_that_forgets_has_no_exponent():
+    state = torch.ones(1, 2, dtype=torch.float64)
+    inputs = torch.ones(5, 1, 2, dtype=torch.float64)
+    found = lyapunov_exponent(lambda h, x: x, state, inputs, skip=1, generator=generator())
+    assert found == -math.inf
+
+
+def test_a_linear_recurrence_takes_one_iteration():
+    matrix = torch.randn(4, 4, dtype=torch.float64, generator=generator()) / 3
+    inputs = torch.randn(30, 2, 4, dtype=torch.float64, generator=generator(1))
+    assert newton_iterations(linear(matrix), torch.zeros(2, 4, dtype=torch.float64), inputs) == 1
+
+
+def test_a_chaotic_recurrence_takes_nearly_as_many_iterations_as_steps():
+    inputs = torch.zeros(40, 1, 1, dtype=torch.float64)
+    state = torch.full((1, 1), 0.3, dtype=torch.float64)
+    chaotic = newton_iterations(logistic, state, inputs, tolerance=1e-9)
+    contracting = newton_iterations(lambda h, x: 0.5 * h.cos() + x, state, inputs, tolerance=1e-9)
+    assert contracting < 10 < 20 < chaotic <= 40
+
+
+def test_a_rectified_shift_takes_one_iteration_where_its_drive_is_positive():
+    layer = WaveRNN(3, 6, 2)
+    layer.reset_parameters(recurrent_bias="zero")
+    x = torch.rand(20, 2, 3, generator=generator(), dtype=torch.float64)
+    assert newton_iterations(wave_step(layer), torch.zeros(2, 12, dtype=torch.float64), x) == 1
+
+
+def test_one_step_of_a_wave_rnn_is_the_layers():
+    layer = WaveRNN(3, 6, 2)
+    x = torch.randn(5, 2, 3, generator=generator())
+    step, state = wave_step(layer), torch.zeros(2, 12, dtype=torch.float64)
+    for x_t, expected in zip(x, layer(x)[0], strict=True):
+        state = step(state, x_t.double())
+        assert torch.allclose(state.float(), expected, atol=1e-5)

@@ -1,0 +1,68 @@
+"""Paired comparisons against numbers worked out by hand."""
+
+from dataclasses import replace
+
+import pytest
+from samples import make_record
+
+from companion.evidence.paired import best_rates, by_seed, difference, gained, main_effects
+from companion.records.table import Result, gather
+from companion.runs.experiments import Experiment
+from companion.runs.run import Run, wrnn_config
+from wrnn import WrnnError
+from wrnn.tasks import AddingTask
+
+
+def test_a_difference_is_taken_within_seeds():
+    first, second = {0: 10.0, 1: 20.0, 2: 30.0, 7: 0.0}, {0: 9.0, 1: 19.0, 2: 29.0}
+    found = difference(first, second)
+    assert (found.mean, found.low, found.high, found.count) == (1.0, 1.0, 1.0, 3)
+    assert difference({0: 1.0}, {1: 1.0}) is None
+
+
+def test_the_share_of_what_is_gained_over_chance():
+    trained = {0: 90.0, 1: 50.0, 2: 10.5, 3: 2.0}  # the last two have not learned
+    found = gained({0: 50.0, 1: 30.0, 2: 80.0, 3: 2.0}, trained, chance=10, best=100)
+    assert (found.mean, found.low, found.high, found.count) == (50.0, 50.0, 50.0, 2)
+    assert gained({0: 0.1}, {0: 0.05}, chance=0.15, best=0).mean == pytest.approx(50)
+    assert gained({0: 0.9}, {0: 0.9}, chance=0.15, best=0) is None  # no better than chance
+    assert gained({0: 1.0}, {1: 2.0}, chance=0, best=1) is None
+
+
+def test_main_effects_of_a_sum_are_its_terms():
+    outcomes = {
+        (bias, kind): {
+            seed: 10 * seed + 3 * (bias == "zero") - 2 * (kind == "identity") for seed in range(4)
+        }
+        for bias in ("default", "zero")
+        for kind in ("ones", "identity")
+    }
+    bias, kind = main_effects(outcomes)
+    assert (bias.mean, kind.mean) == (3.0, -2.0)
+    assert (bias.low, bias.high, bias.count) == (3.0, 3.0, 4)
+    outcomes["zero", "identity"] = {}
+    assert main_effects(outcomes) is None
+    with pytest.raises(WrnnError, match="3 outcomes are no full factorial"):
+        main_effects({key: outcomes[key] for key in list(outcomes)[:3]})
+
+
+def result(rate: float, validation: list[float], seeds: int = 2) -> Result:
+    run = Run(AddingTask(10), wrnn_config(4, 1), "quick", steps=2, learning_rate=rate)
+    records = [
+        make_record(
+            replace(run, seed=seed),
+            metrics={"mse": rate},
+            curves={"mse": [[step, value] for step, value in enumerate(validation)]},
+        )
+        for seed in range(seeds)
+    ]
+    experiment = Experiment("rates", "Rates", "08_beyond", lambda profile: [run])
+    return gather(experiment, "quick", records)[0]
+
+
+def test_the_rate_is_chosen_by_validation_not_by_test():
+    slow, fast = result(0.001, [3.0, 1.0, 2.0]), result(0.01, [2.5, 1.5, 1.4])
+    lucky = result(0.1, [0.1], seeds=1)
+    empty = result(0.03, [], seeds=0)
+    assert best_rates([fast, slow, lucky, empty]) == [slow]
+    assert by_seed(slow, "mse") == {0: 0.001, 1: 0.001}

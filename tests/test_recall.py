@@ -1,0 +1,95 @@
+"""Capacity, laps and carried-over weights on cases with a known answer."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from companion.evidence import recall
+from companion.records.files import Store
+from companion.records.table import gather
+from companion.runs.experiments import Experiment
+from companion.runs.run import Run, wrnn_config
+from companion.training.train import evaluate, train
+from wrnn import SequenceModel, WaveRNN, WrnnError
+from wrnn.tasks import CopyTask
+
+INPUTS = np.random.default_rng(0).random((4000, 24))  # (sequences, T)
+
+
+def capacity(states, noise=0.0):
+    generator = np.random.default_rng(1)
+    return recall.memory_capacity(states, INPUTS, noise=noise, generator=generator)
+
+
+def test_a_shift_register_of_length_n_has_capacity_n():
+    found = capacity(INPUTS[:, -8:])
+    assert found[:8] == pytest.approx(1, abs=1e-6)
+    assert found[8:].max() < 0.01
+
+
+def test_noise_takes_the_share_of_the_variance_that_it_has():
+    found = capacity(INPUTS[:, -8:], noise=0.5)
+    assert found[:8] == pytest.approx(1 / (1 + 0.5**2), abs=0.03)
+
+
+def test_a_ring_of_n_sites_has_capacity_n_spread_over_its_laps():
+    """Three laps pile up on every site, so that each delay has a third of the variance."""
+    model = SequenceModel(WaveRNN(1, 8, 2, bias=False), 1)
+    states = recall.driven_states(model, INPUTS)
+    assert states.shape == (4000, 16)
+    piled = INPUTS.reshape(-1, 3, 8).sum(axis=1)  # (sequences, sites), in another order
+    assert np.sort(states[:, :8]) == pytest.approx(np.sort(piled), abs=1e-5)
+    found = capacity(states)  # the second channel is a copy of the first and adds nothing
+    assert found == pytest.approx(1 / 3, abs=0.05)
+    assert found.sum() == pytest.approx(8, abs=0.3)
+
+
+def test_a_state_that_does_not_move_or_overflows_holds_nothing():
+    assert capacity(np.ones((4000, 3))).sum() == 0
+    assert capacity(np.full((4000, 3), np.inf)).sum() == 0
+    with pytest.raises(WrnnError, match="one each"):
+        capacity(np.ones((50, 3)))
+
+
+@pytest.mark.parametrize(("gain", "velocity"), [(1.0, 1.0), (0.9, 1.0), (1.0, 0.0)])
+def test_a_lap_of_a_known_kernel(gain, velocity):
+    layer = WaveRNN(2, 12, 3, bias=False)
+    layer.reset_parameters(velocity=velocity)
+    with torch.no_grad():
+        layer.weight_hh *= gain
+    found = recall.one_lap(layer, torch.tensor([1.0, 0.0]), torch.zeros(2))
+    assert found.gain == pytest.approx(gain**12, rel=1e-5)
+    assert found.speeds == pytest.approx(velocity, abs=1e-5)
+    assert len(found.sizes) == 3
+
+
+@pytest.fixture(scope="module")
+def record(tmp_path_factory):
+    model = wrnn_config(12, 2)
+    run = Run(CopyTask(12), model, "smoke", steps=5, batch_size=8, evaluate_every=5, seed=1)
+    store = Store(tmp_path_factory.mktemp("records"))
+    train(run, store)
+    return store.get(run)
+
+
+def test_stored_weights_give_the_recorded_metrics_again(record):
+    model = recall.trained_model(record)
+    found = recall.ask(model, record.run.task)
+    for name, value in evaluate(model, record.run, "test", torch.device("cpu")).items():
+        assert found[name] == pytest.approx(value, rel=1e-5)
+        assert found[name] == pytest.approx(record.metrics[name], rel=1e-5)
+    start = record.run.start().state_dict()
+    assert any(not torch.equal(start[k], v) for k, v in model.state_dict().items())
+
+
+def test_other_tasks_are_asked_by_seed_where_weights_are_kept(record):
+    without = replace(record, run=replace(record.run, seed=2), trace_path=None)
+    planned = replace(record.run, seed=0)
+    experiment = Experiment("asked", "Asked", "08_beyond", lambda profile: [planned])
+    (result,) = gather(experiment, "smoke", [record, without])
+    found = recall.asked(result, [CopyTask(12), CopyTask(15)], "token_accuracy")
+    assert list(found) == [1]
+    assert found[1][0] == pytest.approx(record.metrics["token_accuracy"])
+    assert recall.trained_model(without) is None
