@@ -90,8 +90,9 @@ class LinearRecurrentUnit(nn.Module):
         """The complex diagonal lambda, (state_size,)."""
         return torch.exp(torch.complex(-self.nu_log.exp(), self.theta_log.exp()))
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Run the whole sequence from a state of zero; shapes as in the class."""
+    def forward(self, x: Tensor, h_0: None = None) -> tuple[Tensor, Tensor]:
+        """Run the whole sequence from a state of zero, the only one; shapes as in the class."""
+        _refuse_state(h_0)
         gain = self.gamma_log.exp()[:, None]  # (N, 1)
         B, C = gain[..., None] * self.B, self.C
         drive = torch.complex(F.linear(x, B[..., 0]), F.linear(x, B[..., 1]))  # (T, B, N)
@@ -137,9 +138,15 @@ class ResidualBlocks(nn.Module):
                 init.fan_in_uniform_(module.weight, module.in_features, generator)
                 init.fan_in_uniform_(module.bias, module.in_features, generator)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Run the whole sequence; shapes as in the class."""
+    def forward(self, x: Tensor, h_0: None = None) -> tuple[Tensor, Tensor]:
+        """Run the whole sequence from a state of zero, the only one; shapes as in the class."""
+        _refuse_state(h_0)
         x = self.encoder(x)  # (T, B, width)
         for norm, layer, mlp in zip(self.norms, self.layers, self.mlps, strict=True):
             x = x + mlp(layer(norm(x))[0])
         return x, x[-1:]
+
+
+def _refuse_state(h_0: None) -> None:
+    if h_0 is not None:
+        raise WrnnError("h_0 was given: this layer starts from a state of zero only")
