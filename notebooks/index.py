@@ -16,33 +16,14 @@ seeds: int = 1  # how many seeds of every run
 train: bool = True  # train what has no record yet; False reads records only
 
 # %% tags=["remove-cell"]
-import numpy as np
-
-from companion.evidence import waves
 from companion.evidence.verdicts import MARKS
 from companion.page import chapter, figures, front
 
 page = chapter.Chapter(profile=profile, device=device, seeds=seeds, train=train)
 judged = page.findings()
 
-# %% tags=["remove-cell"]
-spikes = (np.random.default_rng(21).random((24, 3)) < 0.12).astype(float)
-page.animation(
-    "film-waves",
-    spikes,
-    [
-        ("waves", waves.simulate(waves.wave_field(24), spikes)),
-        ("static bumps", waves.simulate(waves.bump_field(24), spikes)),
-    ],
-    alt="Two sets of three rings of dots, step by step. On the left every spike starts a coloured "
-    "dot at the top of its ring, which then moves round by one site per step. On the right it "
-    "stays at the top and never moves.",
-    caption="What a wave remembers: on the left every spike (a circle) starts activity that moves "
-    "on by one site per step, so that its place tells its age; on the right it stays.",
-)
-
 # %% [markdown]
-# ```{include} generated/film-waves.md
+# ```{include} ring.md
 # ```
 #
 # ## What was found
