@@ -388,25 +388,31 @@ models = {
     "nscifar10-wrnn-n-256-c-16": wave_model(96, 256, 16, 10),
 }
 counts = {name: wrnn.count_parameters(model) for name, model in models.items()}
-published = {name: paper.published(f"parameters/{name}") for name in models}
+units = {name: model.rnn.hidden_size for name, model in models.items()}
+encoder = models["nscifar10-wrnn-n-256-c-16"].rnn
+counts["nscifar10-wrnn-encoder-v"] = {
+    "without_biases": encoder.weight_ih.numel(),
+    "with_biases": encoder.weight_ih.numel() + encoder.bias_ih.numel(),
+}
+published = {n.id.removeprefix("parameters/"): n for n in paper.select("parameters/")}
 page.table(
     "tab-parameters",
     [
         {
-            "model": published[name].model,
-            "units of state": model.rnn.hidden_size,
-            "paper": tables.number(published[name].value),
+            "model": number.model,
+            "units of state": units.get(name, tables.NOTHING),
+            "paper": tables.number(number.value),
             "without biases": counts[name]["without_biases"],
             "with biases": counts[name]["with_biases"],
         }
-        for name, model in models.items()
+        for name, number in published.items()
     ],
     "Parameters of the paper's models: as printed in the paper, and counted here.",
 )
 same = all(
     (counts[name]["without_biases"], counts[name]["with_biases"])
-    == (published[name].without_biases, published[name].with_biases)
-    for name in models
+    == (number.without_biases, number.with_biases)
+    for name, number in published.items()
 )
 print("all counts equal those of the released code:", same)
 

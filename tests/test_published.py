@@ -106,7 +106,6 @@ def test_a_missing_or_torn_file_is_refused(tmp_path):
 TAKES = {  # call -> position of its argument, and the beginning of the ids that it takes
     "paper.select": (0, "{}"),
     "chapter.by_model": (0, "{}/"),
-    "page.sizes": (1, "parameters/{}"),
 }
 
 
