@@ -191,6 +191,18 @@ def test_files_that_a_chapter_no_longer_writes_are_removed(project):
     assert problems(project) == []
 
 
+def test_a_file_that_moved_to_another_chapter_stays(project):
+    moved, left = CHAPTER.replace("fig-line", "fig-curve"), CHAPTER.replace("fig-line", "fig-other")
+    (project / "notebooks" / "01_small.py").write_text(moved)
+    execute(project, profile="smoke")
+    (project / "notebooks" / "02_new.py").write_text(moved)
+    (project / "notebooks" / "01_small.py").write_text(left)
+    for name in ("02_new.py", "01_small.py"):
+        source = project / "notebooks" / name
+        book.execute(source, destination=project / "book", parameters={"profile": "smoke"})
+    assert (project / "book" / "generated" / "fig-curve.md").exists()
+
+
 def spoil(change):
     """Return a function that changes the notebook of a book as ``change`` does."""
 

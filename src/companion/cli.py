@@ -269,6 +269,9 @@ def book(
     build_only: Annotated[
         bool, typer.Option("--build-only", help="build the site from book/ as it is")
     ] = False,
+    only: Annotated[
+        str, typer.Option(help="execute this chapter, such as 03, and build no site")
+    ] = "",
 ) -> None:
     """Train a profile, execute every chapter, check them and build the site."""
     try:
@@ -277,6 +280,10 @@ def book(
         raise WrnnError(f"{error.name} is missing: pip install 'wrnn[book]'") from error
     if publish and build_only:
         raise WrnnError("--publish and --build-only exclude each other: give one of them")
+    if only and build_only:
+        raise WrnnError("--only and --build-only exclude each other: give one of them")
+    if re.fullmatch(r"\w*", only) is None:
+        raise WrnnError(f"--only {only!r} is not how a chapter's name begins, such as 03")
     if publish and profile != "paper":
         raise WrnnError(f"--publish executes the paper profile: use --profile paper, not {profile}")
     _check_seeds(seeds)
@@ -291,7 +298,8 @@ def book(
     html = root / "_build" / ("smoke/html" if profile == "smoke" else "html")
     source_root = root
     if not build_only:
-        shown = [e for e in EXPERIMENTS.values() if (notebooks / f"{e.chapter}.py").exists()]
+        chapters = {path.stem for path in notebooks.glob(f"{only}*.py")}
+        shown = [e for e in EXPERIMENTS.values() if e.chapter in chapters]
         runs = plan(shown, profile, seeds)
         resolve_device(device)
         pages = root / "book"
@@ -305,11 +313,16 @@ def book(
                 raise typer.Exit(exit_status)
         print("Executing the chapters")
         parameters = {"profile": profile, "device": device, "seeds": seeds, "train": not publish}
-        pipeline.execute_all(notebooks, destination=pages, parameters=parameters)
+        written = pipeline.execute_all(
+            notebooks, destination=pages, parameters=parameters, only=only
+        )
         if publish:
             from companion.page.map import write_map
 
             write_map(root)
+        if only:
+            print(*written, sep="\n")
+            return
     problems = pipeline.check(source_root / "book", notebooks)
     if problems:
         raise pipeline.ChapterError("; ".join(problems))

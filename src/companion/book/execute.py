@@ -80,9 +80,12 @@ def execute_all(
     *,
     destination: str | Path,
     parameters: Mapping | None = None,
+    only: str = "",
     jobs: int = 2,
 ) -> list[Path]:
     """Execute every chapter of ``notebooks_dir`` by name, ``jobs`` at a time, with a progress bar.
+
+    ``only`` is how the names of those begin that are wanted, such as "03".
 
     Kernels use one OpenMP thread unless ``OMP_NUM_THREADS`` says otherwise, so that what a chapter
     computes does not depend on how many run beside it.
@@ -93,9 +96,9 @@ def execute_all(
     Raises:
         WrnnError, ChapterError: as :func:`execute`; chapters not yet begun are then not run.
     """
-    sources = sorted(Path(notebooks_dir).glob("*.py"))
+    sources = sorted(Path(notebooks_dir).glob(f"{only}*.py"))
     if not sources:
-        raise WrnnError(f"no chapter sources (*.py) in {notebooks_dir}")
+        raise WrnnError(f"no chapter sources ({only}*.py) in {notebooks_dir}")
     for source in sources:
         check_parameters(source, convert(source), dict(parameters or {}))
     threads = os.environ.get("OMP_NUM_THREADS", "1")
@@ -193,7 +196,10 @@ def _merge_streams(outputs: list[NotebookNode]) -> list[NotebookNode]:
 
 
 def _publish(scratch: Path, destination: Path, slug: str) -> Path:
-    """Move files first and the notebook last; remove what the old notebook alone had written."""
+    """Move files first and the notebook last; remove what the old notebook alone had written.
+
+    A file that another notebook lists by now has moved to that chapter, and stays.
+    """
     target = destination / f"{slug}.ipynb"
     old = nbformat.read(target, 4).metadata.get("wrnn", {}) if target.exists() else {}
     new = nbformat.read(scratch / target.name, 4).metadata.wrnn
@@ -203,6 +209,9 @@ def _publish(scratch: Path, destination: Path, slug: str) -> Path:
         partial = path.with_name(f".{path.name}.partial")
         shutil.copyfile(scratch / name, partial)
         os.replace(partial, path)
-    for name in set(old.get("files", ())) - set(new.files):
+    left = set(old.get("files", ())) - set(new.files)
+    for other in destination.glob("*.ipynb") if left else ():
+        left -= set(nbformat.read(other, 4).metadata.get("wrnn", {}).get("files", ()))
+    for name in left:
         (destination / name).unlink(missing_ok=True)
     return target
