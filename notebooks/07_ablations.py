@@ -25,6 +25,7 @@ import torch
 
 from companion.evidence import measures, tables
 from companion.evidence import published as paper
+from companion.evidence.verdicts import budget
 from companion.page import chapter
 from companion.runs.run import build_model, wrnn_config
 from companion.runs.synthetic import NO_V_INIT
@@ -175,7 +176,8 @@ for name, before, after in EFFECTS:
         cells, sources = {}, {}
         for T in lengths:
             pair = recorded[before][""][T], by_length[T]
-            change = measures.gap(*pair)
+            alike = budget(pair[0]) == budget(pair[1])  # else they are not compared
+            change = measures.gap(*pair) if alike else None
             cells[f"T = {T}"] = tables.interval(change)
             if change:
                 sources |= dict.fromkeys(result.description for result in pair)
@@ -187,7 +189,7 @@ page.table(
     rows,
     "Effect of each ingredient on the copy task, in powers of ten of the loss: above 0 the change "
     "makes it worse, below 0 better. From Table 4, with values at the floor counted as its limit; "
-    "recorded ones are paired by seed.",
+    "recorded ones are paired by seed, and only runs of the same budget are compared.",
 )
 
 # %% [markdown]

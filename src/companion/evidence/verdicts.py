@@ -97,7 +97,7 @@ class Part:
             return OPEN
         holds = rule.holds(self.interval)
         complete = all(result.complete for result in self.results)
-        if not complete and len({_scale(r) for r in self.results if r.records}) > 1:
+        if not complete and len({budget(r) for r in self.results if r.records}) > 1:
             return OPEN
         if asks == "fails" and not complete and holds is not False:
             return OPEN
@@ -109,7 +109,7 @@ class Part:
         return HOLDS if holds else FAILS
 
 
-def _scale(result: Result) -> object:
+def budget(result: Result) -> object:
     """What results that are compared must have in common: the whole budget or the same steps."""
     steps = frozenset(record.run.steps for record in result.records)
     return "whole" if result.complete else steps

@@ -64,7 +64,7 @@ class Task(ABC):
 
     @property
     def shared_from(self) -> int | None:
-        """The step (from 0) after which every sequence has the same input; None: they differ."""
+        """First step from which on every sequence has the same input, if there is one."""
         return None
 
     @property
