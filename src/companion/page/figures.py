@@ -473,8 +473,8 @@ def intervals(
 ) -> Figure:
     """Draw values over seeds by name: a dot per seed, and their mean with its 95 % interval.
 
-    Panels are (title, name of the axis, name -> values); `references` are dotted lines. Names read
-    from the top.
+    Panels are (title, name of the axis, name -> values); an axis in "(%)" has its intervals on the
+    logit scale. `references` are dotted lines. Names read from the top.
     """
     height = max(0.27 * max(len(groups) for _, _, groups in panels) + 1.0, 1.6)
     figure, axes = _panels(len(panels), height)
@@ -482,7 +482,7 @@ def intervals(
         for row, (name, values) in enumerate(groups.items()):
             style = model_style(name)
             axis.plot(values, [row] * len(values), ".", color=style.colour, alpha=0.6)
-            middle = interval(values)
+            middle = interval(values, "logit" if xlabel.endswith("(%)") else "linear")
             low, high = middle.mean if middle.low is None else middle.low, middle.high
             axis.errorbar(
                 middle.mean,
