@@ -181,6 +181,7 @@ if len(records):
     )
 else:
     page.nothing("tab-records", "Published records", "all", "paper")
+    page.file("records.csv", "id\n", "No record is published yet")
 
 # %% [markdown]
 # ```{include} generated/tab-records.md
