@@ -56,4 +56,26 @@ CHANGES = (
         "5,000 steps",
         "since": "copying: 2,000 steps at the floor; adding: 2,000 steps after both criteria",
     },
+    {
+        "date": "2026-11-24",
+        "rule": "wave",
+        "before": "the slope of the strongest power, without a null; the mean was kept for one "
+        "claim and removed for another",
+        "since": "power along a speed against surrogates rotated in time and against sites in "
+        "random order, both with p ≤ 0.05; the second surrogate and the weighting were added after "
+        "the first alone called mixed-up rings and standing patterns waves",
+    },
+    {
+        "date": "2026-11-24",
+        "rule": "different budgets",
+        "before": "a run of fewer steps stood in for a longer one in every comparison",
+        "since": "models trained for different budgets are not compared; decided after runs of "
+        "1,000 steps had stood beside runs of 60,000",
+    },
+    {
+        "date": "2026-11-24",
+        "rule": "diverged seeds",
+        "before": "left out of every count",
+        "since": "counted as not copied or not solved; left out of gaps and accuracies",
+    },
 )
