@@ -141,6 +141,7 @@ def draw_all():
     states = memory.simulate(memory.wave_field(12), spikes)
     spectrum = space_time_power(states)
     trace = {"output": generator.standard_normal((30, 10)), "target": np.arange(30) % 10}
+    fit = {"values": [1, 9], "relative_time": [1, 9], "relative_line": [1, 9]}
     return {
         "loss": figures.loss_curves([result(WRNN), result(SMALL, "missing")]),
         "copy": figures.copy_outputs({"lag 20": [("wRNN", trace)]}),
@@ -153,15 +154,7 @@ def draw_all():
         ),
         "intervals": figures.intervals([("copy", "loss", {"wRNN": [1.0, 2.0], "GRU": [3.0]})]),
         "speedups": figures.speedups([("a CPU", ["copy", "adding"], {"fused": [3.0, 2.0]})]),
-        "growth": figures.growth(
-            [
-                (
-                    size,
-                    {"a CPU": {"values": [1, 9], "relative_time": [1, 9], "relative_line": [1, 9]}},
-                )
-                for size in ("steps", "sites")
-            ]
-        ),
+        "growth": figures.growth([("steps", {"a CPU": fit}), ("sites", {"a CPU": fit})]),
         "lines": figures.lines(
             [1, 2], {"wave": [0, 1]}, xlabel="laps", ylabel="error", theory={"law": [0, 1]}
         ),

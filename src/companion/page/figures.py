@@ -98,7 +98,7 @@ OTHER_MODEL = ModelStyle("#333333", ":", "H")
 DASHES = ("-", "--", "-.", (0, (3, 1, 1, 1)), (0, (1, 1)))  # for curves that are not of models
 MARKERS = "os^DvP"
 GREY = "#555555"
-# A quarter of the bytes, and no colour more than a few of 255 off; two faces then weigh less than one.
+# A quarter of the bytes, no colour more than a few of 255 off: two faces weigh less than one did.
 PALETTE = {"method": Image.Quantize.MAXCOVERAGE, "dither": Image.Dither.NONE}
 DARK_PAGE, DARK_INK = "#14181e", "#ced6dd"  # background and text of the site's dark theme
 

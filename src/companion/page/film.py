@@ -1,6 +1,6 @@
 """Animations as text: SVG moved by CSS, which plays in a page without a script or a network.
 
-Text and rings have the colour of the page's text, on nothing, so that it suits light and dark pages.
+Text and rings have the colour of the page's text, on its ground: it suits light and dark pages.
 The first and only caller is :meth:`companion.page.chapter.Chapter.animation`. A reader can stop the
 film with its check box; where the system asks for reduced motion, and on paper, its last frame
 stands still.
