@@ -64,7 +64,10 @@ class DarkFaces(SphinxTransform):
 
 
 def offer_tables(app: Sphinx, doctree: nodes.document, page: str) -> None:
-    """Write every table of a page as CSV, its cells as they are read, with a link below it."""
+    """Write every table of a page as CSV, with a link in its caption; keep its numbers whole.
+
+    The file has the cells as they are read; on the page no line breaks within a power of ten.
+    """
     if app.builder.format != "html":
         return
     folder = Path(app.outdir, "_tables")
@@ -74,6 +77,8 @@ def offer_tables(app: Sphinx, doctree: nodes.document, page: str) -> None:
         with (folder / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
             for row in table.findall(nodes.row):
                 csv.writer(file).writerow(" ".join(e.astext().split()) for e in row.children)
+        for text in list(table.findall(nodes.Text)):
+            text.parent.replace(text, nodes.Text(text.replace(" × 10", "\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}10")))
         link = f'<a class="table-file" href="{"../" * page.count("/")}_tables/{name}.csv" download>'
         link = nodes.raw("", f'{link}CSV<span class="visually-hidden"> of this table</span></a>')
         link["format"] = "html"

@@ -20,7 +20,7 @@ def convert(source: str | Path) -> NotebookNode:
     """Read a py:percent chapter as a notebook that depends on nothing but its text.
 
     Cells are named after the chapter and their place (``03_copy-04``); the kernel is always
-    ``python3``; cells keep their tags and no other metadata. :mod:`companion.book.cells` decides
+    ``python3``; cells keep their tags and no other metadata. ``companion.book.cells`` decides
     what of them a page shows.
 
     Raises:

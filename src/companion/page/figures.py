@@ -100,7 +100,7 @@ MARKERS = "os^DvP"
 GREY = "#555555"
 # A quarter of the bytes, no colour more than a few of 255 off: two faces weigh less than one did.
 PALETTE = {"method": Image.Quantize.MAXCOVERAGE, "dither": Image.Dither.NONE}
-DARK_PAGE, DARK_INK = "#14181e", "#ced6dd"  # background and text of the site's dark theme
+DARK_PAGE, DARK_INK = "#121212", "#ced6dd"  # background and text of the site's dark theme
 
 
 def model_style(label: str) -> ModelStyle:
