@@ -361,7 +361,7 @@ def test_a_page_shows_of_its_cells_what_a_reader_needs(tmp_path):
         (["hide-input"], "Code: losses of all"),
         (["hide-input"], "Code: losses of all, 2"),
         (["remove-stdout"], None),
-        (["hide-input", "remove-stdout"], "Code: the values of loss of wRNN"),
+        (["hide-input", "remove-stdout"], "Code: loss of wRNN, 2"),
     ]
 
 
@@ -373,7 +373,7 @@ table = "tab-x"
     ":::{table} Two `rows`.\\n:name: tab-x\\n\\n"
     "| a | b |\\n| --- | --- |\\n| *1*, and | $x$ |\\n| 2 | {numref}`fig-line` |\\n:::\\n"
 )
-print("a  b")
+print("a", "b", sep="  ")
 """
 
 
