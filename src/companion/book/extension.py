@@ -22,6 +22,7 @@ from sphinx.transforms import SphinxTransform
 from companion.book.cells import show_cells
 
 _APPENDIX = re.compile(r"(?:.*/)?([A-Z]\d*)_")
+_WHOLE = re.compile(r"(?<=[≤≥]) | (?=× 10)|(?<=×) (?=10)")  # spaces within a number
 _INCLUDED = re.compile(r"\{include\} generated/((?:fig|tab)-[\w-]+\.md)")
 _CAPTION = re.compile(r"^:{3,}\{table\} (?P<table>.+)|^:alt:.*\n\n(?P<figure>.+)", re.MULTILINE)
 _MENDED = {
@@ -78,7 +79,7 @@ def offer_tables(app: Sphinx, doctree: nodes.document, page: str) -> None:
             for row in table.findall(nodes.row):
                 csv.writer(file).writerow(" ".join(e.astext().split()) for e in row.children)
         for text in list(table.findall(nodes.Text)):
-            text.parent.replace(text, nodes.Text(text.replace(" × 10", "\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}10")))
+            text.parent.replace(text, nodes.Text(_WHOLE.sub("\N{NO-BREAK SPACE}", text)))
         link = f'<a class="table-file" href="{"../" * page.count("/")}_tables/{name}.csv" download>'
         link = nodes.raw("", f'{link}CSV<span class="visually-hidden"> of this table</span></a>')
         link["format"] = "html"
