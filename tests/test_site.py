@@ -539,7 +539,8 @@ def test_a_click_on_a_ring_sets_it_going(ring):
 def test_a_bad_page_is_seen_as_bad(browser, tmp_path):
     page = tmp_path / "bad.html"
     page.write_text(
-        "<article><p>bad {eq}`eq-wave` bad</p><img src='missing.png'><span class='math'>\\(x\\)</span>"
+        "<article><p>bad {eq}`eq-wave` bad</p><img src='missing.png'>"
+        "<span class='math'>\\(x\\)</span>"
         "<script src='https://example.org/outside.js'></script>"
         "<script>console.error('an error')</script><div style='width: 600px'>wide</div>"
         "<a href='no'>nowhere</a><section><details><summary>Show source</summary>"
