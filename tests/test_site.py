@@ -9,6 +9,7 @@ import base64
 import csv
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -104,6 +105,7 @@ LOOK = """
       ]),
       twins: TABLES.map((table) => [...table.querySelectorAll("thead th")].map(WORDS))
         .filter((header) => header.length > 1 && PRINTED.has(header.join("|"))),
+      numbers: [...document.querySelectorAll("article .caption-number")].map(WORDS),
       faces: [...document.querySelectorAll("article figure img")]
         .filter((image) => image.src.includes("/fig-"))
         .map((image) => [image.src, image.className]),
@@ -343,6 +345,17 @@ def test_a_page_begins_with_a_sentence_and_not_with_a_fold(visits):
 
 def test_no_table_stands_there_a_second_time_as_plain_text(visits):
     assert {name: seen.look["twins"] for name, seen in visits.items() if seen.look["twins"]} == {}
+
+
+def test_our_figures_and_tables_are_numbered_by_chapter(visits):
+    """Never a bare Table 1, which is the paper's."""
+    numbers = {name: seen.look["numbers"] for name, seen in visits.items()}
+    assert sum(map(len, numbers.values())) > 60
+    for name, here in numbers.items():
+        appendix = re.match(r"book/([A-Z])_", name)
+        chapter = appendix[1] if appendix else r"\d+"
+        wrong = [n for n in here if not re.fullmatch(rf"(Figure|Table) {chapter}\.\d+", n)]
+        assert wrong == [], name
 
 
 def test_every_table_can_be_downloaded_as_csv(visits, site):
