@@ -96,11 +96,6 @@ def draw_onsets(
     return np.where(generator.random((count, inputs)) < silent, -1, onsets)
 
 
-def spike_trains(onsets: np.ndarray, length: int) -> np.ndarray:
-    """Turn one row of onsets (inputs,) into binary spike trains (length, inputs)."""
-    return (np.arange(length)[:, None] == np.asarray(onsets)[None, :]).astype(np.float64)
-
-
 def final_states(field: Field, onsets: np.ndarray, length: int) -> np.ndarray:
     """Return the states (count, sites) after `length` steps, one spike at most per input.
 
