@@ -13,27 +13,12 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from companion.runs.models import (
-    LATER_FIELDS,
-    ModelConfig,
-    build_model,
-    irnn_config,
-    wrnn_config,
-)
+from companion.runs.models import LATER_FIELDS, ModelConfig, build_model
+from companion.runs.models import irnn_config as irnn_config
+from companion.runs.models import wrnn_config as wrnn_config
 from wrnn import tasks
 from wrnn.errors import WrnnError
 from wrnn.model import SequenceModel
-
-__all__ = [
-    "LATER_FIELDS",
-    "PROFILES",
-    "STOPS",
-    "ModelConfig",
-    "Run",
-    "build_model",
-    "irnn_config",
-    "wrnn_config",
-]
 
 PROFILES = ("smoke", "quick", "paper")
 STOPS = ("budget", "settled")
