@@ -424,7 +424,7 @@ def test_types_are_shipped_and_checked(project):
 _NOT_PROSE = re.compile(
     r"^(?:`{3}|~{3}|:{3})\{(?:figure|table|note|tip|warning|admonition|dropdown)\}.*$"
     r"|^(```|~~~).*?^\1|\$\$.*?\$\$|\$[^$]*\$|`[^`]*`|\]\([^)]*\)|https?://\S+|\{[\w:]+\}|<[^>]+>"
-    r"|^\(\S+\)=|:\w+:",
+    r"|^\(\S+\)=|:\w+:|^%[^\n]*",
     re.MULTILINE | re.DOTALL,
 )
 
