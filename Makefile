@@ -12,7 +12,7 @@ CPU_TORCH = --extra-index-url $(TORCH_INDEX) -c constraints.txt torch torchvisio
 SIZE = $(if $(filter cpu,$(TORCH)),1.8 GB,5.7 GB)
 # Unit tests are many small tensors: one thread is faster than several, and repeatable.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -rs
-NBVAL := --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg
+NBVAL := -c tests/nbval.cfg --nbval-sanitize-with tests/nbval.cfg --rootdir .
 # make paper trains with .venv where it is installed, and else with any Python that has torch.
 TRAINER = $(if $(wildcard $(INSTALLED)),$(BIN)/python,$(PYTHON))
 CAN_TRAIN = $(TRAINER) -c 'import filelock, numpy, torch, torchvision, typer' 2>/dev/null || { \
