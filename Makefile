@@ -9,7 +9,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 QUIET ?= -qq
 PIP = $(BIN)/python -m pip install $(QUIET) --disable-pip-version-check
 CPU_TORCH = --extra-index-url $(TORCH_INDEX) -c constraints.txt torch torchvision
-SIZE = $(if $(filter cpu,$(TORCH)),1.8 GB,5.7 GB)
+SIZE = $(if $(filter cpu,$(TORCH)),1.9 GB,5.7 GB)
 # Unit tests are many small tensors: one thread is faster than several, and repeatable.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -rs
 NBVAL := -c tests/nbval.cfg --nbval-sanitize-with tests/nbval.cfg --rootdir .

@@ -302,7 +302,6 @@ def test_committed_files_are_small_and_no_data_sets():
         ["git", "-C", ROOT, "ls-files", "-z"], capture_output=True, text=True, check=True
     )
     paths = [ROOT / name for name in listing.stdout.split("\0") if (ROOT / name).is_file()]
-    vendored = ROOT / "book/_static/mathjax"  # 2 MB: formulas are drawn without a network
-    assert [p for p in paths if p.stat().st_size > 1_500_000 and p.parent != vendored] == []
+    assert [p for p in paths if p.stat().st_size > 1_500_000] == []
     data = {".gz", ".tgz", ".zip", ".npy", ".npz", ".pt", ".pth", ".pkl", ".parquet"}
     assert [p for p in paths if p.suffix in data and ROOT / "records" not in p.parents] == []
