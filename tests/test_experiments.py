@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from companion.runs.experiments import EXPERIMENTS, find_experiments, grid, plan
-from companion.runs.run import PROFILES, Run, build_model, wrnn_config
+from companion.runs.run import PROFILES, Run, build_model, irnn_config, wrnn_config
 from wrnn import WrnnError
 from wrnn.model import count_parameters
 
@@ -87,9 +87,10 @@ def test_the_papers_grids():
     assert {(m.recurrent, m.nonlinearity) for m in of_irnn} == {
         (start, act) for start in ("identity", "default") for act in ("relu", "tanh")
     }
-    adding = [r.model.kind for r in grid(EXPERIMENTS["table1"]) if r.task.length == 100]
-    # 2 starts at 5 clips, 3 at 5, and the control with zero input bias, which has no grid
-    assert (adding.count("wrnn"), adding.count("irnn")) == (2 * 5, 3 * 5 + 1)
+    adding = [r.model for r in grid(EXPERIMENTS["table1"]) if r.task.length == 100]
+    assert adding.count(wrnn_config(100, 27)) == 2 * 5  # rates and clips
+    assert adding.count(irnn_config(100)) == 3 * 5
+    assert adding.count(irnn_config(100, input_bias="zero")) == 1  # the control has no grid
     for experiment in EXPERIMENTS.values():
         runs = grid(experiment)
         assert {run.id for run in experiment.runs("paper")} <= {run.id for run in runs}
