@@ -133,8 +133,7 @@ def test_the_api_reference_links_what_it_has_and_follows_fields():
     text = write_api("% api: companion.runs.run Run\n\n% api: wrnn.recurrence BACKENDS\n")
     assert "```python\nclass Run\n    " in text
     assert "BACKENDS = ('auto', 'loop', 'numba', 'triton')" in text
-    text = write_api("% api: wrnn.model\n\n% api: wrnn.init single_site_\n")
-    assert "[`single_site_`](#api-wrnn-init-single-site-)" in text
+    assert "[`WaveRNN`](#api-wrnn-model-class-wavernn)" in write_api("% api: wrnn.model\n")
 
 
 @pytest.mark.parametrize("name", ["wrnn.nothing", "wrnn.model Nothing", "nothing"])
