@@ -3,16 +3,18 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
-# TORCH=cpu takes PyTorch's build without CUDA: its index is asked too, and +cpu goes before plain.
+# TORCH=cpu takes PyTorch's build without CUDA from PyTorch's own index, where files have other hashes.
 TORCH ?= cuda
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
-PACKAGES = $(if $(filter cpu,$(TORCH)),--extra-index-url $(TORCH_INDEX)) -c constraints.txt -e .[dev]
-SIZE = $(if $(filter cpu,$(TORCH)),1.8 GB,5.7 GB)
+QUIET ?= -qq
+PIP = $(BIN)/python -m pip install $(QUIET) --disable-pip-version-check
+CPU_TORCH = --extra-index-url $(TORCH_INDEX) -c constraints.txt torch torchvision
+SIZE = $(if $(filter cpu,$(TORCH)),1.9 GB,5.7 GB)
 # Unit tests are many small tensors: one thread is faster than several, and repeatable. Two
 # processes fill two cores; a file stays in one, for the fixtures that it shares.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -rs
 TWO := -n 2 --dist loadfile
-NBVAL := --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg
+NBVAL := -c tests/nbval.cfg --nbval-sanitize-with tests/nbval.cfg --rootdir .
 # make paper trains with .venv where it is installed, and else with any Python that has torch.
 TRAINER = $(if $(wildcard $(INSTALLED)),$(BIN)/python,$(PYTHON))
 CAN_TRAIN = $(TRAINER) -c 'import filelock, numpy, torch, torchvision, typer' 2>/dev/null || { \
@@ -26,16 +28,16 @@ CIFAR10 ?= torchvision
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install book test site paper gpu campaign faults publish lint clean
+.PHONY: help install pins book test site paper gpu campaign faults publish lint clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(INSTALLED)  ## make .venv with the exact versions of constraints.txt (TORCH=cpu: no CUDA)
+install: $(INSTALLED)  ## make .venv with the exact files of requirements.txt (TORCH=cpu: no CUDA)
 
 # The stamp is written last, so an interrupted install is never taken for a finished one, and
 # `installing` left behind by one means that the environment can't be trusted: start over.
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt requirements.txt
 	@case "$(TORCH)" in cpu|cuda) ;; *) echo "TORCH=$(TORCH): it is cuda or cpu" >&2; exit 1;; esac
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	    echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) -V 2>&1)." \
@@ -44,14 +46,23 @@ $(INSTALLED): pyproject.toml constraints.txt
 	    echo "Making $(VENV) with $$($(PYTHON) -V)"; \
 	    $(PYTHON) -m venv --clear $(VENV) || { echo "The venv module does not work;" \
 	        "on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }; fi
-	@echo "Installing the versions of constraints.txt into $(VENV)" \
+	@echo "Installing the files that requirements.txt has the hashes of into $(VENV)" \
 	    "($(SIZE) on disk; a few minutes the first time)"
 	@touch $(VENV)/installing
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check $(PACKAGES) || { \
-	    echo "The installation failed; to see why: $(BIN)/python -m pip install $(PACKAGES)" >&2; \
-	    exit 1; }
+	@awk '/^[a-z]/ {keep = "$(TORCH)" != "cpu" || !/^(torch|triton|cuda-|nvidia-)/} keep' \
+	    requirements.txt >$(VENV)/pins.txt
+	@{ $(PIP) --require-hashes -r $(VENV)/pins.txt && \
+	    $(if $(filter cpu,$(TORCH)),$(PIP) $(CPU_TORCH) &&) \
+	    $(PIP) --no-deps --no-build-isolation -e .; } || { \
+	    echo "The installation failed; to see why: make install TORCH=$(TORCH) QUIET=" >&2; exit 1; }
 	@rm $(VENV)/installing
 	@touch $@
+
+# uv follows the pins for every Python and system at once, and looks up the hashes.
+pins:  ## write requirements.txt, the hashes of the versions in constraints.txt (needs uv)
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	    --no-header --extra dev --constraints constraints.txt --output-file requirements.txt \
+	    pyproject.toml
 
 book: $(INSTALLED)  ## train the quick profile on the CPU, execute every chapter, build the site
 	@echo "Training the quick profile, executing every chapter, building the site (a few minutes)"

@@ -52,9 +52,9 @@ def settings(result):
 # - The **loop** is the definition: one step after the other, differentiated by PyTorch. Everything
 #   is compared with it.
 # - `backend="auto"` takes the fastest way that a device has, which
-#   {py:func}`wrnn.recurrence.choose_backend` names together with the reason. The tables have it
-#   under its own name. On a GPU that is one fused kernel for all steps, and **tf32** is the same
-#   with rounded factors, for those who ask for it.
+#   [`choose_backend`](#api-wrnn-recurrence-choose-backend) names together with the reason. The
+#   tables have it under its own name. On a GPU that is one fused kernel for all steps, and **tf32**
+#   is the same with rounded factors, for those who ask for it.
 # - **checkpointed** is that way with `checkpoint_every`: only each $\lceil\sqrt{T}\,\rceil$-th
 #   state is kept, and the backward pass computes the others again. It is slower and takes far less
 #   memory; gradients do not change.

@@ -272,9 +272,9 @@ def test_check_finds(project, change, problem):
 
 
 def nbval(notebook: Path) -> subprocess.CompletedProcess:
-    options = ["--nbval", "--nbval-current-env", "--nbval-sanitize-with"]
-    config = ROOT / "tests" / "nbval_sanitize.cfg"
-    command = [sys.executable, "-m", "pytest", "-q", *options, config, "--rootdir", notebook.parent]
+    config = ROOT / "tests" / "nbval.cfg"
+    options = ["-c", config, "--nbval-sanitize-with", config, "--rootdir", notebook.parent]
+    command = [sys.executable, "-m", "pytest", "-q", *options]
     return subprocess.run(
         [*command, notebook], capture_output=True, text=True, cwd=notebook.parent, check=False
     )

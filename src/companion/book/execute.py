@@ -24,7 +24,7 @@ from tqdm import tqdm
 from companion.book.source import METADATA, check_parameters, convert, keep_tags, sha256
 from wrnn.errors import WrnnError
 
-WRITTEN = ("figures/*.png", "generated/*.md", "generated/*.csv")
+WRITTEN = ("figures/*.png", "figures/*.svg", "generated/*.md", "generated/*.csv")
 
 
 class ChapterError(RuntimeError):
@@ -40,7 +40,7 @@ def execute(
     """Execute one chapter and put its notebook, figures and tables into ``destination``.
 
     The chapter runs in its source's folder with ``WRNN_BOOK`` naming a scratch folder, where it
-    writes ``figures/*.png`` and ``generated/*.md``. Sets environment variables while it runs, so
+    writes ``figures/*.png``, ``figures/*.svg`` and ``generated/*.md``. Sets environment variables while it runs, so
     only one chapter at a time can be executed in a process; :func:`execute_all` uses several.
 
     Args:

@@ -7,6 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from companion.book.api import write_api
 from companion.book.execute import ChapterError
 from wrnn.errors import WrnnError
 
@@ -19,6 +20,8 @@ _EXECUTED = ("*.ipynb", "figures", "generated")
 def stage(source_root: str | Path, destination: str | Path, *, executed: bool = True) -> Path:
     """Copy the book's configuration, pages and sources to a fresh folder, away from the checkout.
 
+    The API reference is written into its page.
+
     Args:
         source_root: folder that holds ``_config.yml``, ``_toc.yml`` and ``book/``.
         destination: emptied first.
@@ -29,7 +32,7 @@ def stage(source_root: str | Path, destination: str | Path, *, executed: bool = 
         The staged ``book/`` folder.
 
     Raises:
-        WrnnError: ``source_root`` holds no book.
+        WrnnError: ``source_root`` holds no book, or its API reference names what is not there.
     """
     source_root, destination = Path(source_root), Path(destination)
     for name in ("_config.yml", "_toc.yml", "book"):
@@ -44,6 +47,9 @@ def stage(source_root: str | Path, destination: str | Path, *, executed: bool = 
         for path in (source_root / "book").glob(pattern):
             if path.is_dir():
                 shutil.copytree(path, book / path.name)
+            elif path.suffix == ".md":
+                page = write_api(path.read_text(encoding="utf-8"))
+                (book / path.name).write_text(page, encoding="utf-8")
             else:
                 shutil.copy(path, book)
     if (source_root / "notebooks").is_dir():

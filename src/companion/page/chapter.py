@@ -421,14 +421,18 @@ class Chapter:
         alt: str,
         caption: str,
     ) -> None:
-        """Write ``generated/NAME.md``: fields of activity on rings as a film in the page.
+        """Write ``figures/NAME.svg``, fields of activity on rings as a film, and its include file.
 
-        Arguments as for ``companion.page.film.rings``; the film is text and needs no other file.
+        Arguments as for ``companion.page.film.rings``, with what is seen, for those who do not see
+        it, and a sentence below the film.
         """
+        if not alt.strip():
+            raise WrnnError(f"animation {name}: alt must describe what is seen")
         from companion.page import film as animation
 
-        film = animation.rings(name, spikes, fields, alt=alt, caption=caption)
-        self._write(f"generated/{name}.md", f"```{{raw}} html\n{film}```\n")
+        self._write(f"figures/{name}.svg", animation.rings(name, spikes, fields))
+        picture = f"```{{image}} figures/{name}.svg\n:alt: {alt}\n:class: film\n```\n"
+        self._write(f"generated/{name}.md", f"{picture}\n{caption}\n")
 
     def nothing(self, name: str, what: str, experiment: str = "", profile: str = "") -> None:
         """Write a numbered notice in the place of a figure or table that has no record.

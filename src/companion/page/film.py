@@ -1,9 +1,8 @@
-"""Animations as text: SVG moved by CSS, which plays in a page without a script or a network.
+"""Animations as one SVG file each, moved by CSS: no script, no network, no video.
 
-Text and rings have the colour of the page's text, on its ground: it suits light and dark pages.
-The first and only caller is :meth:`companion.page.chapter.Chapter.animation`. A reader can stop the
-film with its check box; where the system asks for reduced motion, and on paper, its last frame
-stands still.
+The first and only caller is :meth:`companion.page.chapter.Chapter.animation`. The picture stands
+still on its last frame, on paper and under every tool, until its address ends in ``#play``; on the
+site ``book/_static/film.js`` gives it a button for that.
 """
 
 from collections.abc import Sequence
@@ -18,17 +17,12 @@ COLOURS = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc")  # inputs, fro
 PANEL = 300  # width and height of one field, in the units of the drawing
 HOLD = 8  # ticks for which the last frame stays
 STYLE = """
-.NAME .frame { visibility: hidden; animation: NAME-show TOTALs step-end infinite; }
-.NAME .frame.last { animation-name: NAME-hold; }
-@keyframes NAME-show { 0% { visibility: visible; } TICK% { visibility: hidden; } }
-@keyframes NAME-hold { 0% { visibility: visible; } HELD% { visibility: hidden; } }
-.NAME input { margin-inline-end: 0.4em; }
-.NAME input:checked ~ svg .frame { animation-play-state: paused; }
-@media print, (prefers-reduced-motion: reduce) {
-  .NAME .frame, .NAME input:checked ~ svg .frame { animation: none; }
-  .NAME .frame.last { visibility: visible; }
-  .NAME input, .NAME label { display: none; }
-}
+.frame { visibility: hidden; }
+.frame.last { visibility: visible; }
+#play:target .frame { animation: show TOTALs step-end infinite; visibility: hidden; }
+#play:target .frame.last { animation-name: hold; }
+@keyframes show { 0% { visibility: visible; } TICK% { visibility: hidden; } }
+@keyframes hold { 0% { visibility: visible; } HELD% { visibility: hidden; } }
 """
 
 
@@ -37,34 +31,27 @@ def rings(
     spikes: np.ndarray,
     fields: Sequence[tuple[str, np.ndarray]],
     *,
-    alt: str,
-    caption: str,
     seconds: float = 0.4,
 ) -> str:
-    """Return an HTML figure: fields of activity on rings, one frame of `seconds` for every step.
+    """Return an SVG picture: fields of activity on rings, one frame of `seconds` for every step.
 
     Args:
-        name: id of the figure, also the prefix of its style rules; letters, digits and hyphens.
+        name: what an error calls it.
         spikes: binary inputs (T, inputs).
         fields: (title, states (T, inputs * sites)), one ring per input; each input writes to the
             middle of its ring, which is drawn on top.
-        alt: what is seen, for those who do not see it.
-        caption: plain text below the film.
         seconds: duration of one step.
 
     Raises:
-        WrnnError: no description, or states that do not fit the spikes.
+        WrnnError: states that do not fit the spikes.
     """
     steps, inputs = spikes.shape
-    if not alt.strip():
-        raise WrnnError(f"animation {name}: alt must describe what is seen")
     if inputs > len(COLOURS) or any(
         len(states) != steps or states.shape[1] % inputs for _, states in fields
     ):
         raise WrnnError(f"animation {name}: the states do not fit {steps} steps, {inputs} inputs")
     ticks = steps - 1 + HOLD
     values = {
-        "NAME": name,
         "TOTAL": f"{ticks * seconds:.4g}",
         "TICK": f"{100 / ticks:.6g}",
         "HELD": f"{100 * HOLD / ticks:.6g}",
@@ -74,19 +61,16 @@ def rings(
         style = style.replace(key, value)
     width = PANEL * len(fields)
     parts = [
-        f'<figure class="{name}" id="{name}">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" id="play" viewBox="0 0 {width} {PANEL + 30}" '
+        f'width="{width}" height="{PANEL + 30}" font-family="sans-serif" text-anchor="middle">',
         f"<style>{style}</style>",
-        f'<input type="checkbox" id="{name}-stop"/><label for="{name}-stop">stop the film</label>',
-        f'<svg viewBox="0 0 {width} {PANEL + 30}" role="img" aria-label="{escape(alt)}" '
-        'style="display: block; width: 100%" fill="currentColor" font-family="sans-serif" '
-        'text-anchor="middle">',
     ]
     for index, (title, states) in enumerate(fields):
         left = index * PANEL
         parts.append(f'<text x="{left + PANEL / 2:g}" y="22" font-size="19">{escape(title)}</text>')
         for place in range(states.shape[1]):
             x, y, radius = _place(place, states.shape[1] // inputs, inputs)
-            parts.append(_dot(left + x, y, radius, "currentColor", 0.12))
+            parts.append(_dot(left + x, y, radius, "#e6e6e6"))
     for step in range(steps):
         last = step == steps - 1
         delay = f' style="animation-delay: {step * seconds:.4g}s"'
@@ -110,8 +94,7 @@ def rings(
                     f'stroke="{COLOURS[ring]}" stroke-width="2.5"/>'
                 )
         parts.append("</g>")
-    parts += ["</svg>", f"<figcaption>{escape(caption)}</figcaption>", "</figure>"]
-    return "\n".join(parts) + "\n"
+    return "\n".join([*parts, "</svg>"]) + "\n"
 
 
 def _place(place: int, sites: int, inputs: int) -> tuple[float, float, float]:
