@@ -185,7 +185,7 @@ def large(tmp_path, monkeypatch) -> Store:
     store = Store(tmp_path)
     for seed in range(3):
         store.put(make_record(replace(COPY, seed=seed)), arrays() if seed == 1 else None)
-    monkeypatch.setattr(index, "_SETTLED", -1.0)  # their times are told from later ones
+    monkeypatch.setattr(index, "SETTLED", -1.0)  # their times are told from later ones
     store.all()
     return store
 
