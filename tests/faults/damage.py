@@ -9,7 +9,7 @@ import shutil
 import struct
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from unittest.mock import patch
@@ -122,7 +122,7 @@ class Files:
         damaged = flipped(content, self.draw)
         path.write_bytes(damaged)
         try:
-            with warnings.catch_warnings(record=True) as said:
+            with warnings.catch_warnings(record=True) as said, libpng_silenced():
                 warnings.simplefilter("always")
                 changed = not torch.equal(read_images(self.images), whole)
             return (changed or damaged != content) and not said
@@ -144,6 +144,19 @@ class Files:
             return damaged != content
         finally:
             path.write_bytes(content)
+
+
+@contextlib.contextmanager
+def libpng_silenced() -> Iterator[None]:
+    """Keep from the terminal what a library writes to file 2 beside raising its error."""
+    before, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+        os.close(nowhere)
 
 
 def damaged_files(trials: Trials, files: Files, count: int) -> None:

@@ -36,6 +36,13 @@ DTYPES = (torch.float32, torch.float64, torch.float16, torch.int64, torch.bool, 
 TASKS = ("Task", "copy.", "adding.", "sequential", "noisy", "task_from_dict", "baseline")
 TASKS += ("permutation", "split_indices", "fixed_noise", "Sequential", "Noisy")
 
+OPTIONS = (
+    *("--profile", "--device", "--seeds", "--time-limit", "--records", "--match", "--steps"),
+    *("--epochs", "--stop", "--evaluate-every", "--grid", "--cifar10", "--replicas", "--sedes"),
+    *("--checkpoints", "--overwrite", "--left", "--publish", "--build-only", "--only", "--case"),
+    *("--repeats", "--json", "-h", "--version"),
+)
+
 small = st.integers(-3, 12)
 huge = st.sampled_from([2**31, 2**63, -(2**63), 10**30])
 tensors = st.builds(
@@ -43,10 +50,12 @@ tensors = st.builds(
     st.lists(st.integers(0, 4), max_size=4),
     st.sampled_from(DTYPES),
 )
-names = st.sampled_from(
-    "relu tanh identity auto loop numba triton linear mlp code text fixed fresh folder train test "
-    "validation ones zero default normal shift cpu cuda cuda:9 meta mps xpu float64 copy".split()
+NAMES = (
+    *("relu", "tanh", "identity", "auto", "loop", "numba", "triton", "linear", "mlp", "code"),
+    *("text", "fixed", "fresh", "folder", "train", "test", "validation", "ones", "zero", "copy"),
+    *("default", "normal", "shift", "cpu", "cuda", "cuda:9", "meta", "mps", "xpu", "float64"),
 )
+names = st.sampled_from(NAMES)
 values = st.one_of(
     small,
     huge,
@@ -157,11 +166,7 @@ def fits(option: str, word: str) -> bool:
 def bad_commands(trials: Trials, count: int) -> None:
     """Arguments of the command line: status 2 and one line, or all is well."""
     kind = "bad input, command line"
-    options = st.sampled_from(
-        "--profile --device --seeds --time-limit --records --match --steps --epochs --stop "
-        "--evaluate-every --grid --cifar10 --replicas --sedes --checkpoints --overwrite --left "
-        "--publish --build-only --only --case --repeats --json -h --version".split()
-    )
+    options = st.sampled_from(OPTIONS)
     trains = [["run"], ["run", "fig3"], ["run", "fig99"], ["campaign"]]
     moves = [["records", "merge"], ["records", "export"]]
     others = [["records"], ["bench"], ["book"], ["status"], ["gpu"]]
@@ -234,10 +239,15 @@ def bad_parameters(trials: Trials, count: int) -> None:
         call = lambda: check_parameters(source, notebook, parameters)  # noqa: E731
         check(trials, kind, call, f"{source.stem}: {parameters}", good)
 
-    def as_met(**parameters: object) -> None:
-        profile, device, seeds, train = parameters.values()
-        good = type(seeds) is int and 1 <= seeds <= 100 and type(train) is bool
-        good = good and profile in PROFILES and device in ("auto", "cpu")
+    def as_met(valid: dict, changes: dict) -> None:
+        parameters = valid | changes
+        seeds = parameters["seeds"]
+        good = (
+            parameters["profile"] in PROFILES
+            and parameters["device"] in ("auto", "cpu")
+            and (type(seeds) is int and 1 <= seeds <= 100)
+            and type(parameters["train"]) is bool
+        )
         check(trials, kind, lambda: Chapter(**parameters), f"Chapter({parameters})", good)
 
     known = st.sampled_from(["profile", "device", "seeds", "train"])
@@ -249,15 +259,19 @@ def bad_parameters(trials: Trials, count: int) -> None:
         source=st.sampled_from(CHAPTERS),
         parameters=st.dictionaries(given_names, scalars, min_size=1, max_size=3),
     )
-    profiles, devices = st.sampled_from(PROFILES), st.sampled_from(["auto", "cpu"])
     fuzz(
         trials,
         count - count // 2,
         as_met,
-        profile=st.one_of(profiles, scalars),
-        device=st.one_of(devices, scalars),
-        seeds=st.one_of(st.integers(1, 5), scalars),
-        train=st.one_of(st.booleans(), scalars),
+        valid=st.fixed_dictionaries(
+            {
+                "profile": st.sampled_from(PROFILES),
+                "device": st.sampled_from(["auto", "cpu"]),
+                "seeds": st.integers(1, 5),
+                "train": st.booleans(),
+            }
+        ),
+        changes=st.dictionaries(known, scalars, min_size=1, max_size=2),
     )
 
 
@@ -284,7 +298,8 @@ def bad_executions(trials: Trials, count: int) -> None:
                 options["extra_arguments"] = ["--log-level=CRITICAL"]
                 papermill.execute_notebook(notebook, None, parameters, **options)
             except PapermillExecutionError as error:
-                raise (WrnnError if error.ename == "WrnnError" else RuntimeError)(error.evalue)
+                kind_of = WrnnError if error.ename == "WrnnError" else RuntimeError
+                raise kind_of(error.evalue) from error
 
         check(trials, kind, call, f"{source.stem}: {parameters}", good=False)
         for path in pages.iterdir():

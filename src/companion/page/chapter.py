@@ -99,7 +99,7 @@ class Chapter:
     ):
         if profile not in PROFILES:
             raise WrnnError(f"unknown profile {profile!r}: use {', '.join(PROFILES)}")
-        if not isinstance(seeds, int) or not 1 <= seeds <= MOST_SEEDS:
+        if type(seeds) is not int or not 1 <= seeds <= MOST_SEEDS:
             raise WrnnError(f"seeds is {seeds!r}: expected 1 to {MOST_SEEDS}")
         if not isinstance(train, bool):
             raise WrnnError(f"train is {train!r}: expected True or False")
