@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from samples import COPY, make_record
 
-from companion.records import index
+from companion.records import checks, index
 from companion.records.files import (
     WEIGHTS,
     DamagedFile,
@@ -190,17 +190,17 @@ def large(tmp_path, monkeypatch) -> Store:
     return store
 
 
-def reads(store: Store, monkeypatch) -> list[str]:
-    """The files that reading the store opens."""
-    opened, read = [], Record.from_file.__func__
+def reads(store: Store, monkeypatch, work=None) -> list[str]:
+    """The files that reading the store, or some other work, opens."""
+    opened, read = [], checks.read_bounded
 
-    def spy(cls, path):
+    def spy(path, suffix):
         opened.append(path.name)
-        return read(cls, path)
+        return read(path, suffix)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Record, "from_file", classmethod(spy))
-        store.all()
+        patch.setattr(checks, "read_bounded", spy)
+        (work or store.all)()
     return opened
 
 

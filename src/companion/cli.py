@@ -238,10 +238,10 @@ def run_campaign(
 def status() -> None:
     """Show how many runs of each experiment are recorded, at which budget, and where."""
     try:
-        from companion.records.table import gather
+        from companion.records.table import Grouped, gather
     except ImportError as error:
         raise WrnnError(f"{error.name} is missing: pip install 'wrnn[book]'") from error
-    published, own = committed_store().all(), local_store().all()
+    published, own = Grouped(committed_store().all()), Grouped(local_store().all())
     print(
         f"{'experiment':<12}{'profile':<9}{'recorded':>9}{'smaller':>9}{'seeds':>7}  where"
         f", read from {committed_store().folder} (quick and smoke: {local_store().folder} first)"

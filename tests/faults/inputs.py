@@ -143,18 +143,25 @@ def bad_calls(trials: Trials, kind: str, count: int) -> None:
     fuzz(trials, count, once, name=st.sampled_from(wanted), changes=changes)
 
 
+def whole(word: str) -> float:
+    """Return the whole number that a word is, such as 3 or 3.0; ValueError where it is none."""
+    if not (number := float(word)).is_integer():
+        raise ValueError(f"{word} is not whole")
+    return number
+
+
 def fits(option: str, word: str) -> bool:
     """Whether the command line may take a word for an option."""
     try:
         return {
             "--profile": lambda: word in PROFILES,
             "--device": lambda: word in ("auto", "cpu"),
-            "--seeds": lambda: 1 <= int(word) <= 100,
+            "--seeds": lambda: 1 <= whole(word) <= 100,
             "--time-limit": lambda: 0 <= float(word) < math.inf,
-            "--steps": lambda: int(word) >= 0,
-            "--epochs": lambda: int(word) >= 0,
-            "--evaluate-every": lambda: int(word) >= 0,
-            "--replicas": lambda: int(word) >= 0,
+            "--steps": lambda: whole(word) >= 0,
+            "--epochs": lambda: whole(word) >= 0,
+            "--evaluate-every": lambda: whole(word) >= 0,
+            "--replicas": lambda: whole(word) >= 0,
             "--stop": lambda: word in ("budget", "settled"),
             "--grid": lambda: word in ("", "paper"),
             "--cifar10": lambda: word in ("torchvision", "folder"),

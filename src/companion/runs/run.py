@@ -202,6 +202,11 @@ def _build_layer(
     return rnn
 
 
+def _fields(instance) -> dict:
+    """Return the fields of a dataclass of scalars, which dataclasses.asdict takes long to copy."""
+    return {field.name: getattr(instance, field.name) for field in dataclasses.fields(instance)}
+
+
 @dataclass(frozen=True)
 class Run:
     """One training: task, model, optimiser (Adam), schedule, budget, seed and profile."""
@@ -232,7 +237,7 @@ class Run:
 
     def to_dict(self) -> dict:
         """Return the run as JSON types; ``Run.from_dict`` reverses it."""
-        values = dataclasses.asdict(self)
+        values = _fields(self) | {"model": _fields(self.model)}
         # Fields that came later are left out at their default, so that older runs keep their id.
         if self.stop == "budget":
             del values["stop"]
@@ -240,7 +245,7 @@ class Run:
         for name in LATER_FIELDS:
             if values["model"][name] == defaults[name]:
                 del values["model"][name]
-        values["task"] = {"name": self.task.name, **dataclasses.asdict(self.task)}
+        values["task"] = {"name": self.task.name, **_fields(self.task)}
         values["drop_steps"] = list(self.drop_steps)
         if isinstance(self.model.velocity, tuple):
             values["model"]["velocity"] = list(self.model.velocity)
