@@ -8,6 +8,7 @@ while a run is unfinished, ``ID.checkpoint`` and ``ID.lock``.
 
 import contextlib
 import dataclasses
+import gc
 import hashlib
 import json
 import math
@@ -192,6 +193,18 @@ class StoredCurves(Mapping):
         return self._curves == other
 
 
+@contextlib.contextmanager
+def _garbage_left() -> Iterator[None]:
+    """Let no garbage be looked for: a large folder has hardly any, and looking takes long."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 def finite(value: float) -> float | None:
     """Return the value, or None where JSON could not hold it (NaN, infinity)."""
     return value if math.isfinite(value) else None
@@ -253,6 +266,10 @@ class Store:
 
     def scan(self) -> tuple[list[Record], list[DamagedFile]]:
         """Return every record of the folder, sorted by id, and what is wrong with other files."""
+        with _garbage_left():
+            return self._scan()
+
+    def _scan(self) -> tuple[list[Record], list[DamagedFile]]:
         try:
             entries = {entry.name: entry for entry in os.scandir(self.folder)}
         except FileNotFoundError:

@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 import torch
@@ -202,9 +202,14 @@ def _build_layer(
     return rnn
 
 
+@cache
+def _names(kind: type) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(kind))
+
+
 def _fields(instance) -> dict:
     """Return the fields of a dataclass of scalars, which dataclasses.asdict takes long to copy."""
-    return {field.name: getattr(instance, field.name) for field in dataclasses.fields(instance)}
+    return {name: getattr(instance, name) for name in _names(type(instance))}
 
 
 @dataclass(frozen=True)
