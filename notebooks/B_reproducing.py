@@ -257,7 +257,7 @@ if path.exists():
             for kind, counts in found["kinds"].items()
         ],
         f"Trials and injected faults, by kind, on {found['date']} at commit "
-        f"{found['commit'][:12]}.",
+        f"{found['commit'][:12]}. Of bad inputs, the faults are what was refused.",
     )
 else:
     missing = {"not yet recorded": "Faults", "command": "`make faults`"}
