@@ -39,10 +39,10 @@ def one_round(trials: Trials, files: Files) -> None:
     failing_disks(trials, 3)
     concurrency(trials, 1)
     damaged_files(trials, files, 4)
-    bad_calls(trials, "models", 150)
-    bad_calls(trials, "tasks", 100)
+    bad_calls(trials, "models", 250)
+    bad_calls(trials, "tasks", 150)
     bad_commands(trials, 100)
-    bad_parameters(trials, 50)
+    bad_parameters(trials, 100)
     bad_executions(trials, 1)
 
 

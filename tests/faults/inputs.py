@@ -9,6 +9,7 @@ import io
 import math
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from numbers import Integral, Real
 from pathlib import Path
@@ -43,6 +44,23 @@ OPTIONS = (
     *("--repeats", "--json", "-h", "--version"),
 )
 
+
+@dataclass(frozen=True)
+class Resized:
+    """An argument's own tensor with one axis of another size."""
+
+    axis: int
+    size: int
+
+    def of(self, default: object) -> object:
+        """Return the tensor, or the size where the argument is none."""
+        if not isinstance(default, torch.Tensor) or not default.dim():
+            return self.size
+        shape = list(default.shape)
+        shape[self.axis % default.dim()] = self.size
+        return default.new_zeros(shape)
+
+
 small = st.integers(-3, 12)
 huge = st.sampled_from([2**31, 2**63, -(2**63), 10**30])
 tensors = st.builds(
@@ -72,6 +90,7 @@ values = st.one_of(
     st.floats(width=32).map(np.float32),
     st.lists(st.integers(0, 3), max_size=3).map(np.zeros),
     tensors,
+    st.builds(Resized, st.integers(0, 3), st.integers(0, 4)),
 )
 words = st.one_of(
     st.text(max_size=20).filter(lambda text: "\0" not in text),
@@ -135,6 +154,9 @@ def bad_calls(trials: Trials, kind: str, count: int) -> None:
         call, arguments = CALLS[name]
         order = list(arguments)
         changed = {order[place % len(order)]: value for place, value in changes.items()}
+        for key, value in changed.items():
+            if isinstance(value, Resized):
+                changed[key] = value.of(arguments[key])
         good = all(is_like(name, value, arguments[name]) for name, value in changed.items())
         what = f"{name}({', '.join(f'{k}={v!r}' for k, v in changed.items())})"
         check(trials, f"bad input, {kind}", lambda: call(**arguments | changed), what, good)
