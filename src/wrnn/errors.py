@@ -23,7 +23,7 @@ def check_integer(name: str, value: Any, minimum: int) -> int:
     """
     if isinstance(value, bool) or not isinstance(value, Integral) or value < minimum:
         raise WrnnError(f"{name} must be an integer of at least {minimum}, not {shown(value)}")
-    if value > LARGEST:
+    if int(value) > LARGEST:
         raise WrnnError(f"{name} must be an integer of at most {LARGEST}, not {shown(value)}")
     return int(value)
 
