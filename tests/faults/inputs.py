@@ -167,6 +167,8 @@ def bad_calls(trials: Trials, kind: str, count: int) -> None:
 
 def whole(word: str) -> float:
     """Return the whole number that a word is, such as 3 or 3.0; ValueError where it is none."""
+    with contextlib.suppress(ValueError):
+        return int(word)  # of any length
     if not (number := float(word)).is_integer():
         raise ValueError(f"{word} is not whole")
     return number
