@@ -15,6 +15,8 @@ seeds: int = 1  # how many seeds of every run
 train: bool = True  # train what has no record yet; False reads records only
 
 # %% tags=["hide-input"]
+import json
+
 import pandas as pd
 
 from companion.evidence import tables
@@ -233,6 +235,36 @@ page.table("tab-changes", CHANGES, "Rules that changed after records existed.")
 
 # %% [markdown]
 # ```{include} generated/tab-changes.md
+# ```
+#
+# ## Faults
+#
+# `make faults` breaks what it can: it kills and interrupts training, fills and fails the disk, lets
+# several processes loose on one folder, damages every kind of file, and gives bad input to the
+# library, the command line and the chapters. {numref}`tab-faults` counts what came of it. *Lost* is
+# a record that was not there in the end; *wrong* one that differed by a bit from that of an
+# undisturbed run, or damage or bad input that was taken for good; *loud* more than one line, or a
+# wrong exit status; *left* a lock or half a file that nothing took away.
+
+# %% tags=["hide-cell"]
+path = page.committed.folder / "faults" / "faults.json"
+if path.exists():
+    found = json.loads(path.read_text())
+    page.table(
+        "tab-faults",
+        [
+            {"kind": kind} | {name: f"{count:,}" for name, count in counts.items()}
+            for kind, counts in found["kinds"].items()
+        ],
+        f"Trials and injected faults, by kind, on {found['date']} at commit "
+        f"{found['commit'][:12]}. Of bad inputs, the faults are what was refused.",
+    )
+else:
+    missing = {"not yet recorded": "Faults", "command": "`make faults`"}
+    page.table("tab-faults", [missing], "Faults: not yet recorded")
+
+# %% [markdown]
+# ```{include} generated/tab-faults.md
 # ```
 #
 # ## What is the same on repeat

@@ -1,6 +1,8 @@
 """Whatever is given to a constructor or a call: it works, or one line says what is wrong."""
 
+import contextlib
 from functools import partial
+from itertools import product
 
 import numpy as np
 import pytest
@@ -41,6 +43,10 @@ ODD = (
         b"x",
         object(),
         torch.float16,
+        2**31,
+        10**30,
+        b"\xe9",
+        "xpu",
     ),
     *([3], (), {}, np.float64(2.5), np.zeros(3), np.int64(3), np.bool_(True), torch.tensor(3.0)),
     *(torch.zeros(3), torch.zeros(2, 2, 2), torch.zeros(2, 3, 3, dtype=torch.int64)),
@@ -155,3 +161,44 @@ def test_any_argument_works_or_is_one_clear_line(name):
                 assert len(str(error)) < 300
                 refused += 1
     assert refused >= 15 * len(arguments)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_tensor_of_any_size_works_or_is_one_clear_line(name):
+    """Each axis of each tensor in turn."""
+    call, arguments = CALLS[name]
+    for argument, tensor in arguments.items():
+        if not isinstance(tensor, torch.Tensor):
+            continue
+        for axis in range(tensor.dim()):
+            for size in range(6):
+                shape = [*tensor.shape[:axis], size, *tensor.shape[axis + 1 :]]
+                changed = arguments | {argument: tensor.new_zeros(shape)}
+                if shape == list(tensor.shape):
+                    call(**changed)
+                    continue
+                with contextlib.suppress(WrnnError):
+                    call(**changed)
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        init.shift_,
+        partial(init.single_site_, num_channels=2),
+        partial(init.single_site_, num_channels=1, kind="identity"),
+        init.identity_,
+        init.shift_matrix_,
+        partial(init.fan_in_uniform_, fan_in=2),
+    ],
+)
+def test_starts_fill_a_tensor_of_any_shape_or_refuse_it(start):
+    filled = 0
+    for axes in range(5):
+        for shape in product(range(4), repeat=axes):
+            weight = torch.full(shape, torch.nan)
+            with contextlib.suppress(WrnnError):
+                start(weight)
+                assert weight.isfinite().all()
+                filled += 1
+    assert filled >= 3

@@ -2,6 +2,7 @@ import re
 from types import SimpleNamespace
 
 import pytest
+from torchvision.datasets import MNIST
 
 from companion.cli import main
 from companion.records.files import Store
@@ -97,6 +98,21 @@ def test_bad_input_is_one_line_and_status_2(arguments, message, call, tmp_path):
     assert message in result.stderr
     assert result.stderr.count("\n") == 1, result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_data_file_is_one_line_for_all_runs_that_need_it(call, tmp_path, monkeypatch):
+    monkeypatch.setenv("WRNN_DATA", str(tmp_path / "data"))
+    raw = tmp_path / "data" / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name, _ in MNIST.resources:
+        (raw / name).write_bytes(b"cut short")
+    options = ("--profile", "paper", "--device", "cpu", "--records", str(tmp_path / "records"))
+    result = call("run", "table2", *options)
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1, result.stderr
+    assert f"{raw / MNIST.resources[0][0]} is damaged" in result.stderr
+    assert f"and {len(EXPERIMENTS['table2'].runs('paper')) - 1} more: " in result.stderr
+    assert list((tmp_path / "records").iterdir()) == []
 
 
 def test_seeds_are_trained_together_when_asked_for(call, tmp_path):

@@ -2,6 +2,7 @@ import io
 import json
 import multiprocessing
 import os
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 from samples import COPY, make_record
 
-from companion.records import index
+from companion.cli import status
+from companion.page.chapter import Chapter
+from companion.records import archive, checks, index
 from companion.records.files import (
     WEIGHTS,
     DamagedFile,
@@ -18,6 +21,8 @@ from companion.records.files import (
     Store,
     write_atomically,
 )
+from companion.records.table import records_table
+from companion.runs.experiments import EXPERIMENTS
 from companion.runs.run import Run
 from wrnn import WrnnError
 from wrnn.tasks import CopyTask
@@ -185,22 +190,22 @@ def large(tmp_path, monkeypatch) -> Store:
     store = Store(tmp_path)
     for seed in range(3):
         store.put(make_record(replace(COPY, seed=seed)), arrays() if seed == 1 else None)
-    monkeypatch.setattr(index, "_SETTLED", -1.0)  # their times are told from later ones
+    monkeypatch.setattr(index, "SETTLED", -1.0)  # their times are told from later ones
     store.all()
     return store
 
 
-def reads(store: Store, monkeypatch) -> list[str]:
-    """The files that reading the store opens."""
-    opened, read = [], Record.from_file.__func__
+def reads(store: Store, monkeypatch, work=None) -> list[str]:
+    """The files that reading the store, or some other work, opens."""
+    opened, read = [], checks.read_bounded
 
-    def spy(cls, path):
+    def spy(path, suffix):
         opened.append(path.name)
-        return read(cls, path)
+        return read(path, suffix)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Record, "from_file", classmethod(spy))
-        store.all()
+        patch.setattr(checks, "read_bounded", spy)
+        (work or store.all)()
     return opened
 
 
@@ -249,6 +254,44 @@ def test_an_index_that_cannot_be_written_is_done_without(large, monkeypatch):
     (large.folder / ".index").mkdir()
     assert len(large.all()) == 3
     assert len(reads(large, monkeypatch)) == 3
+
+
+def test_a_thousand_records_are_read_once_and_then_from_the_index(tmp_path, monkeypatch):
+    """By `wrnn status` and by a chapter: what is counted is how many files are opened."""
+    store = Store(tmp_path / "records")
+    store.folder.mkdir()
+    for seed in range(index.FEWEST):
+        record = make_record(replace(COPY, seed=seed))
+        store.path(record.run).write_text(record.to_json())
+    monkeypatch.setenv("WRNN_RECORDS", str(store.folder))
+    monkeypatch.setattr(index, "SETTLED", -1.0)
+    monkeypatch.chdir(tmp_path)
+    indices, read = [], index.read
+    monkeypatch.setattr(index, "read", lambda folder: (indices.append(folder), read(folder))[1])
+    assert len(reads(store, monkeypatch, status)) == index.FEWEST
+    assert reads(store, monkeypatch, status) == []
+    assert indices == [store.folder] * 2
+    page = Chapter(profile="quick", device="cpu", train=False)
+    tables = []
+    assert reads(store, monkeypatch, lambda: tables.append(records_table(page.committed))) == []
+    assert len(tables[0]) == index.FEWEST
+    assert reads(store, monkeypatch, lambda: [page.recorded(name) for name in EXPERIMENTS]) == []
+    assert indices == [store.folder] * 4  # the table's, and once for all experiments
+
+
+def test_what_lies_in_folders_beside_records_is_no_record(tmp_path, monkeypatch):
+    """As the counts of the fault trials do."""
+    monkeypatch.setenv("WRNN_STRICT", "1")
+    monkeypatch.setattr(index, "FEWEST", 0)
+    store = Store(tmp_path / "records")
+    store.put(make_record())
+    (store.folder / "faults").mkdir()
+    (store.folder / "faults" / "faults.json").write_text('{"kinds": {}}')
+    assert store.all() == [make_record()] == store.all()
+    archive.export(store, tmp_path / "records.tar")
+    with tarfile.open(tmp_path / "records.tar") as tar:
+        assert len(tar.getnames()) == 2  # the checksum of what follows, and the record
+    assert archive.merge(Store(tmp_path / "there"), store.folder)["records"] == 1
 
 
 def test_an_interrupted_write_leaves_the_old_file_and_no_scratch(tmp_path, monkeypatch):

@@ -185,8 +185,12 @@ def _changed(planned: Run, steps: int, stop: str, evaluate_every: int, cifar10: 
 def report(sweep: RunQueue) -> int:
     """Say what a sweep has left and what failed; returns the exit status."""
     print(f"{sweep.headline()}{': the same command goes on' * bool(sweep.left())}")
-    for error in sweep.errors.values():
-        print(f"wrnn: {error}", file=sys.stderr)
+    failed: dict[str, list[str]] = {}
+    for run, error in sweep.errors.items():
+        failed.setdefault(error.removeprefix(f"{run.description}: "), []).append(run.description)
+    for reason, names in failed.items():  # one file may keep many runs from training
+        more = f" and {len(names) - 1} more" * (len(names) > 1)
+        print(f"wrnn: {names[0]}{more}: {reason}", file=sys.stderr)
     if sweep.elsewhere:
         print(
             f"wrnn: {sweep.elsewhere} runs are held by another process: repeat the command when it "
@@ -226,10 +230,10 @@ def run_campaign(
 def status() -> None:
     """Show how many runs of each experiment are recorded, at which budget, and where."""
     try:
-        from companion.records.table import gather
+        from companion.records.table import Grouped, gather
     except ImportError as error:
         raise WrnnError(f"{error.name} is missing: pip install 'wrnn[book]'") from error
-    published, own = committed_store().all(), local_store().all()
+    published, own = Grouped(committed_store().all()), Grouped(local_store().all())
     print(
         f"{'experiment':<12}{'profile':<9}{'recorded':>9}{'smaller':>9}{'seeds':>7}  where"
         f", read from {committed_store().folder} (quick and smoke: {local_store().folder} first)"

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
+LARGEST = 2**31 - 1
+
 
 class WrnnError(ValueError):
     """Bad input: one line that says what was wrong and what is allowed.
@@ -15,9 +17,14 @@ class WrnnError(ValueError):
 
 
 def check_integer(name: str, value: Any, minimum: int) -> int:
-    """Return a whole number, Python's or NumPy's, as an int; raise WrnnError below `minimum`."""
+    """Return a whole number, Python's or NumPy's, as an int.
+
+    Raises WrnnError below `minimum`, and above `LARGEST`, which fits no size of a tensor.
+    """
     if isinstance(value, bool) or not isinstance(value, Integral) or value < minimum:
         raise WrnnError(f"{name} must be an integer of at least {minimum}, not {shown(value)}")
+    if int(value) > LARGEST:
+        raise WrnnError(f"{name} must be an integer of at most {LARGEST}, not {shown(value)}")
     return int(value)
 
 
@@ -66,12 +73,16 @@ def check_device(value: Any) -> torch.device:
     """Return a device by its name; raise WrnnError where there is no such name or device."""
     try:
         device = torch.device(value)
-    except (RuntimeError, TypeError):
+    except (RuntimeError, TypeError, ValueError):
         raise WrnnError(
             f"device must be a torch.device or its name, such as 'cpu', not {shown(value)}"
         ) from None
     if device.type == "cuda" and not torch.cuda.is_available():
         raise WrnnError(f"device {shown(value)} is not here: there is no CUDA device")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, NotImplementedError, AssertionError):
+        raise WrnnError(f"device {shown(value)} is not here: use another one") from None
     return device
 
 

@@ -49,6 +49,11 @@ def shift_(weight_hh: Tensor, velocity: float | Sequence[float] = 1.0) -> Tensor
     if len(velocities) != num_channels:
         raise WrnnError(f"{len(velocities)} velocities for {num_channels} channels: give one each")
     velocities = [check_number("velocity", v, 0, 1) for v in velocities]
+    if weight_hh.shape[1] != num_channels or not weight_hh.numel():
+        raise WrnnError(
+            f"weight_hh has shape {tuple(weight_hh.shape)}: expected as many channels in as out, "
+            "and not empty"
+        )
     if kernel_size % 2 == 0:
         raise WrnnError(f"weight_hh has a kernel of size {kernel_size}: it must be odd")
     if kernel_size == 1 and any(velocities):
@@ -84,9 +89,10 @@ def single_site_(weight_ih: Tensor, num_channels: int, kind: str = "ones") -> Te
     check_tensor("weight_ih", weight_ih, 2)
     check_choice("kind of single-site input", kind, ("ones", "identity"))
     num_channels = check_integer("num_channels", num_channels, 1)
-    if weight_ih.shape[0] % num_channels:
+    if weight_ih.shape[0] % num_channels or not weight_ih.numel():
         raise WrnnError(
-            f"weight_ih has {weight_ih.shape[0]} rows: not a multiple of {num_channels} channels"
+            f"weight_ih has shape {tuple(weight_ih.shape)}: its rows must be a multiple of "
+            f"{num_channels} channels, and it must not be empty"
         )
     input_size = weight_ih.shape[1]
     with torch.no_grad():

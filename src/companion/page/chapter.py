@@ -23,14 +23,13 @@ from companion.evidence import published as paper
 from companion.evidence.verdicts import MARKS, Claim, Finding, judge
 from companion.records.files import (
     DamageWarning,
-    Record,
     Store,
     committed_store,
     local_store,
     project_root,
     write_atomically,
 )
-from companion.records.table import MOST_SEEDS, Result, gather
+from companion.records.table import MOST_SEEDS, Grouped, Result, gather
 from companion.runs.experiments import Experiment, find_experiments, grid
 from companion.runs.run import PROFILES
 from companion.training.train import resolve_device, train
@@ -104,7 +103,7 @@ class Chapter:
     ):
         if profile not in PROFILES:
             raise WrnnError(f"unknown profile {profile!r}: use {', '.join(PROFILES)}")
-        if not isinstance(seeds, int) or not 1 <= seeds <= MOST_SEEDS:
+        if type(seeds) is not int or not 1 <= seeds <= MOST_SEEDS:
             raise WrnnError(f"seeds is {seeds!r}: expected 1 to {MOST_SEEDS}")
         if not isinstance(train, bool):
             raise WrnnError(f"train is {train!r}: expected True or False")
@@ -123,7 +122,7 @@ class Chapter:
         self._notes: dict[str, str] = {}
         self._trained: set[str] = set()
         self._gathered: dict[tuple[str, str, Path], list[Result]] = {}
-        self._read: dict[Path, list[Record]] = {}
+        self._read: dict[Path, Grouped] = {}
 
     # ------------------------------------------------------------------------------ results
 
@@ -237,7 +236,7 @@ class Chapter:
     def _gather(self, experiment: Experiment, profile: str, store: Store) -> list[Result]:
         key = (experiment.name, profile, store.folder)
         if store.folder not in self._read:
-            self._read[store.folder] = store.all()
+            self._read[store.folder] = Grouped(store.all())
         if key not in self._gathered:
             self._gathered[key] = gather(experiment, profile, self._read[store.folder])
         return self._gathered[key]

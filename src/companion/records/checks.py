@@ -13,6 +13,7 @@ import os
 import stat
 import zipfile
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -52,12 +53,14 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
 
-def _is_point(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
-
-
 def _is_curve(value: object) -> bool:
-    return isinstance(value, list) and all(map(_is_point, value))
+    """Whether a value is a list of [step, value]; curves are most of a record, hence at C speed."""
+    if not isinstance(value, list) or not set(map(type, value)) <= {list}:
+        return False
+    if not set(map(len, value)) <= {2}:
+        return False
+    numbers = list(chain.from_iterable(value))
+    return set(map(type, numbers)) <= {int, float} and all(map(math.isfinite, numbers))
 
 
 def _dict_of(check: Callable[[object], bool]) -> Callable[[object], bool]:

@@ -8,6 +8,7 @@ while a run is unfinished, ``ID.checkpoint`` and ``ID.lock``.
 
 import contextlib
 import dataclasses
+import gc
 import hashlib
 import json
 import math
@@ -139,11 +140,7 @@ class Record:
     @classmethod
     def from_file(cls, path: Path) -> "Record":
         """Read a record; a file that is damaged or does not match its name is a DamagedFile."""
-        try:
-            values = checks.parse_record(checks.read_bounded(path, ".json").decode())
-            return cls.from_values(values, path, has_arrays=path.with_suffix(".npz").exists())
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise DamagedFile(path, f"not a valid record: {checks.reason(error)}") from error
+        return read_record(path, has_arrays=path.with_suffix(".npz").exists())[0]
 
     @classmethod
     def from_values(
@@ -162,6 +159,15 @@ class Record:
             )
         object.__setattr__(record, "path", path)
         return record
+
+
+def read_record(path: Path, *, has_arrays: bool) -> tuple[Record, dict]:
+    """Read a record and the values of its file; errors as of :meth:`Record.from_file`."""
+    try:
+        values = checks.parse_record(checks.read_bounded(path, ".json").decode())
+        return Record.from_values(values, path, has_arrays=has_arrays), values
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DamagedFile(path, f"not a valid record: {checks.reason(error)}") from error
 
 
 class StoredCurves(Mapping):
@@ -185,6 +191,18 @@ class StoredCurves(Mapping):
 
     def __eq__(self, other: object) -> bool:
         return self._curves == other
+
+
+@contextlib.contextmanager
+def _garbage_left() -> Iterator[None]:
+    """Let no garbage be looked for: a large folder has hardly any, and looking takes long."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def finite(value: float) -> float | None:
@@ -248,37 +266,41 @@ class Store:
 
     def scan(self) -> tuple[list[Record], list[DamagedFile]]:
         """Return every record of the folder, sorted by id, and what is wrong with other files."""
+        with _garbage_left():
+            return self._scan()
+
+    def _scan(self) -> tuple[list[Record], list[DamagedFile]]:
         try:
             entries = {entry.name: entry for entry in os.scandir(self.folder)}
         except FileNotFoundError:
             return [], []
         names = sorted(name for name in entries if name.endswith(".json") and name[0] != ".")
-        indexed = index.read(self.folder) if len(names) >= index.FEWEST else {}
-        known, stale = {}, indexed.keys() - set(names)
+        large = len(names) >= index.FEWEST
+        indexed = index.read(self.folder) if large else {}
+        known, stale = {}, bool(indexed.keys() - set(names))
         records, damaged = [], []
         for name in names:
             path = self.folder / name
+            has_arrays = f"{path.stem}.npz" in entries
             try:
                 status = index.stat_of(entries[name])
-                if name in indexed and indexed[name][0] == status:
-                    values = {**indexed[name][1], "curves": StoredCurves(path)}
-                    has_arrays = f"{path.stem}.npz" in entries
-                    records.append(
-                        Record.from_values(values, path, has_arrays=has_arrays, hashed=True)
-                    )
-                    known[name] = indexed[name]
-                    continue
-                record = Record.from_file(path)
+                entry = indexed.get(name, (None, {}))
+                if hashed := entry[0] == status:
+                    values = {**entry[1], "curves": StoredCurves(path)}
+                    record = Record.from_values(values, path, has_arrays=has_arrays, hashed=True)
+                else:
+                    record, values = read_record(path, has_arrays=has_arrays)
             except FileNotFoundError:
                 continue  # taken away meanwhile
             except DamagedFile as error:
-                damaged.append(error)
+                if not isinstance(error.__cause__, FileNotFoundError):
+                    damaged.append(error)
                 continue
-            if len(names) >= index.FEWEST:
-                values = {**record.values(), "curves": {}}
-                known[name] = status, values
-                stale.add(name)
-                record = dataclasses.replace(record, curves=StoredCurves(path))
+            if large:
+                known[name] = status, {**values, "curves": {}}
+                if not hashed:
+                    stale = True
+                    record = dataclasses.replace(record, curves=StoredCurves(path))
             records.append(record)
         if stale:
             with contextlib.suppress(OSError):  # where nothing can be written, all is read again

@@ -14,7 +14,7 @@ from pathlib import Path
 
 FEWEST = 1000  # files from which on a folder has an index
 _FORMAT = "wrnn index 1"
-_SETTLED = 2.0  # seconds after which a file's times tell a later change apart
+SETTLED = 2.0  # seconds after which a file's times tell a later change apart
 
 Stat = list[int]
 
@@ -40,7 +40,7 @@ def read(folder: Path) -> dict[str, tuple[Stat, dict]]:
 
 def content(folder: Path, entries: dict[str, tuple[Stat, dict]]) -> tuple[Path, bytes]:
     """Return path and content of the index, without files that have just been written."""
-    recent = time.time_ns() - int(_SETTLED * 1e9)
+    recent = time.time_ns() - int(SETTLED * 1e9)
     body = json.dumps(
         {name: entry for name, entry in entries.items() if max(entry[0][1:3]) < recent}
     ).encode()

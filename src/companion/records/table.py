@@ -188,26 +188,37 @@ def _metrics(record: Record) -> dict[str, float]:
     return {name: math.nan if value is None else value for name, value in metrics.items()}
 
 
-def experiment_table(
-    experiment: Experiment, profile: str, source: Store | Sequence[Record]
-) -> pd.DataFrame:
+class Grouped:
+    """Records by their run, and those of the paper's profile by what their stand-ins share."""
+
+    def __init__(self, records: Iterable[Record]):
+        self.by_run: dict[Run, Record] = {}
+        self.alike: dict[Run, list[Record]] = {}
+        for record in records:
+            self.by_run[record.run] = record
+            if record.run.profile == "paper":
+                self.alike.setdefault(_but_budget(record.run), []).append(record)
+
+
+Source = Store | Sequence[Record] | Grouped
+
+
+def experiment_table(experiment: Experiment, profile: str, source: Source) -> pd.DataFrame:
     """Return the rows that belong to each planned configuration, one row where there are none.
 
     The column ``configuration`` is the id of the planned run of seed 0. In the paper profile a
     settled run stands in for a seed whose whole budget is not recorded; where no seed has either,
-    the longest records do, and of these first those on the same images.
+    the longest records do, and of these first those on the same images. Who asks for many tables
+    groups the records once.
     """
-    records = source.all() if isinstance(source, Store) else source
-    recorded = {record.run: record for record in records}
-    alike: dict[Run, list[Record]] = {}
-    for record in records if profile == "paper" else ():
-        alike.setdefault(_but_budget(record.run), []).append(record)
+    if not isinstance(source, Grouped):
+        source = Grouped(source.all() if isinstance(source, Store) else source)
     rows = []
     for run in experiment.runs(profile):
         seeds = [run] + [replace(run, seed=s, trace=False) for s in range(1, MOST_SEEDS)]
-        found = {planned.seed: recorded[planned] for planned in seeds if planned in recorded}
+        found = {r.seed: source.by_run[r] for r in seeds if r in source.by_run}
         stand_ins: dict[tuple[int, bool], list[Record]] = {}
-        for record in alike.get(_but_budget(run), ()):
+        for record in source.alike.get(_but_budget(run), ()) if profile == "paper" else ():
             if record.run.steps <= run.steps and _same_schedule(record.run, run):
                 steps = run.steps if record.stopped == "settled" else record.run.steps
                 stand_ins.setdefault((steps, record.run.task == run.task), []).append(record)
@@ -369,6 +380,6 @@ def results(table: pd.DataFrame) -> list[Result]:
     return [Result(rows["planned"].iloc[0], rows) for _, rows in groups]
 
 
-def gather(experiment: Experiment, profile: str, source: Store | Sequence[Record]) -> list[Result]:
+def gather(experiment: Experiment, profile: str, source: Source) -> list[Result]:
     """Return the results of an experiment in a profile: one per configuration, recorded or not."""
     return results(experiment_table(experiment, profile, source))

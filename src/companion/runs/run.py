@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 import torch
@@ -22,6 +22,16 @@ from wrnn.model import SequenceModel
 
 PROFILES = ("smoke", "quick", "paper")
 STOPS = ("budget", "settled")
+
+
+@cache
+def _names(kind: type) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(kind))
+
+
+def _fields(instance) -> dict:
+    """Return the fields of a dataclass of scalars, which dataclasses.asdict takes long to copy."""
+    return {name: getattr(instance, name) for name in _names(type(instance))}
 
 
 @dataclass(frozen=True)
@@ -54,7 +64,7 @@ class Run:
 
     def to_dict(self) -> dict:
         """Return the run as JSON types; ``Run.from_dict`` reverses it."""
-        values = dataclasses.asdict(self)
+        values = _fields(self) | {"model": _fields(self.model)}
         # Fields that came later are left out at their default, so that older runs keep their id.
         if self.stop == "budget":
             del values["stop"]
@@ -62,7 +72,7 @@ class Run:
         for name in LATER_FIELDS:
             if values["model"][name] == defaults[name]:
                 del values["model"][name]
-        values["task"] = {"name": self.task.name, **dataclasses.asdict(self.task)}
+        values["task"] = {"name": self.task.name, **_fields(self.task)}
         values["drop_steps"] = list(self.drop_steps)
         if isinstance(self.model.velocity, tuple):
             values["model"]["velocity"] = list(self.model.velocity)
