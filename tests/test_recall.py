@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from samples import make_record
 
 from companion.evidence import recall
 from companion.records.files import Store
@@ -13,7 +14,7 @@ from companion.runs.experiments import Experiment
 from companion.runs.run import Run, wrnn_config
 from companion.training.train import evaluate, train
 from wrnn import SequenceModel, WaveRNN, WrnnError
-from wrnn.tasks import CopyTask
+from wrnn.tasks import CopyTask, SequentialDigits
 
 INPUTS = np.random.default_rng(0).random((4000, 24))  # (sequences, T)
 
@@ -93,3 +94,23 @@ def test_other_tasks_are_asked_by_seed_where_weights_are_kept(record):
     assert list(found) == [1]
     assert found[1][0] == pytest.approx(record.metrics["token_accuracy"])
     assert recall.trained_model(without) is None
+
+
+def test_capacity_and_laps_of_a_result_are_those_of_its_kept_weights(record):
+    planned = replace(record.run, seed=0)
+    experiment = Experiment("laps", "Laps", "08_beyond", lambda profile: [planned])
+    (result,) = gather(experiment, "smoke", [record])
+    lap = recall.lap_of_symbols(result)
+    assert lap["gain"] >= 0 and lap["spread"] >= 0 and abs(lap["speed"]) <= 6
+    (unkept,) = gather(experiment, "smoke", [replace(record, trace_path=None)])
+    assert recall.lap_of_symbols(unkept) is None
+
+
+def test_capacity_before_training_needs_no_weights():
+    run = Run(SequentialDigits(), wrnn_config(8, 1, recurrent_bias="zero"), "smoke", steps=2)
+    experiment = Experiment("held", "Held", "08_beyond", lambda profile: [run])
+    (result,) = gather(experiment, "smoke", [make_record(run, metrics={"accuracy": 10.0})])
+    found = recall.capacities(result, INPUTS, (0.0, 3.0))
+    assert set(found) == {("before", 0.0), ("before", 3.0)}
+    assert found["before", 0.0][0] == pytest.approx(8, abs=0.3)
+    assert found["before", 3.0][0] < 0.3 * found["before", 0.0][0]

@@ -4,6 +4,7 @@ NumPy and torch, with every random draw taken from an explicit generator. scikit
 where a readout is fitted.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -104,6 +105,26 @@ def driven_states(model: SequenceModel, inputs: np.ndarray) -> np.ndarray:
     return model.rnn(x)[0][-1].double().numpy()
 
 
+def capacities(
+    result: Result, inputs: np.ndarray, noises: Sequence[float]
+) -> dict[tuple[str, float], dict[int, float]]:
+    """Return the memory capacity "before" and "after" training: (when, noise) -> by seed.
+
+    `inputs` (sequences, T) drive the networks, see `memory_capacity`. Seeds whose weights were not
+    kept have only the first.
+    """
+    found: dict[tuple[str, float], dict[int, float]] = {}
+    for record in result.records:
+        for when, model in (("before", record.run.start()), ("after", trained_model(record))):
+            if model is not None:
+                states = driven_states(model, inputs)
+                for noise in noises:
+                    generator = np.random.default_rng(1)
+                    held = memory_capacity(states, inputs, noise=noise, generator=generator)
+                    found.setdefault((when, noise), {})[record.run.seed] = float(held.sum())
+    return found
+
+
 # ------------------------------------------------------------------------------------- laps
 
 
@@ -141,3 +162,22 @@ def one_lap(rnn: WaveRNN, trace: Tensor, silence: Tensor, laps: int = 2) -> Lap:
     mode = (difference * torch.exp(site)).sum(dim=-1)[: n // 2]  # (steps, channels)
     turned = (mode[1:] * mode[:-1].conj()).sum(dim=0).angle()  # towards lower sites: negative
     return Lap(gain, (-turned * n / (2 * torch.pi)).numpy(), sizes.mean(dim=0).numpy())
+
+
+def lap_of_symbols(result: Result) -> dict[str, float] | None:
+    """What training made of a lap on the copy task, over all kept seeds and all eight symbols.
+
+    The median gain, the speed weighted by the channels' activity, and the distance between the
+    slowest and the fastest channel (sites per step); None where no weights were kept.
+    """
+    tokens = torch.eye(10)  # the first is the blank, the last the cue
+    models = filter(None, map(trained_model, result.records))
+    laps = [one_lap(model.rnn, token, tokens[0]) for model in models for token in tokens[1:9]]
+    moving = [np.average(lap.speeds, weights=lap.sizes) for lap in laps if lap.sizes.any()]
+    if not laps:
+        return None
+    return {
+        "gain": float(np.median([lap.gain for lap in laps])),
+        "speed": float(np.mean(moving)) if moving else math.nan,
+        "spread": float(np.mean([np.ptp(lap.speeds) for lap in laps])),
+    }

@@ -277,8 +277,17 @@ class Chapter:
         """Return the mark of a note that the next :meth:`table` prints under itself."""
         return f" [{self._notes.setdefault(text, _letters(len(self._notes)))}]"
 
-    def table(self, name: str, rows: Sequence[tables.Row], caption: str) -> None:
-        """Write ``generated/NAME.md``, a numbered table, and print it as plain text."""
+    def table(
+        self, name: str, rows: Sequence[tables.Row], caption: str, notice: Sequence[str] = ()
+    ) -> None:
+        """Write ``generated/NAME.md``, a numbered table, and print it as plain text.
+
+        Without rows it is the notice that there are none; `notice` is what :meth:`nothing` gets
+        after the name.
+        """
+        if notice and not rows:
+            self.nothing(name, *notice)
+            return
         notes = [f"[{letter}] {text}." for text, letter in self._notes.items()]
         self._notes = {}
         directive = f":::{{table}} {caption}\n:name: {name}\n\n{tables.markdown(rows)}:::\n"
@@ -294,18 +303,23 @@ class Chapter:
     def figure(
         self,
         name: str,
-        figure: "Figure",
+        figure: "Figure | None",
         *,
         alt: str,
         caption: str,
         results: Sequence[Result] = (),
+        notice: Sequence[str] = (),
     ) -> None:
         """Write ``figures/NAME.png`` and ``generated/NAME.md``, a numbered figure.
 
         The caption ends with where `results` come from; `alt` describes the picture in one line.
+        Where `figure` is None it is the notice that there is none, as for :meth:`table`.
         """
         from companion.page import figures
 
+        if figure is None:
+            self.nothing(name, *notice)
+            return
         if not alt.strip() or "\n" in alt:
             raise WrnnError(f"figure {name}: alt must be one line that describes the picture")
         figures.save(figure, output_folder() / "figures" / f"{name}.png")
@@ -333,11 +347,8 @@ class Chapter:
         """
         from companion.page import figures
 
-        if results:
-            drawn = figures.loss_curves(results, **drawing)
-            self.figure(name, drawn, alt=alt, caption=caption, results=results)
-        else:
-            self.nothing(name, *notice)
+        drawn = figures.loss_curves(results, **drawing) if results else None
+        self.figure(name, drawn, alt=alt, caption=caption, results=results, notice=notice)
 
     def compare(
         self,
@@ -359,10 +370,7 @@ class Chapter:
             }
             for result in results
         ]
-        if rows:
-            self.table(name, rows, caption)
-        else:
-            self.nothing(name, *notice)
+        self.table(name, rows, caption, notice)
 
     def smaller(self, name: str, experiment: str, what: str) -> None:
         """Write table ``tab-NAME`` and curves ``fig-NAME`` of an experiment on smaller networks.
