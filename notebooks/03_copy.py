@@ -33,8 +33,8 @@ page = chapter.Chapter(profile=profile, device=device, seeds=seeds, train=train)
 # %% [markdown]
 # ## One task, two layouts
 #
-# Symbols are drawn from eight categories, written 1 to 8; 0 is a blank and 9 the cue. A sequence
-# has $S + 10$ steps, and every symbol is asked for exactly $S$ steps after it was shown:
+# Symbols are drawn from eight categories, written $1, \dots, 8$; 0 is a blank and 9 the cue. A
+# sequence has $S + 10$ steps, and every symbol is asked for exactly $S$ steps after it was shown:
 #
 # ```{math}
 # :label: eq-copy-target
@@ -56,7 +56,7 @@ for layout in ("text", "code"):
 # %% [markdown]
 # The paper names its settings by $T$, the number of blanks between the symbols and the end of the
 # pause; the code names them by the lag $S = T + 10$. Both are given below. At the shortest setting,
-# $T = 0$, the code's cue falls on the tenth symbol and overwrites it, so the last answer is always
+# $T = 0$, the code's cue falls on the last symbol and overwrites it, so the last answer is always
 # the cue itself ({ref}`sec-point-layout`). Everything below uses the code's layout, because it is
 # the one that made the paper's numbers.
 #
@@ -70,9 +70,9 @@ for layout in ("text", "code"):
 # \mathcal{L} = -\frac{1}{S + 10} \sum_{t=0}^{S+9} \log \mathrm{softmax}(\mathbf{z}_t)_{y_t} .
 # ```
 #
-# The released code divides this mean once more by the number of sequences in the batch, which is 50
-# in its test, and that quotient is what the paper's figures and its Table 4 call MSE. No squared
-# error is involved. We record four numbers for every run: the plain cross-entropy of
+# The released code {cite}`keller2023code` divides this mean once more by the number of sequences in
+# the batch, which is 50 in its test, and that quotient is what the paper's figures and its Table 4
+# call MSE. No squared error is involved. We record four numbers for every run: the plain cross-entropy of
 # {eq}`eq-copy-loss` in nats, the same divided by 50 (*printed*), the mean squared error between
 # probabilities and one-hot targets, and the share of right symbols among the ten answers.
 #
@@ -80,7 +80,7 @@ for layout in ("text", "code"):
 # certain of every blank and guesses one of eight on the answers; that is the memoryless baseline.
 #
 # The other end is the **floor**. In 32-bit floats, a network that grows more and more certain of a
-# symbol reaches a cross-entropy of $2^{-23}$ nats on it and then 0, with nothing between. A mean
+# symbol reaches a cross-entropy of $2^{-23}$ nats on it and then none, with nothing between. A mean
 # below $2^{-23}$ nats a symbol counts how many symbols were rounded to certainty, and no longer how
 # well the network copies. One floor therefore serves the whole book: values below it count as
 # equal, a gap that ends there is a lower bound, and a run has *settled* once its validation loss
@@ -155,9 +155,8 @@ page.curves(
 # of its Table 4, complete in {ref}`sec-ablations`, that belong to these models; it prints none for
 # the iRNN with 625 units, nor in the table for $T = 480$.
 
+
 # %% tags=["hide-cell"]
-
-
 def published_value(result):
     """The paper's printed value for a model and lag, or None where it prints none."""
     model, T = result.run.model, result.run.task.lag - 10
@@ -200,9 +199,9 @@ page.say(page.missing("fig3"))
 page.say(page.missing("fig4"))
 
 # %% [markdown]
-# {numref}`tab-copy-this-run` holds the runs of the quick (or smoke) profile: a single lag, 1,000
-# steps at most in place of 60,000, and the loss not divided. It shows the effect in minutes and
-# proves nothing about the size of it.
+# {numref}`tab-copy-this-run` holds the runs of the quick (or smoke) profile: a single lag, fewer
+# steps, and the loss not divided. It shows whether there is an effect and nothing about its size at
+# the paper's scale.
 
 # %% tags=["hide-cell"]
 page.compare(
@@ -248,8 +247,8 @@ for lag in dict.fromkeys(result.run.task.lag for result in page.shown("fig3")):
 #
 # {numref}`fig-copy-outputs` corresponds to the paper's Figure 4: the last twenty steps of the first
 # test sequence, as asked for and as answered. A bright cell is a category that the network gives a
-# high probability. An iRNN that has lost the symbols still knows when to answer: its columns turn
-# from certain blanks to an even wash over the eight symbols.
+# high probability. A network that has lost the symbols but knows when to answer turns from certain
+# blanks to an even wash over the eight symbols.
 
 # %% tags=["hide-input"]
 answers, sources = {}, []  # task and scale -> model -> trace: the longest lag comes last
@@ -260,18 +259,17 @@ for result in [*page.shown("fig4"), *page.shown("fig3")]:
         if result.label not in row:
             row[result.label] = result.trace
             sources.append(result)
-if answers:
-    page.figure(
-        "fig-copy-outputs",
-        figures.copy_outputs({title: list(row.items()) for title, row in answers.items()}),
-        alt="Images of categories against time, a row per lag: the target sequence on the left, "
-        "then the probabilities that each network gives.",
-        caption="Copy task, target and output over the last twenty steps of one test sequence (the "
-        "paper's Figure 4).",
-        results=sources,
-    )
-else:
-    page.nothing("fig-copy-outputs", "Copy task, target and output", "fig4")
+rows = {title: list(row.items()) for title, row in answers.items()}
+page.figure(
+    "fig-copy-outputs",
+    figures.copy_outputs(rows) if rows else None,
+    alt="Images of categories against time, a row per lag: the target sequence on the left, then "
+    "the probabilities that each network gives.",
+    caption="Copy task, target and output over the last twenty steps of one test sequence (the "
+    "paper's Figure 4).",
+    results=sources,
+    notice=("Copy task, target and output", "fig4"),
+)
 
 # %% [markdown]
 # ```{include} generated/fig-copy-outputs.md
@@ -293,9 +291,9 @@ page.verdicts("copy", "The paper's claims on the copy task")
 #   starts, and printed the best. Our default is the one setting stated above; what is recorded of
 #   the search is in {numref}`tab-settings-tried`. A better iRNN may exist, and this works in favour
 #   of the wRNN.
-# - **Which weights are tested.** Now and then Adam leaves the floor in a short spike. We therefore
-#   keep the weights with the lowest loss on a validation set, for every model and in every profile,
-#   and read the test set once with these; the tables also have the last weights.
+# - **Which weights are tested.** Those with the lowest loss on a validation set, for every model and
+#   in every profile, since Adam can leave the floor in a short spike; the test set is read once with
+#   them, and the tables also have the last weights.
 # - **The test set.** 500 sequences drawn once from a stated seed, the same for every model and
 #   seed. The released code draws new ones each time.
 # - **The ring.** A lag of 100 is one lap of a ring of 100 sites; copying over longer ones cannot

@@ -176,10 +176,18 @@ class Chapter:
         return [r for r in self._gather(wider, "paper", self.committed) if r.records]
 
     def missing(self, experiment: str) -> str:
-        """Name, in Markdown, the runs that lack a full-budget record, and the command for them."""
-        lacking = [r for r in self.recorded(experiment) if not r.complete]
+        """Name, in Markdown, the runs that lack a full-budget record, and the command for them.
+
+        Recorded runs that diverged are named too, with the step at which they did.
+        """
+        results = self.recorded(experiment)
+        ends = "; ".join(
+            f"{r.label}, {r.run.task.title}, {divergence(r)}" for r in results if divergence(r)
+        )
+        diverged = f" Of the recorded ones: {ends}." if ends else ""
+        lacking = [r for r in results if not r.complete]
         if not lacking:
-            return f"Every run of `{experiment}` is recorded at paper scale."
+            return f"Every run of `{experiment}` is recorded at paper scale.{diverged}"
         models: dict[str, Counter[str]] = {}
         for result in lacking:
             less = " (reduced only)" if result.status == "reduced" else ""
@@ -191,7 +199,7 @@ class Chapter:
         )
         return (
             f"**Not yet recorded** at the paper's budget: {names}. "
-            f"Command: `{command(experiment)}`."
+            f"Command: `{command(experiment)}`.{diverged}"
         )
 
     def findings(self, section: str | None = None) -> list[Finding]:
@@ -262,7 +270,8 @@ class Chapter:
             return "not yet recorded"
         interval = result.metric(metric)
         if interval is None:
-            text = "never" if metric.startswith("solved_step") else tables.NOTHING
+            nothing = "never" if metric.startswith("solved_step") else tables.NOTHING
+            text = divergence(result) or nothing
         else:
             text = tables.interval(interval, digits)
         total = len(result.records)
@@ -449,6 +458,12 @@ class Chapter:
 
     def _write(self, name: str, content: str) -> None:
         write_atomically(output_folder() / name, content.encode())
+
+
+def divergence(result: Result) -> str:
+    """Say at which step which seeds of a result diverged; nothing where none did."""
+    ends = [(r.steps, r.run.seed) for r in result.records if r.diverged]
+    return "diverged at " + ", ".join(f"step {n:,} (seed {s})" for n, s in ends) if ends else ""
 
 
 def _letters(index: int) -> str:
