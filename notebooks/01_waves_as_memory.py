@@ -127,12 +127,12 @@ page.animation(
 # input spikes once at a random step, or (in a quarter of the cases) not at all. From the final
 # state alone, the decoder has to say of every input whether it spiked, and at which step.
 #
-# The decoder is linear: ridge regression from the $3n$ activities and a constant to "spiked or
-# not" and to the onset, coded one-hot. An input counts as silent where the first score is below
-# one half; otherwise its onset is the step with the highest score. It is fitted on 3,000 sequences
-# and tested on 2,000 other sequences. Noise of standard deviation 0.01 is added to every activity before it
-# is read, where a spike has height 1. *Chance* is the same procedure with the states of the
-# training set dealt out at random, so that there is nothing to learn but how often each answer
+# The decoder is linear: ridge regression from the $3n$ activities and a constant to "spiked or not"
+# and to the onset, coded one-hot. An input counts as silent where the first score is below one
+# half; otherwise its onset is the step with the highest score. It is fitted on 3,000 sequences and
+# tested on 2,000 other sequences. Noise of standard deviation 0.01 is added to every activity
+# before it is read, where a spike has height 1. *Chance* is the same procedure with the states of
+# the training set dealt out at random, so that there is nothing to learn but how often each answer
 # occurs.
 
 

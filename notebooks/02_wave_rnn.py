@@ -436,8 +436,8 @@ bare = [abs(n.value / n.without_biases - 1) < 0.01 for n in published.values() i
 pairs = [("adding-wrnn-n-100-c-27", "adding-irnn-n-100")]
 pairs += [("s-psmnist-wrnn-n-256-c-16", "s-psmnist-irnn-n-256")]
 page.say(
-    f"The iRNN with 625 units has {tables.number(large / small)} times the parameters of the wRNN that it "
-    "is compared with; the paper says "
+    f"The iRNN with 625 units has {tables.number(large / small)} times the parameters of the "
+    "wRNN that it is compared with; the paper says "
     f"{chapter.printed(paper.published('claim/fig3/irnn-625/parameter-ratio'))} times. "
     f"{sum(bare)} of {len(bare)} printed counts are those without biases, to one per cent. Mind "
     "the column of state units: the paper's $n$ is counted per channel for a wRNN, so the same $n$ "

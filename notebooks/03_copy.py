@@ -72,9 +72,10 @@ for layout in ("text", "code"):
 #
 # The released code {cite}`keller2023code` divides this mean once more by the number of sequences in
 # the batch, which is 50 in its test, and that quotient is what the paper's figures and its Table 4
-# call MSE. No squared error is involved. We record four numbers for every run: the plain cross-entropy of
-# {eq}`eq-copy-loss` in nats, the same divided by 50 (*printed*), the mean squared error between
-# probabilities and one-hot targets, and the share of right symbols among the ten answers.
+# call MSE. No squared error is involved. We record four numbers for every run: the plain
+# cross-entropy of {eq}`eq-copy-loss` in nats, the same divided by 50 (*printed*), the mean squared
+# error between probabilities and one-hot targets, and the share of right symbols among the ten
+# answers.
 #
 # Two values give the scale its ends. A network that knows the time but remembers no symbol is
 # certain of every blank and guesses one of eight on the answers; that is the memoryless baseline.
@@ -291,9 +292,9 @@ page.verdicts("copy", "The paper's claims on the copy task")
 #   starts, and printed the best. Our default is the one setting stated above; what is recorded of
 #   the search is in {numref}`tab-settings-tried`. A better iRNN may exist, and this works in favour
 #   of the wRNN.
-# - **Which weights are tested.** Those with the lowest loss on a validation set, for every model and
-#   in every profile, since Adam can leave the floor in a short spike; the test set is read once with
-#   them, and the tables also have the last weights.
+# - **Which weights are tested.** Those with the lowest loss on a validation set, for every model
+#   and in every profile, since Adam can leave the floor in a short spike; the test set is read once
+#   with them, and the tables also have the last weights.
 # - **The test set.** 500 sequences drawn once from a stated seed, the same for every model and
 #   seed. The released code draws new ones each time.
 # - **The ring.** A lag of 100 is one lap of a ring of 100 sites; copying over longer ones cannot

@@ -168,8 +168,8 @@ for length in measures.SPEED_LENGTHS:
             ratio = f"{tables.interval(times)} times** as late (n = {times.count})" if times else ""
             page.say(
                 f"T = {length}, solved by {name}: wRNN {solved(wave, criterion)}, {other.label} "
-                f"{solved(other, criterion)}{f', **{ratio}' * bool(times)}. In print it is {steps[0]:,} and {steps[1]:,}, "
-                f"{tables.number(printed[-1], 2)} times as late."
+                f"{solved(other, criterion)}{f', **{ratio}' * bool(times)}. In print "
+                f"{steps[0]:,} and {steps[1]:,}, {tables.number(printed[-1], 2)} times."
             )
 page.say(
     f"In print the iRNN takes {tables.number(min(printed), 2)} to {tables.number(max(printed), 2)} "

@@ -240,7 +240,7 @@ page.compare(
 #
 # The paper's Figure 7 trains a suite of both models on psMNIST and plots accuracy against the
 # number of parameters. Which sizes it used is not in the text. {numref}`fig-images-parameters`
-# takes rings of 256 sites in 1 to 32 channels, and iRNNs matched in parameters, counted from the
+# has rings of 256 sites in 1 to 32 channels, and iRNNs matched in parameters, counted from the
 # models. The parameters of an iRNN grow with the square of its state; those of a wRNN with the
 # square of its channels only, as the kernel is the same at every site.
 
@@ -300,12 +300,12 @@ page.verdicts("images", "The paper's claims on sequential images")
 #
 # ## What a smaller budget can and cannot show
 #
-# The paper trains for 120 epochs, the iRNN on psMNIST for 250 {cite}`keller2023code`. A shorter run,
-# as in {ref}`sec-mnist-cpu`, is shown only with its step count. Such a run *can* show that the whole
-# path works on the real images, from download check to test accuracy, and which model climbs first,
-# which is what the paper says about the speed of learning. It *cannot* show the final accuracy of
-# either, nor who wins in the end: the paper itself reports that the iRNN overtakes on sMNIST, late.
-# Claims about final values therefore stay open until the whole budget is recorded.
+# The paper trains for 120 epochs, the iRNN on psMNIST for 250 {cite}`keller2023code`. A shorter
+# run, as in {ref}`sec-mnist-cpu`, is shown only with its step count. Such a run *can* show that the
+# whole path works on the real images, from download check to test accuracy, and which model climbs
+# first, which is what the paper says about the speed of learning. It *cannot* show the final
+# accuracy of either, nor who wins in the end: the paper itself reports that the iRNN overtakes on
+# sMNIST, late. Claims about final values therefore stay open until the whole budget is recorded.
 #
 # ## What differs, and why
 #

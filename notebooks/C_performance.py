@@ -56,7 +56,7 @@ def settings(result):
 #   under its own name. On a GPU that is one fused kernel for all steps, and **tf32** is the same
 #   with rounded factors, for those who ask for it.
 # - **checkpointed** is that way with `checkpoint_every`: only each $\lceil\sqrt{T}\,\rceil$-th
-#   state is kept, and the backward pass computes the others again. It is slower and takes far less
+#   state is kept, and the backward pass computes the others again. It is slower and takes less
 #   memory; gradients do not change.
 # - On a GPU the honest opponents are the loop recorded once and replayed (**CUDA graph**) and the
 #   loop with its step compiled (**torch.compile**). The fused kernel is measured in a graph too, as
@@ -218,10 +218,10 @@ ratio_table(
 #
 # ## How the cost grows
 #
-# Twice the steps, sequences or sites are twice the work, and the cost should grow in proportion.
+# The work is in proportion to the steps, sequences and sites, and so the cost should be.
 # {numref}`tab-growth` takes the copy task's network and lets one size grow at a time, with the
 # checkpointed way where the steps do. *Exponent* is the $p$ of the best fit of time $\propto$
-# size$^p$: 1 where nothing is fixed, below 1 where a part of the time is the same for every size.
+# size$^p$: $1$ where nothing is fixed, less where a part of the time is the same for every size.
 # On a GPU there is a fourth row, for *replicas*: seeds of one run that train together.
 
 # %% tags=["hide-cell"]
