@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 from companion.evidence import measures, tables
 from companion.evidence import published as paper
+from companion.evidence.verdicts import budget
 from companion.page import chapter, figures
 from companion.runs.run import irnn_config, wrnn_config
 from wrnn.tasks import CopyTask
@@ -227,20 +228,24 @@ page.compare(
 # ```
 
 # %% tags=["hide-input"]
-for lag in dict.fromkeys(result.run.task.lag for result in page.shown("fig3")):
-    here = [result for result in page.shown("fig3") if result.run.task.lag == lag]
-    waves = [result for result in here if result.run.model.kind == "wrnn"]
-    others = [result for result in here if result.run.model.kind == "irnn"]
-    if waves and others and waves[0].metric("cross_entropy") and others[0].metric("cross_entropy"):
+groups = {}  # lag and profile -> kind of model -> results with the wRNN's budget
+for result in page.shown("fig3"):
+    of = groups.setdefault((result.run.task.lag, result.run.profile), {})
+    of.setdefault(result.run.model.kind, []).append(result)
+for (lag, _), of in groups.items():
+    (wave,) = of.get("wrnn", [None])
+    others = [r for r in of.get("irnn", ()) if wave and budget(r) == budget(wave)]
+    others = [r for r in others if r.metric("cross_entropy")]
+    if wave and wave.metric("cross_entropy") and others:
         best = measures.best_on_validation(others)
-        gap = measures.gap(waves[0], best)
-        last = measures.gap(chapter.at_last_step(waves[0]), chapter.at_last_step(best))
-        sources = " and ".join(dict.fromkeys(r.description for r in (waves[0], best)))
+        gap = measures.gap(wave, best)
+        last = measures.gap(chapter.at_last_step(wave), chapter.at_last_step(best))
+        sources = " and ".join(dict.fromkeys(r.description for r in (wave, best)))
         page.say(
-            f"At lag {lag} ({sources}) the wRNN's test loss ends "
-            f"**{tables.interval(gap)} orders of magnitude** below that of the {best.label}, the "
-            "iRNN that is best on validation there; with the weights of the last step, on "
-            f"validation, {tables.interval(last)}."
+            f"At lag {lag} ({sources}) the wRNN's test loss ends **{tables.interval(gap)} orders "
+            f"of magnitude** below that of the {best.label}, the iRNN that is best on validation "
+            f"there for as long; with the weights of the last step, on validation, it is "
+            f"{tables.interval(last)}."
         )
 
 # %% [markdown]

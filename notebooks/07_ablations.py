@@ -204,10 +204,8 @@ mean = {name: sum(by_length.values()) / len(lengths) for name, by_length in take
 most, least = sorted(mean, key=mean.get, reverse=True)
 solved = paper.published("claim/ablation/wrnn-u-shift-init/solved-up-to")
 at = lengths.index(int(solved.value)) + 1
-short, long = (
-    max(effects[most][T] for T in lengths[:at]),
-    min(effects[most][T] for T in lengths[at:]),
-)
+short = max(effects[most][T] for T in lengths[:at])
+long = min(effects[most][T] for T in lengths[at:])
 page.say(
     f"In the printed numbers **{most}** costs {tables.number(mean[most], 2)} powers of ten on "
     f"average over the lengths and {least} {tables.number(mean[least], 2)}: from T = {lengths[at]} "

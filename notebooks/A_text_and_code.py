@@ -31,6 +31,7 @@ from torch.nn import functional as F
 
 from companion.evidence import measures, paired, tables
 from companion.evidence import published as paper
+from companion.evidence.verdicts import budget
 from companion.page import chapter
 from companion.records.table import difference
 from companion.runs.experiments import EXPERIMENTS, MNIST_EPOCH, grid
@@ -225,7 +226,7 @@ for results in (page.recorded, page.this_run):
                     "other start": page.value(pair[1], "printed_mse"),
                 }
             )
-        if len(known) == 2:
+        if len(known) == 2 and budget(pair[0]) == budget(pair[1]):
             changes.append((measures.gap(pair[1], pair[0]), pair[0]))
 page.table(
     "tab-other-starts",
@@ -244,7 +245,7 @@ if changes:
     change, largest = max(changes, key=lambda c: abs(c[0].mean))
     amounts["other"] = f"up to {tables.interval(change)} powers of ten"
     page.say(
-        f"Of the {len(changes)} rows recorded with both starts, {largest.label} at T = "
+        f"Of the {len(changes)} rows recorded with both starts for as long, {largest.label} at T = "
         f"{largest.run.task.lag - 10} changes most: its loss is **{tables.interval(change)} powers "
         f"of ten** higher with the released start ({largest.description})."
     )
@@ -319,9 +320,7 @@ for results in (page.recorded("why_released"), page.this_run("why_released")):
         texts = [f"{tables.interval(effect)} (n = {effect.count})" for effect in effects]
         page.say(
             f"{task.title} ({group[0].description}), {paired.outcome(task)[1]}: "
-            + "; ".join(
-                f"{choice} **{text}**" for choice, text in zip(paired.CHOICES, texts, strict=True)
-            )
+            + "; ".join(map(" ".join, zip(paired.CHOICES, texts, strict=True)))
             + "."
         )
         for point, text in zip(("recurrent bias", "scale", "v-init"), texts, strict=True):
@@ -331,7 +330,7 @@ pairs = {}  # task -> start of the recurrent bias -> result
 for result in [*page.recorded("mnist_cpu"), *page.recorded("cifar10_cpu")]:
     if result.run.model.kind == "wrnn":
         pairs.setdefault(result.run.task, {})[result.run.model.recurrent_bias] = result
-for task, pair in pairs.items():
+for pair in pairs.values():
     gain = difference(*(pair[start].seeds("accuracy") for start in ("zero", "default")))
     if gain and gain.low is not None:
         page.say(
@@ -481,7 +480,8 @@ POINTS = f"""
 | {tried["irnn"]} settings searched, {tried["wrnn"]} for the wRNN | one setting; `--grid paper`
 
 {{ref}}`Recurrent bias <sec-point-recurrent-bias>` | starts as a shift | uniform, ± 1/√(cf)
-| {amounts["recurrent bias"]}{amounts.get("recurrent bias, effect", "")} | code; `recurrent_bias="zero"`
+| {amounts["recurrent bias"]}{amounts.get("recurrent bias, effect", "")}
+| code; `recurrent_bias="zero"`
 
 {{ref}}`Direction <sec-wave-rnn>` | from site x + 1 to x | the same | nothing | both
 

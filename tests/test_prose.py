@@ -1,4 +1,4 @@
-"""No result is typed into a chapter: quantities in its prose are computed, cited, or define a set-up.
+"""No result is typed into a chapter: quantities in its prose are computed, cited, or a set-up's.
 
 What a chapter computes it says from a code cell. So in its Markdown cells a number is a size that
 its code or the tasks and runs of the package have too, or stands in a sentence that cites its
@@ -49,8 +49,9 @@ FOUND = re.compile(  # what is said of a result: no number beside it is a set-up
 COMPARED = re.compile(
     r"(?<!at )(?<!the )\bmost(?:ly)?\b|\b(?:nearly|almost|hardly|barely|half|halves|third|quarter|"
     r"tenth|twice|double|triple|thrice|dozens?|hundreds|thousands|tens of|orders? of magnitude|"
-    r"powers? of ten|per ?cent|majority|many times|several (?:points|orders|times)|few|little (?:better|worse|more|less|lower|higher|else)|(?:far|much) (?:more|"
-    r"less|fewer|better|worse|lower|higher|larger|smaller))\b"
+    r"powers? of ten|per ?cent|majority|many times|several (?:points|orders|times)|few|"
+    r"little (?:better|worse|more|less|lower|higher|else)|"
+    r"(?:far|much) (?:more|less|fewer|better|worse|lower|higher|larger|smaller))\b"
     rf"|\b(?:{'|'.join(WORDS)}|\d[\d,.]*) (?:%|points?\b|times\b|fold\b|orders?\b|powers?\b|"
     r"seconds?\b|minutes?\b|hours?\b|days?\b)",
     re.IGNORECASE,
