@@ -140,13 +140,7 @@ page.animation(
 def error(field, steps, shuffled=False):
     generator = np.random.default_rng(0)
     return analysis.decoding_error(
-        field,
-        steps,
-        generator=generator,
-        shuffled=shuffled,
-        noise=0.01,
-        train=3000,
-        test=2000,
+        field, steps, generator=generator, shuffled=shuffled, noise=0.01, train=3000, test=2000
     )
 
 

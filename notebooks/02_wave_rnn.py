@@ -135,11 +135,7 @@ for speed in (1.0, 0.5):
     kernel = torch.tensor([[[0.0, 1.0 - speed, speed]]], dtype=torch.float64)  # (1, 1, 3)
     padded = torch.nn.functional.pad(h[None, None], (1, 1), mode="circular")  # (1, 1, n + 2)
     convolved = torch.nn.functional.conv1d(padded, kernel)[0, 0]  # (n,)
-    check(
-        f"speed {speed:g}, convolution - matrix",
-        convolved,
-        shift_matrix(n, speed) @ h.numpy(),
-    )
+    check(f"speed {speed:g}, convolution - matrix", convolved, shift_matrix(n, speed) @ h.numpy())
 
 # %% [markdown]
 # ## The model
@@ -701,12 +697,9 @@ page.verdicts("wave-rnn", "The paper's claims on waves in the hidden state", "ta
 #
 # ## What differs from the paper, and why
 #
-# - **Normaliser.** The released code divides by a copy that is shuffled in time only, once. This
-#   leaves every site's mean over time in place, so power at $f_t = 0$ is one by construction. Here
-#   the mean is taken off for every model alike, and the surrogates are of the sites' own series.
-# - **Speed.** The released code sums power along the diagonal of the *array*, whose slope is the
-#   number of sites over the number of steps and has nothing to do with the wave. Here speeds are
-#   measured in the units of {eq}`eq-dispersion`, with a sign.
+# - **Normaliser and speed.** {ref}`sec-point-spectrum` has what the released code does. Here the
+#   mean is taken off for every model alike, the surrogates are of the sites' own series, and speeds
+#   are in the units of {eq}`eq-dispersion`, with a sign.
 # - **Controls.** Sorting units by onset can itself draw a front, and mixing up the sites of a ring
 #   must destroy one. Both are measured, the first on other sequences than it was sorted on.
 # - **What trained.** Where a record is not at the paper's scale, its line in

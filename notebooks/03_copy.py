@@ -124,9 +124,8 @@ page.table(
 # parameters of both ({numref}`tab-parameters`). The iRNN {cite}`le2015irnn` multiplies by a full
 # matrix that starts as the identity.
 #
-# *iRNN* starts as in the released code, where its input bias is PyTorch's random default;
-# *iRNN, zero input bias* is the fair control, with no bias at the start, as the input layer of the
-# wRNN has none. {ref}`sec-point-starts` shows both starts and what they change.
+# *iRNN* starts as in the released code, *iRNN, zero input bias* is the fair control, since the
+# wRNN's input bias starts at zero ({ref}`sec-point-starts`).
 #
 # ## Loss curves
 #
@@ -302,8 +301,7 @@ page.verdicts("copy", "The paper's claims on the copy task")
 #   with them, and the tables also have the last weights.
 # - **The test set.** 500 sequences drawn once from a stated seed, the same for every model and
 #   seed. The released code draws new ones each time.
-# - **The ring.** A lag of 100 is one lap of a ring of 100 sites; copying over longer ones cannot
-#   rest on an untouched buffer ({ref}`sec-waves-as-memory`).
+# - **Laps** of the ring are in {numref}`tab-laps`; {ref}`sec-beyond` follows a trace around it.
 # - **Fewer steps.** Where a row says *settled*, the run is the paper's, ended at the floor. The
 #   weights that validate best are kept, so the rest of the steps could only have lowered the loss.
 #   Where a row says *reduced*, the run was cut short wherever it stood: it can show a gap, but not

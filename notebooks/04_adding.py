@@ -68,9 +68,8 @@ page.say(
 #
 # The wRNN has 27 channels of 100 units here and the iRNN 100 units, which gives them the same
 # number of parameters, not the same number of state units ({numref}`tab-parameters`). *iRNN* starts
-# as in the released code, where its input bias is PyTorch's random default: a unit with a positive
-# bias grows at every step, and the first loss is large. *iRNN, zero input bias* is the fair control
-# ({ref}`sec-point-starts`).
+# as in the released code, *iRNN, zero input bias* is the fair control, since the wRNN's input bias
+# starts at zero ({ref}`sec-point-starts`, which also has the first loss).
 #
 # ## Learning curves
 #

@@ -23,6 +23,7 @@ train: bool = True  # train what has no record yet; False reads records only
 from companion.evidence import measures, tables
 from companion.evidence import published as paper
 from companion.page import chapter, figures
+from companion.records.table import ratio
 from companion.runs.experiments import MNIST_EPOCH
 from wrnn.tasks import SequentialDigits
 
@@ -61,9 +62,8 @@ for task in (SequentialDigits(permuted=False), SequentialDigits(permuted=True)):
 # The $n$ of a wRNN in Table 2 is per channel: its state has $16 \times 256 = 4096$ units, next to
 # the 256 units of the iRNN. Equal parameters do not mean equal state ({numref}`tab-parameters`).
 #
-# *iRNN* starts as in the released code for images: input weights and bias uniform between $\pm 1$,
-# for one input. The identity adds that bias to itself at each of 784 steps. *iRNN, zero input bias*
-# is the fair control, since the wRNN's input bias starts at zero ({ref}`sec-point-starts`).
+# *iRNN* starts as in the released code, *iRNN, zero input bias* is the fair control, since the
+# wRNN's input bias starts at zero ({ref}`sec-point-starts`).
 #
 # ## Learning curves
 #
@@ -270,22 +270,13 @@ page.say(
     f"Command: `{chapter.command('fig7')}`."
 )
 small = page.this_run("fig7")
-points = {
-    kind: [
-        (result.parameters, result.metric("accuracy").mean)
-        for result in small
-        if result.run.model.kind == kind and result.metric("accuracy")
-    ]
-    for kind in ("wrnn", "irnn")
-}
-if all(points.values()):
-    level = min(max(accuracy for _, accuracy in found) for found in points.values())
-    irnn, wrnn = (measures.parameters_needed(points[kind], level) for kind in ("irnn", "wrnn"))
+needed = ratio(*measures.efficiency(small))
+if needed:
     page.say(
-        f"On the permuted digits ({small[0].description}) the best accuracy that both "
-        f"reach is {tables.number(level)} %. The iRNN takes {tables.number(irnn)} parameters to "
-        f"get there and the wRNN {tables.number(wrnn)}, a ratio of **{tables.number(irnn / wrnn)}**"
-        " (interpolated between sizes; the smallest size where it is there already)."
+        f"On the permuted digits ({small[0].description}) the iRNN takes "
+        f"**{tables.interval(needed)} times** the parameters of the wRNN to reach the best "
+        "accuracy that both reach (interpolated between sizes; the smallest size where it is there "
+        "already)."
     )
 
 # %% [markdown]
@@ -313,8 +304,7 @@ page.verdicts("images", "The paper's claims on sequential images")
 #   lost, and permutations differ in difficulty ({ref}`sec-point-seeds` measures by how much).
 # - **Batches.** Ours are drawn with replacement, which makes a run resumable at any step; the
 #   released code shuffles whole epochs.
-# - **Laps.** A state after 784 steps on rings of 256 sites is a superposition, not a picture of the
-#   image ({ref}`sec-waves-as-memory`).
+# - **Laps** of the ring are in {numref}`tab-laps`.
 #
 # ## Running it again
 #

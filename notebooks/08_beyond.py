@@ -25,7 +25,6 @@ train: bool = True  # train what has no record yet; False reads records only
 
 # %% tags=["hide-input"]
 import re
-from dataclasses import replace
 
 import numpy as np
 
@@ -33,7 +32,6 @@ from companion.evidence import dynamics, paired, recall, tables, waves
 from companion.page import chapter, figures
 from companion.records.table import interval
 from companion.runs import why
-from wrnn.tasks import CopyTask
 
 page = chapter.Chapter(profile=profile, device=device, seeds=seeds, train=train)
 SEEDS = 5  # of the paper form
@@ -361,30 +359,22 @@ page.table(
 
 
 # %% tags=["hide-input"]
-def other_tasks(task, sites):
-    """What a network is asked: the axis value of each task, and the task."""
-    if task.name != "copy":
-        asked = [max(2, int(task.length * share)) for share in (0.5, 1, 2, 4)]
-        return {length: replace(task, length=length) for length in asked}
-    steps = (-8, -4, -2, -1, 0, 1, 2, 4, 8, 20, sites - 1, sites, sites + 1)
-    lags = sorted({max(11, task.lag + step) for step in steps})
-    return {lag: CopyTask(lag, test_batches=2) for lag in lags}
-
-
 found, panels, shown = forms("why_carry"), {}, []
-carried = {}  # words -> (result, seed -> asked -> value)
+answers = {}  # (words, task) -> what is said of every network
 for words, results in found:
     for result in results:
-        tasks = other_tasks(result.run.task, results[0].run.model.size)
-        metric, ylabel, _ = paired.outcome(result.run.task)
-        scores = recall.asked(result, tasks.values(), metric)
-        of = {seed: dict(zip(tasks, row, strict=True)) for seed, row in scores.items()}
-        carried.setdefault(words, []).append((result, of))
-        if of and words == found[0][0]:
+        task, (metric, ylabel, _) = result.run.task, paired.outcome(result.run.task)
+        scores = recall.elsewhere(result, sites=results[0].run.model.size)
+        told, by = recall.carries_over(result, scores)
+        unit = " % of its gain left" if task.name == "copy" else " times the error of a constant"
+        said = f"{result.label} **{told}**" + (f", {text(by, unit)}" if by else "")
+        answers.setdefault((words, task), []).append(said)
+        if scores and words == found[0][0]:
+            rows = list(scores.values())
+            means = {x: np.mean([row[x] for row in rows]) for x in rows[0]}
+            panel = panels.setdefault((f"trained on the {task.title}", ylabel), {})
             most = 1 if metric == "mse" else 100
-            means = {asked: np.mean([row[asked] for row in of.values()]) for asked in tasks}
-            panel = panels.setdefault((f"trained on the {result.run.task.title}", ylabel), {})
-            panel[result.label] = [(asked, min(mean, most)) for asked, mean in means.items()]
+            panel[result.label] = [(x, min(mean, most)) for x, mean in means.items()]
             shown.append(result)
 page.figure(
     "fig-carry-over",
@@ -403,31 +393,8 @@ page.figure(
     notice=("Other lags and lengths", "why_carry"),
 )
 missing("why_carry")
-for words, answered in carried.items():
-    answers = {}
-    for result, of in answered:
-        task, chance = result.run.task, paired.outcome(result.run.task)[2]
-        copying = task.name == "copy"
-        at = task.lag if copying else task.length
-        far = at + 1 if copying else max(max(row) for row in of.values()) if of else 0
-        own, other = ({seed: row[x] for seed, row in of.items()} for x in (at, far))
-        kept = paired.gained(other, own, chance=chance, best=100 if copying else 0)
-        times = interval([value / chance for value in other.values()], "log")
-        if not of:
-            told = "not asked, as its weights were not kept"
-        elif not kept:
-            told = "**nothing to carry over**"
-        elif copying:
-            told = {"above": "carries over", "below": "does not carry over", "open": "open"}
-            told = f"**{told[paired.side(kept, 50)]}**, {text(kept, ' % of its gain')} is left"
-        else:
-            told = {"below": "carries over", "above": "does not carry over", "open": "open"}
-            told = f"**{told[paired.side(times, 1)]}**, {text(times)} times the constant's error"
-        start = f"{words}, {'one step beyond lag' if copying else 'trained at length'} {at}"
-        start += "" if copying else f" and asked at {far}" if far else ""
-        answers.setdefault(task, (start, []))[1].append(f"{result.label}: {told}")
-    for start, told in answers.values():
-        page.say(f"{start}: {'; '.join(told)}.")
+for (words, task), said in answers.items():
+    page.say(f"{words}, trained on the {task.title}: {'; '.join(said)}.")
 
 # %% [markdown]
 # ```{include} generated/fig-carry-over.md
@@ -608,18 +575,9 @@ page.table(
 
 # %% tags=["hide-input"]
 found = forms("why_parallel")
-measured = {words: {} for words, _ in found}  # words -> step -> seed -> (iterations, exponent)
-for words, results in found:
-    for record in [record for result in results for record in result.records]:
-        for step, model in {
-            0: record.run.start(),
-            record.steps: recall.trained_model(record),
-        }.items():
-            of = measured[words].setdefault(step, {})
-            if model is not None and record.run.seed not in of:
-                of[record.run.seed] = dynamics.cost_in_parallel(model, record.run.task)
+measured = {words: dynamics.through_training(results) for words, results in found}
 shown = found[0][1] if found else []
-first = sorted(measured[found[0][0]].items()) if found else []
+first = measured[found[0][0]].items() if found else ()
 T = shown[0].run.task.length if shown else 0
 draw(
     "fig-parallel",
@@ -645,7 +603,7 @@ draw(
 )
 missing("why_parallel")
 for words, results in found:
-    steps = sorted(measured[words])
+    steps = list(measured[words])
     start, end = (measured[words][step] for step in (steps[0], steps[-1]))
     more = paired.difference(*({seed: n for seed, (n, _) in of.items()} for of in (end, start)))
     exponents = [e for _, e in end.values() if np.isfinite(e)]

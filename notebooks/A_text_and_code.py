@@ -33,7 +33,7 @@ from companion.evidence import measures, paired, tables
 from companion.evidence import published as paper
 from companion.evidence.verdicts import budget
 from companion.page import chapter
-from companion.records.table import difference
+from companion.records.table import difference, interval
 from companion.runs.experiments import EXPERIMENTS, MNIST_EPOCH, grid
 from companion.runs.run import build_model, irnn_config, wrnn_config
 from wrnn.tasks import AddingTask, CopyTask, SequentialDigits, SequentialMNIST, data
@@ -247,7 +247,7 @@ if changes:
     page.say(
         f"Of the {len(changes)} rows recorded with both starts for as long, {largest.label} at T = "
         f"{largest.run.task.lag - 10} changes most: its loss is **{tables.interval(change)} powers "
-        f"of ten** higher with the released start ({largest.description})."
+        f"of ten** higher with the released start (n = {change.count}; {largest.description})."
     )
 learned = {}  # (lag, profile) -> start of the input weights -> result
 for result in page.shown("v_init"):
@@ -396,26 +396,29 @@ page.say(
 # this code share it, which does not mean that all gain alike.
 
 # %% tags=["hide-input"]
-pairs = {}  # profile -> model -> noise -> result
+costs = {}  # profile -> model -> points of accuracy that fresh noise costs, by seed; and a result
 for result in page.shown("noise"):
-    by_model = pairs.setdefault(result.run.profile, {})
-    by_model.setdefault(result.run.model.kind, {})[result.run.task.noise] = result
-for by_model in pairs.values():
-    costs = {
-        kind: difference(*(pair[noise].seeds("accuracy") for noise in ("fixed", "fresh")))
-        for kind, pair in by_model.items()
+    of = costs.setdefault(result.run.profile, {}).setdefault(result.run.model.kind, {})
+    of[result.run.task.noise] = result
+for of in costs.values():
+    lost = {
+        kind: pair["fixed"].seeds("accuracy") - pair["fresh"].seeds("accuracy")
+        for kind, pair in of.items()
         if len(pair) == 2
     }
-    if costs.get("wrnn") and costs.get("irnn"):
-        wave, identity = costs["wrnn"].mean, costs["irnn"].mean
-        shared = by_model["wrnn"]["fixed"]
+    if {"wrnn", "irnn"} <= lost.keys():
+        wave, identity = (interval(lost[kind].dropna()) for kind in ("wrnn", "irnn"))
+        more = difference(lost["irnn"], lost["wrnn"])
+        shared = of["wrnn"]["fixed"]
         amounts["noise"] = (
-            f"fresh noise costs the wRNN {number(wave, 2)} points, the iRNN {number(identity, 2)}"
+            f"fresh noise costs the wRNN {tables.interval(wave, 2)} points, the iRNN "
+            f"{tables.interval(identity, 2)}"
         )
+        told = {"above": "the iRNN more", "below": "the wRNN more", "open": "neither for sure"}
         page.say(
             f"On {shared.run.task.title} {amounts['noise']} of test accuracy (paired by seed; "
-            f"{shared.description}): the fixed noise helps the "
-            f"{'iRNN' if identity > wave else 'wRNN'} more."
+            f"{shared.description}). The fixed noise helps **{told[paired.side(more)]}**: the "
+            f"costs differ by {tables.interval(more, 2)}."
         )
 page.say(page.missing("noise"))
 
@@ -424,7 +427,9 @@ page.say(page.missing("noise"))
 # ## The diagonal of the spectrum
 #
 # Chapter {ref}`sec-waves-seen` measures the speed of a wave as the slope $f_t / f_x$. The code sums
-# power along the diagonal of the *array*, which joins equal indices of two axes in different units.
+# power along the diagonal of the *array*, which joins equal indices of two axes in different units,
+# and divides by a copy that is shuffled in time only, once: every site keeps its mean over time, so
+# that power at $f_t = 0$ is one by construction.
 # A made-up wave of one site per step, with noise, on the paper's 784 steps and 256 sites:
 
 # %%

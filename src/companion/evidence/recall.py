@@ -5,18 +5,19 @@ where a readout is fitted.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from companion.evidence.paired import gained, outcome, side
 from companion.records.files import Record
-from companion.records.table import Result
+from companion.records.table import Interval, Result, interval
 from wrnn.errors import WrnnError
 from wrnn.model import SequenceModel, WaveRNN
-from wrnn.tasks import Task
+from wrnn.tasks import CopyTask, Task
 
 
 def trained_model(record: Record) -> SequenceModel | None:
@@ -47,6 +48,52 @@ def asked(result: Result, tasks: Sequence[Task], metric: str) -> dict[int, list[
         for seed, model in models.items()
         if model is not None
     }
+
+
+def elsewhere(result: Result, sites: int) -> dict[int, dict[int, float]]:
+    """Ask a result's networks at other lags or lengths: seed -> lag or length -> outcome.
+
+    Copying at lags around its own and about one lap of `sites` beyond it, adding at half to four
+    times its length.
+    """
+    task = result.run.task
+    if isinstance(task, CopyTask):
+        steps = (-8, -4, -2, -1, 0, 1, 2, 4, 8, 20, sites - 1, sites, sites + 1)
+        lags = sorted({max(11, task.lag + step) for step in steps})
+        tasks: dict[int, Task] = {lag: CopyTask(lag, test_batches=2) for lag in lags}
+    else:
+        lengths = (max(2, int(task.length * share)) for share in (0.5, 1, 2, 4))
+        tasks = {length: replace(task, length=length) for length in lengths}
+    scores = asked(result, list(tasks.values()), outcome(task)[0])
+    return {seed: dict(zip(tasks, row, strict=True)) for seed, row in scores.items()}
+
+
+def carries_over(
+    result: Result, scores: Mapping[int, Mapping[int, float]]
+) -> tuple[str, Interval | None]:
+    """Say whether what was learned carries over, and the interval that decides; of `elsewhere`.
+
+    Copying does where over half of what a network gains over chance is left one step beyond its
+    lag (per cent of the gain); adding where the error at the longest length is below that of a
+    constant answer (as a multiple of it).
+    """
+    task, chance = result.run.task, outcome(result.run.task)[2]
+    copying = isinstance(task, CopyTask)
+    at = task.lag if isinstance(task, CopyTask) else task.length
+    own = {seed: row[at] for seed, row in scores.items()}
+    other = {seed: row[at + 1 if copying else max(row)] for seed, row in scores.items()}
+    kept = gained(other, own, chance=chance, best=100 if copying else 0)
+    if not scores:
+        return "not asked, as its weights were not kept", None
+    if kept is None:
+        return "nothing to carry over", None
+    found = kept if copying else interval([error / chance for error in other.values()], "log")
+    where = side(found, 50 if copying else 1)
+    good = "above" if copying else "below"
+    return (
+        "open" if where == "open" else f"{'carries' if where == good else 'does not carry'} over",
+        found,
+    )
 
 
 # --------------------------------------------------------------------------------- capacity
