@@ -16,7 +16,6 @@ from companion.training.train import evaluate, train
 from wrnn import SequenceModel, WaveRNN, WrnnError
 from wrnn.tasks import AddingTask, CopyTask, SequentialDigits
 
-METRIC = "token_accuracy"
 INPUTS = np.random.default_rng(0).random((4000, 24))  # (sequences, T)
 
 
@@ -151,6 +150,5 @@ def test_networks_are_asked_around_their_own_lag_and_a_lap_beyond(record):
     (result,) = gather(experiment, "smoke", [record])
     (row,) = recall.elsewhere(result, sites=12).values()
     assert {11, 12, 13, 23, 24, 25} <= row.keys()
-    assert row[12] == pytest.approx(
-        recall.asked(result, [CopyTask(12, test_batches=2)], METRIC)[1][0]
-    )
+    own = recall.asked(result, [CopyTask(12, test_batches=2)], "token_accuracy")
+    assert row[12] == pytest.approx(own[1][0])

@@ -89,11 +89,9 @@ def carries_over(
         return "nothing to carry over", None
     found = kept if copying else interval([error / chance for error in other.values()], "log")
     where = side(found, 50 if copying else 1)
-    good = "above" if copying else "below"
-    return (
-        "open" if where == "open" else f"{'carries' if where == good else 'does not carry'} over",
-        found,
-    )
+    if where == "open":
+        return "open", found
+    return "carries over" if (where == "above") == copying else "does not carry over", found
 
 
 # --------------------------------------------------------------------------------- capacity
