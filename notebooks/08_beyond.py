@@ -658,7 +658,7 @@ for words, results in found:
     (single,) = (paired.outcomes(r) for r in results if not r.run.model.depth)
     stacks = {r.label: r for r in results if r.run.model.depth}
     leads = {name: paired.difference(paired.outcomes(r), single) for name, r in stacks.items()}
-    best = max(leads, key=lambda name: leads[name].mean if leads[name] else -np.inf)
+    best = max(stacks, key=lambda name: paired.validation_score(stacks[name]))
     told = {"above": "better than", "below": "worse than", "open": "not told apart from"}
     lost = {
         name: f"{sum(record.diverged for record in r.records)} of {len(r.records)} of {name}"
@@ -667,7 +667,7 @@ for words, results in found:
     }
     effects = {name: paired.effect_of(results, **change) for name, change in STARTS.items()}
     page.say(
-        f"{words}: {'; '.join(lost.values()) or 'no run'} diverged. The best stack, {best}, is "
+        f"{words}: {'; '.join(lost.values()) or 'no run'} diverged. The stack that validates best, {best}, is "
         f"**{told[paired.side(leads[best])]} a single layer**, by {text(leads[best], ' points')}. "
         "What each start does to the stacks, in points: "
         + ", ".join(f"{name} {text(effect)}" for name, effect in effects.items())

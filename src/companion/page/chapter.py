@@ -326,11 +326,11 @@ class Chapter:
         """
         from companion.page import figures
 
+        if not alt.strip() or "\n" in alt:
+            raise WrnnError(f"figure {name}: alt must be one line that describes the picture")
         if figure is None:
             self.nothing(name, *notice)
             return
-        if not alt.strip() or "\n" in alt:
-            raise WrnnError(f"figure {name}: alt must be one line that describes the picture")
         figures.save(figure, output_folder() / "figures" / f"{name}.png")
         text = " ".join([caption, *([origin(results)] if results else [])])
         options = f":name: {name}\n:alt: {alt}"
