@@ -667,9 +667,9 @@ for words, results in found:
     }
     effects = {name: paired.effect_of(results, **change) for name, change in STARTS.items()}
     page.say(
-        f"{words}: {'; '.join(lost.values()) or 'no run'} diverged. The stack that validates best, {best}, is "
-        f"**{told[paired.side(leads[best])]} a single layer**, by {text(leads[best], ' points')}. "
-        "What each start does to the stacks, in points: "
+        f"{words}: {'; '.join(lost.values()) or 'no run'} diverged. The stack that validates "
+        f"best, {best}, is **{told[paired.side(leads[best])]} a single layer**, by "
+        f"{text(leads[best], ' points')}. What each start does to the stacks, in points: "
         + ", ".join(f"{name} {text(effect)}" for name, effect in effects.items())
         + "."
     )

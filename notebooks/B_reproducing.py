@@ -157,31 +157,31 @@ def machines(rows):
     return ", ".join(sorted(set(rows["device"])))
 
 
-if len(records):
-    page.table(
-        "tab-records",
-        [
-            {
-                "scale": status,
-                "task": title,
-                "records": len(rows),
-                "seeds": rows["seed"].nunique(),
-                "steps": steps(rows),
-                "hours": hours(rows),
-                "made on": machines(rows),
-            }
-            for (status, title), rows in records.groupby(["status", "title"])
-        ],
-        "The published records by scale and task.",
-    )
-    page.file(
-        "records.csv",
-        chapter.provenance(records).to_csv(index=False),
-        "Every published record: run, scale, steps, time, machine, versions, commit and data",
-    )
-else:
-    page.nothing("tab-records", "Published records", "all", "paper")
-    page.file("records.csv", "id\n", "No record is published yet")
+groups = records.groupby(["status", "title"]) if len(records) else ()
+page.table(
+    "tab-records",
+    [
+        {
+            "scale": status,
+            "task": title,
+            "records": len(rows),
+            "seeds": rows["seed"].nunique(),
+            "steps": steps(rows),
+            "hours": hours(rows),
+            "made on": machines(rows),
+        }
+        for (status, title), rows in groups
+    ],
+    "The published records by scale and task.",
+    ("Published records", "all", "paper"),
+)
+page.file(
+    "records.csv",
+    chapter.provenance(records).to_csv(index=False) if len(records) else "id\n",
+    "Every published record: run, scale, steps, time, machine, versions, commit and data"
+    if len(records)
+    else "No record is published yet",
+)
 
 # %% [markdown]
 # ```{include} generated/tab-records.md
@@ -214,10 +214,8 @@ for experiment in EXPERIMENTS.values():
                 "made on": machines(of),
             }
         )
-if rows:
-    page.table("tab-time", rows, "Machine time of the published records, by experiment.")
-else:
-    page.nothing("tab-time", "Machine time", "all", "paper")
+caption = "Machine time of the published records, by experiment."
+page.table("tab-time", rows, caption, ("Machine time", "all", "paper"))
 
 # %% [markdown]
 # ```{include} generated/tab-time.md
