@@ -171,6 +171,8 @@ def test_curves_and_comparisons_show_records_or_what_is_missing(make_page, capsy
     page.compare("tab-x", page.shown("fig3"), columns, "A table.", ("Losses", "fig3"))
     printed = capsys.readouterr().out
     assert printed.count("wrnn run fig3 --profile paper") == 2 and "Losses" in printed
+    page.compare("tab-x", page.shown("fig3"), columns, "A table.")
+    assert capsys.readouterr().out.splitlines()[-1] == "A table"
     put(page.committed, runs("fig3", "quick")[0], cross_entropy=0.5)
     page = make_page("paper")
     page.curves("fig-x", page.shown("fig3"), **chapter.COPY, **options)

@@ -370,7 +370,7 @@ class Chapter:
         """Write a table with a row per result, or the notice that there are none.
 
         A column is the name of a metric, shown with spread and origin, or a function of the result;
-        `notice` is what :meth:`nothing` gets after the name.
+        `notice` is what :meth:`nothing` gets after the name, by default the caption.
         """
         rows = [
             {
@@ -379,7 +379,7 @@ class Chapter:
             }
             for result in results
         ]
-        self.table(name, rows, caption, notice)
+        self.table(name, rows, caption, notice or [caption.rstrip(".")])
 
     def smaller(self, name: str, experiment: str, what: str) -> None:
         """Write table ``tab-NAME`` and curves ``fig-NAME`` of an experiment on smaller networks.
@@ -439,15 +439,14 @@ class Chapter:
         film = animation.rings(name, spikes, fields, alt=alt, caption=caption)
         self._write(f"generated/{name}.md", f"```{{raw}} html\n{film}```\n")
 
-    def nothing(self, name: str, what: str, experiment: str, profile: str = "") -> None:
+    def nothing(self, name: str, what: str, experiment: str = "", profile: str = "") -> None:
         """Write a numbered notice in the place of a figure or table that has no record.
 
         It names the command that records the experiment, in this chapter's profile by default.
         """
-        row = {
-            "not yet recorded": what,
-            "command": f"`{command(experiment, profile or self.profile)}`",
-        }
+        row = {"not yet recorded": what}
+        if experiment:
+            row["command"] = f"`{command(experiment, profile or self.profile)}`"
         self.table(name, [row], f"{what}: not yet recorded")
 
     def say(self, text: str) -> None:
