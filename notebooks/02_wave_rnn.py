@@ -27,6 +27,8 @@ from companion.evidence import published as paper
 from companion.evidence import tables, waves
 from companion.evidence.memory import shift_matrix
 from companion.page import chapter, figures
+from companion.runs.run import build_model, irnn_config, wrnn_config
+from wrnn.tasks import AddingTask, CopyTask, NoisySequentialCIFAR10, SequentialMNIST
 
 page = chapter.Chapter(profile=profile, device=device, seeds=seeds, train=train)
 
@@ -133,11 +135,7 @@ for speed in (1.0, 0.5):
     kernel = torch.tensor([[[0.0, 1.0 - speed, speed]]], dtype=torch.float64)  # (1, 1, 3)
     padded = torch.nn.functional.pad(h[None, None], (1, 1), mode="circular")  # (1, 1, n + 2)
     convolved = torch.nn.functional.conv1d(padded, kernel)[0, 0]  # (n,)
-    check(
-        f"speed {speed:g}, convolution - matrix",
-        convolved,
-        shift_matrix(n, speed) @ h.numpy(),
-    )
+    check(f"speed {speed:g}, convolution - matrix", convolved, shift_matrix(n, speed) @ h.numpy())
 
 # %% [markdown]
 # ## The model
@@ -347,45 +345,46 @@ page.table(
 # ```
 
 # %% tags=["hide-input"]
+lost = (bias < 0).sum()
 page.say(
-    "The median of $1/|b|$ over draws is $2\\sqrt{cf}$: "
-    f"{tables.number(2 * (6 * f) ** 0.5)} steps with 6 channels (copy task), "
-    f"{tables.number(2 * (16 * f) ** 0.5)} with 16 (images), {tables.number(2 * (27 * f) ** 0.5)} "
-    "with 27 (adding task). Every sequence of the paper is longer than that."
+    f"In this draw {lost} of {c} channels lose the pulse and {c - lost} lift it on a ramp; on "
+    "average over draws it is as many of one kind as of the other. The median of $1/|b|$ is "
+    "$2\\sqrt{cf}$: "
+    + ", ".join(f"{tables.number(2 * (k * f) ** 0.5)} steps with {k} channels" for k in (6, 16, 27))
+    + " (copy, images, adding)."
 )
 
 # %% [markdown]
-# So the released model does *not* start as the shift of {eq}`eq-discrete`. About half of its
-# channels lose a pulse, mostly within a few steps, and the others lift it on a ramp. Whatever
-# buffer there is after training, training had to make it. `recurrent_bias="zero"` starts the layer
-# as the exact shift; the default is that of the code, since it made the paper's numbers.
+# So the released model does *not* start as the shift of {eq}`eq-discrete`. Whatever buffer there is
+# after training, training had to make it. `recurrent_bias="zero"` starts the layer as the exact
+# shift; the default is that of the code, since it made the paper's numbers.
 #
 # ## Parameters
 #
 # The paper quotes parameter counts in its text. {numref}`tab-parameters` counts those of the
 # models built here.
 
-
 # %% tags=["hide-cell"]
-def wave_model(inputs, sites, channels, outputs, readout="linear"):
-    return wrnn.SequenceModel(wrnn.WaveRNN(inputs, sites, channels), outputs, readout=readout)
-
-
-def identity_model(inputs, units, outputs):
-    return wrnn.SequenceModel(wrnn.IdentityRNN(inputs, units), outputs)
-
-
+TASKS = {
+    "copy": CopyTask(10),
+    "adding": AddingTask(100),
+    "s-psmnist": SequentialMNIST(),
+    "nscifar10": NoisySequentialCIFAR10(),
+}
 models = {
-    "copy-irnn-n-100": identity_model(10, 100, 10),
-    "copy-irnn-n-625": identity_model(10, 625, 10),
-    "copy-wrnn-n-100-c-6": wave_model(10, 100, 6, 10),
-    "adding-irnn-n-100": identity_model(2, 100, 1),
-    "adding-wrnn-n-100-c-27": wave_model(2, 100, 27, 1),
-    "s-psmnist-irnn-n-256": identity_model(1, 256, 10),
-    "s-psmnist-wrnn-n-256-c-16": wave_model(1, 256, 16, 10),
-    "s-psmnist-wrnn-mlp-n-256-c-16": wave_model(1, 256, 16, 10, readout="mlp"),
-    "nscifar10-irnn-n-529": identity_model(96, 529, 10),
-    "nscifar10-wrnn-n-256-c-16": wave_model(96, 256, 16, 10),
+    f"{task}-{name}": build_model(config, TASKS[task])
+    for task, name, config in (
+        ("copy", "irnn-n-100", irnn_config(100)),
+        ("copy", "irnn-n-625", irnn_config(625)),
+        ("copy", "wrnn-n-100-c-6", wrnn_config(100, 6)),
+        ("adding", "irnn-n-100", irnn_config(100)),
+        ("adding", "wrnn-n-100-c-27", wrnn_config(100, 27)),
+        ("s-psmnist", "irnn-n-256", irnn_config(256)),
+        ("s-psmnist", "wrnn-n-256-c-16", wrnn_config(256, 16)),
+        ("s-psmnist", "wrnn-mlp-n-256-c-16", wrnn_config(256, 16, readout="mlp")),
+        ("nscifar10", "irnn-n-529", irnn_config(529)),
+        ("nscifar10", "wrnn-n-256-c-16", wrnn_config(256, 16)),
+    )
 }
 counts = {name: wrnn.count_parameters(model) for name, model in models.items()}
 units = {name: model.rnn.hidden_size for name, model in models.items()}
@@ -420,23 +419,31 @@ print("all counts equal those of the released code:", same)
 # ```{include} generated/tab-parameters.md
 # ```
 
+
 # %% tags=["hide-input"]
-ratio = (
-    counts["copy-irnn-n-625"]["without_biases"] / counts["copy-wrnn-n-100-c-6"]["without_biases"]
+def per_unit(name):
+    return counts[name]["without_biases"] / units[name]
+
+
+large, small = (
+    counts[f"copy-{name}"]["without_biases"] for name in ("irnn-n-625", "wrnn-n-100-c-6")
 )
+bare = [abs(n.value / n.without_biases - 1) < 0.01 for n in published.values() if n.value]
+pairs = [("adding-wrnn-n-100-c-27", "adding-irnn-n-100")]
+pairs += [("s-psmnist-wrnn-n-256-c-16", "s-psmnist-irnn-n-256")]
 page.say(
-    f"The iRNN with 625 units has {tables.number(ratio)} times the parameters of the wRNN that it "
-    "is compared with; the paper says "
-    f"{chapter.printed(paper.published('claim/fig3/irnn-625/parameter-ratio'))} times."
+    f"The iRNN with 625 units has {tables.number(large / small)} times the parameters of the "
+    "wRNN that it is compared with; the paper says "
+    f"{chapter.printed(paper.published('claim/fig3/irnn-625/parameter-ratio'))} times. "
+    f"{sum(bare)} of {len(bare)} printed counts are those without biases, to one per cent. Mind "
+    "the column of state units: the paper's $n$ is counted per channel for a wRNN, so the same $n$ "
+    "names a state that is $c$ times as large as that of an iRNN. For every unit of state the iRNN "
+    "has "
+    + " and ".join(f"{tables.number(per_unit(b) / per_unit(a), 2)}" for a, b in pairs)
+    + " times the parameters of the wRNN beside it (adding, images)."
 )
 
 # %% [markdown]
-# Most printed counts leave biases out; that of the wRNN with an MLP readout includes them, and
-# that of the plain image model lies between the two. Mind the column of state units: the paper's
-# $n$ is counted per channel for a wRNN, so the same $n$ names a state that is $c$ times as large
-# as that of an iRNN. Sharing weights over the ring buys the wRNN far more room to remember in for
-# every parameter; compared by units of state, it has far fewer parameters.
-#
 # (sec-waves-seen)=
 # ## Waves seen
 #
@@ -468,8 +475,8 @@ page.say(
 # ```
 #
 # averaged over the temporal frequencies that carry the power. The speed is the one within $\pm 2$
-# sites per step at which the contrast stands out most, that is, over the root of the sum of both
-# lines, as which it varies by chance. A positive one moves activity to smaller $x$. What stands
+# sites per step at which the contrast is largest over the root of the sum of both lines, as which
+# it varies by chance. A positive one moves activity to smaller $x$. What stands
 # still has as much power one way as the other, and a contrast near zero. A contrast of one is as
 # much power again as unrelated sites would have on the line; a perfect wave on $n$ sites has $n$.
 #
@@ -530,8 +537,8 @@ page.table(
 
 
 # %% tags=["hide-input"]
-def judge(hidden):
-    return waves.wave_test(hidden, generator=np.random.default_rng(0))
+def judge(hidden, **options):
+    return waves.wave_test(hidden, generator=np.random.default_rng(0), **options)
 
 
 def active(hidden):
@@ -567,93 +574,80 @@ for entry in measured:  # scale in which at least half of the units do something
     else:
         dead.setdefault(id(entry[0]), (entry[0], alive, units))
 sources = list({id(entry[0]): entry[0] for entry in drawn.values()}.values())
-counts_alive = {}
-for result, _, hidden, _ in drawn.values():
-    counts_alive[result.label] = "{} of {}".format(*active(hidden))
-if drawn:
-    page.figure(
-        "fig-hidden-states",
-        figures.hidden_states(
-            [
-                (f"{figures.legend_label(result)}, {order}", hidden[0, :, 0], unit)
-                for result, order, hidden, _ in drawn.values()
-                for unit in ["site" if result.run.model.kind == "wrnn" else "unit"]
-                if order != "ring, sites mixed up"
-            ]
-        ),
-        alt="Hidden activity in colour, site or unit against time step, one panel per network and "
-        "order of its units. A wave is a diagonal stripe, a standing pattern a horizontal one.",
-        caption="The paper's Figure 2, top: hidden state of trained networks over time, for one "
-        "test sample (of the wRNN, one channel). Active at any time in it: "
-        + ", ".join(f"{count} units ({label})" for label, count in counts_alive.items())
-        + ". Colours saturate at the 99th percentile.",
-        results=sources,
+alive = {result.label: active(hidden) for result, _, hidden, _ in drawn.values()}
+states = [
+    (
+        f"{figures.legend_label(result)}, {order}",
+        hidden[0, :, 0],
+        "site" if result.run.model.kind == "wrnn" else "unit",
     )
-    page.figure(
-        "fig-space-time",
-        figures.space_time_power(
-            [
-                (
-                    f"{figures.legend_label(result)},\n{order}",
-                    waves.space_time_power(hidden),
-                    test.speed if test and test.is_wave else None,
-                )
-                for result, order, hidden, test in drawn.values()
-            ]
-        ),
-        alt="Power in colour, temporal against spatial frequency, one panel per network and order "
-        "of its units. A dashed diagonal marks the measured speed where there is a wave.",
-        caption="The paper's Figure 2, bottom: space-time power of hidden states, at every "
-        "temporal frequency relative to its mean over space, which is what unrelated sites would "
-        "have. Dashed: $f_t = \\nu f_x$ at the measured speed, where there is a wave.",
-        results=sources,
+    for result, order, hidden, _ in drawn.values()
+    if order != "ring, sites mixed up"
+]
+page.figure(
+    "fig-hidden-states",
+    figures.hidden_states(states) if drawn else None,
+    alt="Hidden activity in colour, site or unit against time step, one panel per network and "
+    "order of its units. A wave is a diagonal stripe, a standing pattern a horizontal one.",
+    caption="The paper's Figure 2, top: hidden state of trained networks over time, for one test "
+    "sample (of the wRNN, one channel). Active at any time in it: "
+    + ", ".join(f"{count} of {of} units ({label})" for label, (count, of) in alive.items())
+    + ". Colours saturate at the 99th percentile.",
+    results=sources,
+    notice=("Hidden states after training", "fig2"),
+)
+spectra = [
+    (
+        f"{figures.legend_label(result)},\n{order}",
+        waves.space_time_power(hidden),
+        test.speed if test and test.is_wave else None,
     )
-else:
-    page.nothing("fig-hidden-states", "Hidden states after training", "fig2")
-    page.nothing("fig-space-time", "Their space-time power", "fig2")
+    for result, order, hidden, test in drawn.values()
+]
+page.figure(
+    "fig-space-time",
+    figures.space_time_power(spectra) if drawn else None,
+    alt="Power in colour, temporal against spatial frequency, one panel per network and order of "
+    "its units. A dashed diagonal marks the measured speed where there is a wave.",
+    caption="The paper's Figure 2, bottom: space-time power of hidden states, at every temporal "
+    "frequency relative to its mean over space, which is what unrelated sites would have. Dashed: "
+    "$f_t = \\nu f_x$ at the measured speed, where there is a wave.",
+    results=sources,
+    notice=("Their space-time power", "fig2"),
+)
 
-# %% [markdown]
-# ```{include} generated/fig-hidden-states.md
-# ```
-
-# %% tags=["hide-input"]
-for result, alive, units in dead.values():
+for result, count, of in dead.values():
     page.say(
-        f"Not drawn, since only {alive} of {units} units are ever active in the sample: "
+        f"Not drawn, since only {count} of {of} units are ever active in the sample: "
         f"{result.label} ({result.description})."
     )
 
 # %% [markdown]
+# ```{include} generated/fig-hidden-states.md
+# ```
+#
 # ```{include} generated/fig-space-time.md
 # ```
 
 # %% tags=["hide-cell"]
-claimed = paper.published("claim/fig2/wrnn/velocity")
+MEASURES = {
+    "sequences": lambda test: test.sequences,
+    "speed (sites per step)": lambda test: tables.number(test.speed),
+    "contrast": lambda test: tables.number(test.contrast, 2),
+    "p (rotated)": lambda test: tables.number(test.p_value, 2),
+    "p (mixed up)": lambda test: tables.number(test.mixed_p_value, 2),
+    "wave": lambda test: "yes" if test.is_wave else "no",
+}
+claimed = chapter.printed(paper.published("claim/fig2/wrnn/velocity"))
 rows = [
-    {
-        "model": "wRNN in the paper",
-        "order of units": "ring",
-        "sequences": tables.NOTHING,
-        "speed (sites per step)": chapter.printed(claimed),
-        "contrast": tables.NOTHING,
-        "p (rotated)": tables.NOTHING,
-        "p (mixed up)": tables.NOTHING,
-        "wave": "yes",
-    }
+    {"model": "wRNN in the paper", "order of units": "ring"}
+    | dict.fromkeys(MEASURES, tables.NOTHING)
+    | {"speed (sites per step)": claimed, "wave": "yes"}
 ]
 for result, order, _, test in measured:
     row = {"model": result.label + page.note(result.description), "order of units": order}
-    row |= dict.fromkeys(list(rows[0])[2:], tables.NOTHING)
-    if test:
-        row |= {
-            "sequences": test.sequences,
-            "speed (sites per step)": tables.number(test.speed),
-            "contrast": tables.number(test.contrast, 2),
-            "p (rotated)": tables.number(test.p_value, 2),
-            "p (mixed up)": tables.number(test.mixed_p_value, 2),
-            "wave": "yes" if test.is_wave else "no",
-        }
-    rows.append(row)
+    values = {name: of(test) if test else tables.NOTHING for name, of in MEASURES.items()}
+    rows.append(row | values)
 page.table(
     "tab-wave-speed",
     rows,
@@ -679,10 +673,7 @@ for result, order, _, test in measured:
 for result, order, hidden, _ in measured:
     if order != "ring":
         continue
-    each = [
-        waves.wave_test(hidden[:, :, [c]], generator=np.random.default_rng(0), draws=0).speed
-        for c in range(hidden.shape[2])
-    ]
+    each = [judge(hidden[:, :, [c]], draws=0).speed for c in range(hidden.shape[2])]
     released = waves.space_time_power(hidden, normaliser="time", generator=np.random.default_rng(0))
     at_rest = released.power[hidden.shape[1] // 2]  # the row of f_t = 0
     page.say(
@@ -706,12 +697,9 @@ page.verdicts("wave-rnn", "The paper's claims on waves in the hidden state", "ta
 #
 # ## What differs from the paper, and why
 #
-# - **Normaliser.** The released code divides by a copy that is shuffled in time only, once. This
-#   leaves every site's mean over time in place, so power at $f_t = 0$ is one by construction. Here
-#   the mean is taken off for every model alike, and the surrogates are of the sites' own series.
-# - **Speed.** The released code sums power along the diagonal of the *array*, whose slope is the
-#   number of sites over the number of steps and has nothing to do with the wave. Here speeds are
-#   measured in the units of {eq}`eq-dispersion`, with a sign.
+# - **Normaliser and speed.** {ref}`sec-point-spectrum` has what the released code does. Here the
+#   mean is taken off for every model alike, the surrogates are of the sites' own series, and speeds
+#   are in the units of {eq}`eq-dispersion`, with a sign.
 # - **Controls.** Sorting units by onset can itself draw a front, and mixing up the sites of a ring
 #   must destroy one. Both are measured, the first on other sequences than it was sorted on.
 # - **What trained.** Where a record is not at the paper's scale, its line in

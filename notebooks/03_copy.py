@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 from companion.evidence import measures, tables
 from companion.evidence import published as paper
+from companion.evidence.verdicts import budget
 from companion.page import chapter, figures
 from companion.runs.run import irnn_config, wrnn_config
 from wrnn.tasks import CopyTask
@@ -33,8 +34,8 @@ page = chapter.Chapter(profile=profile, device=device, seeds=seeds, train=train)
 # %% [markdown]
 # ## One task, two layouts
 #
-# Symbols are drawn from eight categories, written 1 to 8; 0 is a blank and 9 the cue. A sequence
-# has $S + 10$ steps, and every symbol is asked for exactly $S$ steps after it was shown:
+# Symbols are drawn from eight categories, written $1, \dots, 8$; 0 is a blank and 9 the cue. A
+# sequence has $S + 10$ steps, and every symbol is asked for exactly $S$ steps after it was shown:
 #
 # ```{math}
 # :label: eq-copy-target
@@ -56,7 +57,7 @@ for layout in ("text", "code"):
 # %% [markdown]
 # The paper names its settings by $T$, the number of blanks between the symbols and the end of the
 # pause; the code names them by the lag $S = T + 10$. Both are given below. At the shortest setting,
-# $T = 0$, the code's cue falls on the tenth symbol and overwrites it, so the last answer is always
+# $T = 0$, the code's cue falls on the last symbol and overwrites it, so the last answer is always
 # the cue itself ({ref}`sec-point-layout`). Everything below uses the code's layout, because it is
 # the one that made the paper's numbers.
 #
@@ -70,17 +71,18 @@ for layout in ("text", "code"):
 # \mathcal{L} = -\frac{1}{S + 10} \sum_{t=0}^{S+9} \log \mathrm{softmax}(\mathbf{z}_t)_{y_t} .
 # ```
 #
-# The released code divides this mean once more by the number of sequences in the batch, which is 50
-# in its test, and that quotient is what the paper's figures and its Table 4 call MSE. No squared
-# error is involved. We record four numbers for every run: the plain cross-entropy of
-# {eq}`eq-copy-loss` in nats, the same divided by 50 (*printed*), the mean squared error between
-# probabilities and one-hot targets, and the share of right symbols among the ten answers.
+# The released code {cite}`keller2023code` divides this mean once more by the number of sequences in
+# the batch, which is 50 in its test, and that quotient is what the paper's figures and its Table 4
+# call MSE. No squared error is involved. We record four numbers for every run: the plain
+# cross-entropy of {eq}`eq-copy-loss` in nats, the same divided by 50 (*printed*), the mean squared
+# error between probabilities and one-hot targets, and the share of right symbols among the ten
+# answers.
 #
 # Two values give the scale its ends. A network that knows the time but remembers no symbol is
 # certain of every blank and guesses one of eight on the answers; that is the memoryless baseline.
 #
 # The other end is the **floor**. In 32-bit floats, a network that grows more and more certain of a
-# symbol reaches a cross-entropy of $2^{-23}$ nats on it and then 0, with nothing between. A mean
+# symbol reaches a cross-entropy of $2^{-23}$ nats on it and then none, with nothing between. A mean
 # below $2^{-23}$ nats a symbol counts how many symbols were rounded to certainty, and no longer how
 # well the network copies. One floor therefore serves the whole book: values below it count as
 # equal, a gap that ends there is a lower bound, and a run has *settled* once its validation loss
@@ -122,9 +124,8 @@ page.table(
 # parameters of both ({numref}`tab-parameters`). The iRNN {cite}`le2015irnn` multiplies by a full
 # matrix that starts as the identity.
 #
-# *iRNN* starts as in the released code, where its input bias is PyTorch's random default;
-# *iRNN, zero input bias* is the fair control, with no bias at the start, as the input layer of the
-# wRNN has none. {ref}`sec-point-starts` shows both starts and what they change.
+# *iRNN* starts as in the released code, *iRNN, zero input bias* is the fair control, since the
+# wRNN's input bias starts at zero ({ref}`sec-point-starts`).
 #
 # ## Loss curves
 #
@@ -155,9 +156,8 @@ page.curves(
 # of its Table 4, complete in {ref}`sec-ablations`, that belong to these models; it prints none for
 # the iRNN with 625 units, nor in the table for $T = 480$.
 
+
 # %% tags=["hide-cell"]
-
-
 def published_value(result):
     """The paper's printed value for a model and lag, or None where it prints none."""
     model, T = result.run.model, result.run.task.lag - 10
@@ -200,9 +200,9 @@ page.say(page.missing("fig3"))
 page.say(page.missing("fig4"))
 
 # %% [markdown]
-# {numref}`tab-copy-this-run` holds the runs of the quick (or smoke) profile: a single lag, 1,000
-# steps at most in place of 60,000, and the loss not divided. It shows the effect in minutes and
-# proves nothing about the size of it.
+# {numref}`tab-copy-this-run` holds the runs of the quick (or smoke) profile: a single lag, fewer
+# steps, and the loss not divided. It shows whether there is an effect and nothing about its size at
+# the paper's scale.
 
 # %% tags=["hide-cell"]
 page.compare(
@@ -227,20 +227,24 @@ page.compare(
 # ```
 
 # %% tags=["hide-input"]
-for lag in dict.fromkeys(result.run.task.lag for result in page.shown("fig3")):
-    here = [result for result in page.shown("fig3") if result.run.task.lag == lag]
-    waves = [result for result in here if result.run.model.kind == "wrnn"]
-    others = [result for result in here if result.run.model.kind == "irnn"]
-    if waves and others and waves[0].metric("cross_entropy") and others[0].metric("cross_entropy"):
+groups = {}  # lag and profile -> kind of model -> results with the wRNN's budget
+for result in page.shown("fig3"):
+    of = groups.setdefault((result.run.task.lag, result.run.profile), {})
+    of.setdefault(result.run.model.kind, []).append(result)
+for (lag, _), of in groups.items():
+    (wave,) = of.get("wrnn", [None])
+    others = [r for r in of.get("irnn", ()) if wave and budget(r) == budget(wave)]
+    others = [r for r in others if r.metric("cross_entropy")]
+    if wave and wave.metric("cross_entropy") and others:
         best = measures.best_on_validation(others)
-        gap = measures.gap(waves[0], best)
-        last = measures.gap(chapter.at_last_step(waves[0]), chapter.at_last_step(best))
-        sources = " and ".join(dict.fromkeys(r.description for r in (waves[0], best)))
+        gap = measures.gap(wave, best)
+        last = measures.gap(chapter.at_last_step(wave), chapter.at_last_step(best))
+        sources = " and ".join(dict.fromkeys(r.description for r in (wave, best)))
         page.say(
-            f"At lag {lag} ({sources}) the wRNN's test loss ends "
-            f"**{tables.interval(gap)} orders of magnitude** below that of the {best.label}, the "
-            "iRNN that is best on validation there; with the weights of the last step, on "
-            f"validation, {tables.interval(last)}."
+            f"At lag {lag} ({sources}) the wRNN's test loss ends **{tables.interval(gap)} orders "
+            f"of magnitude** below that of the {best.label}, the iRNN that is best on validation "
+            f"there for as long; with the weights of the last step, on validation, it is "
+            f"{tables.interval(last)}."
         )
 
 # %% [markdown]
@@ -248,8 +252,8 @@ for lag in dict.fromkeys(result.run.task.lag for result in page.shown("fig3")):
 #
 # {numref}`fig-copy-outputs` corresponds to the paper's Figure 4: the last twenty steps of the first
 # test sequence, as asked for and as answered. A bright cell is a category that the network gives a
-# high probability. An iRNN that has lost the symbols still knows when to answer: its columns turn
-# from certain blanks to an even wash over the eight symbols.
+# high probability. A network that has lost the symbols but knows when to answer turns from certain
+# blanks to an even wash over the eight symbols.
 
 # %% tags=["hide-input"]
 answers, sources = {}, []  # task and scale -> model -> trace: the longest lag comes last
@@ -260,18 +264,17 @@ for result in [*page.shown("fig4"), *page.shown("fig3")]:
         if result.label not in row:
             row[result.label] = result.trace
             sources.append(result)
-if answers:
-    page.figure(
-        "fig-copy-outputs",
-        figures.copy_outputs({title: list(row.items()) for title, row in answers.items()}),
-        alt="Images of categories against time, a row per lag: the target sequence on the left, "
-        "then the probabilities that each network gives.",
-        caption="Copy task, target and output over the last twenty steps of one test sequence (the "
-        "paper's Figure 4).",
-        results=sources,
-    )
-else:
-    page.nothing("fig-copy-outputs", "Copy task, target and output", "fig4")
+rows = {title: list(row.items()) for title, row in answers.items()}
+page.figure(
+    "fig-copy-outputs",
+    figures.copy_outputs(rows) if rows else None,
+    alt="Images of categories against time, a row per lag: the target sequence on the left, then "
+    "the probabilities that each network gives.",
+    caption="Copy task, target and output over the last twenty steps of one test sequence (the "
+    "paper's Figure 4).",
+    results=sources,
+    notice=("Copy task, target and output", "fig4"),
+)
 
 # %% [markdown]
 # ```{include} generated/fig-copy-outputs.md
@@ -293,13 +296,12 @@ page.verdicts("copy", "The paper's claims on the copy task")
 #   starts, and printed the best. Our default is the one setting stated above; what is recorded of
 #   the search is in {numref}`tab-settings-tried`. A better iRNN may exist, and this works in favour
 #   of the wRNN.
-# - **Which weights are tested.** Now and then Adam leaves the floor in a short spike. We therefore
-#   keep the weights with the lowest loss on a validation set, for every model and in every profile,
-#   and read the test set once with these; the tables also have the last weights.
+# - **Which weights are tested.** Those with the lowest loss on a validation set, for every model
+#   and in every profile, since Adam can leave the floor in a short spike; the test set is read once
+#   with them, and the tables also have the last weights.
 # - **The test set.** 500 sequences drawn once from a stated seed, the same for every model and
 #   seed. The released code draws new ones each time.
-# - **The ring.** A lag of 100 is one lap of a ring of 100 sites; copying over longer ones cannot
-#   rest on an untouched buffer ({ref}`sec-waves-as-memory`).
+# - **Laps** of the ring are in {numref}`tab-laps`; {ref}`sec-beyond` follows a trace around it.
 # - **Fewer steps.** Where a row says *settled*, the run is the paper's, ended at the floor. The
 #   weights that validate best are kept, so the rest of the steps could only have lowered the loss.
 #   Where a row says *reduced*, the run was cut short wherever it stood: it can show a gap, but not

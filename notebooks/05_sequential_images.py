@@ -23,6 +23,7 @@ train: bool = True  # train what has no record yet; False reads records only
 from companion.evidence import measures, tables
 from companion.evidence import published as paper
 from companion.page import chapter, figures
+from companion.records.table import ratio
 from companion.runs.experiments import MNIST_EPOCH
 from wrnn.tasks import SequentialDigits
 
@@ -42,11 +43,11 @@ page = chapter.Chapter(profile=profile, device=device, seeds=seeds, train=train)
 #
 # For sequential MNIST (sMNIST) $\pi$ is the identity and $N = 784$. For the permuted task (psMNIST)
 # $\pi$ is drawn once and used for every image; neighbours in time are then strangers in the
-# picture, and what belongs together may lie hundreds of steps apart. The paper did not keep its
-# permutation; ours is drawn from a stated seed.
+# picture, and what belongs together lies far apart in time. The paper did not keep its permutation;
+# ours is drawn from a stated seed.
 #
 # The digits of the quick profile {cite}`alpaydin1998optical` are 1,797 images of 8 by 8 pixels, so
-# $N = 64$. Here is one of them as the two tasks show it, in rows of eight steps, from 0 to 16:
+# $N = 64$. Here is one of them as the two tasks show it, in rows of eight steps:
 
 # %%
 for task in (SequentialDigits(permuted=False), SequentialDigits(permuted=True)):
@@ -58,18 +59,18 @@ for task in (SequentialDigits(permuted=False), SequentialDigits(permuted=True)):
 # %% [markdown]
 # ## The networks
 #
-# The $n$ of a wRNN in Table 2 is per channel: its 256 are $16 \times 256 = 4096$ state units, next
-# to the 256 of the iRNN. Equal parameters do not mean equal state ({numref}`tab-parameters`).
+# The $n$ of a wRNN in Table 2 is per channel: its state has $16 \times 256 = 4096$ units, next to
+# the 256 units of the iRNN. Equal parameters do not mean equal state ({numref}`tab-parameters`).
 #
-# *iRNN* starts as in the released code for images: input weights and bias uniform between $\pm 1$,
-# for one input. The identity adds that bias to itself at each of 784 steps. *iRNN, zero input bias*
-# is the fair control, since the wRNN's input bias starts at zero ({ref}`sec-point-starts`).
+# *iRNN* starts as in the released code, *iRNN, zero input bias* is the fair control, since the
+# wRNN's input bias starts at zero ({ref}`sec-point-starts`).
 #
 # ## Learning curves
 #
 # {numref}`fig-images-curves` corresponds to the paper's Figure 6: accuracy on the validation images
-# during training. Runs on MNIST use Adam with a learning rate of 0.0001, divided by ten after 100
-# of 120 epochs, batches of 128 and gradients clipped at 1. The panels say which data they show.
+# during training. Runs on MNIST use Adam with a learning rate of 0.0001, divided by 10 after 100 of
+# 120 epochs, batches of 128 and gradients clipped to a norm of 1. The panels say which data they
+# show.
 
 # %% tags=["hide-input"]
 page.curves(
@@ -192,10 +193,10 @@ page.table(
 # (sec-mnist-cpu)=
 # ## MNIST within a CPU's reach
 #
-# The paper's image models train for 120 epochs; {ref}`sec-reproducing` estimates what that takes.
-# To run the tasks on their real input anyway, the experiment `mnist_cpu` trains smaller networks on
-# the same 784-step sequences of MNIST, in order and permuted, the wRNN with 4 channels in place of
-# 16 and an iRNN with about as many parameters, at a higher learning rate. Both are trained as in
+# The paper's image models train for 120 epochs {cite}`keller2024waves`. To run the tasks on their
+# real input within less, the experiment `mnist_cpu` trains smaller networks on the same sequences
+# of MNIST, in order and permuted, the wRNN with 4 channels and an iRNN matched in parameters, at a
+# higher learning rate. Both are trained as in
 # the released code and with the bias in question at zero: the recurrent one of the wRNN
 # ({ref}`sec-point-recurrent-bias`), the input bias of the iRNN. None of this stands in for a row of
 # {numref}`tab-images-results`.
@@ -212,8 +213,8 @@ page.smaller("mnist-cpu", "mnist_cpu", "sequential and permuted MNIST")
 #
 # ## The digits
 #
-# {numref}`tab-images-this-run` is not MNIST: images, sequences and training set are much smaller.
-# It shows that the pipeline learns from real images, and whether the order of the models is already
+# {numref}`tab-images-this-run` is not MNIST: images, sequences and training set are smaller. It
+# shows that the pipeline learns from real images, and whether the order of the models is already
 # visible there. It is evidence for nothing in Table 2.
 
 # %% tags=["hide-cell"]
@@ -239,26 +240,23 @@ page.compare(
 #
 # The paper's Figure 7 trains a suite of both models on psMNIST and plots accuracy against the
 # number of parameters. Which sizes it used is not in the text. {numref}`fig-images-parameters`
-# takes rings of 256 sites in 1 to 32 channels, and iRNNs that match them in parameters, counted
-# from the models. The parameters of an iRNN grow with the square of its state; those of a wRNN with
-# the square of its channels only, as the kernel is the same at every site: a channel more costs
-# little else than its input and readout weights.
+# has rings of 256 sites in 1 to 32 channels, and iRNNs matched in parameters, counted from the
+# models. The parameters of an iRNN grow with the square of its state; those of a wRNN with the
+# square of its channels only, as the kernel is the same at every site.
 
 # %% tags=["hide-input"]
 shown = page.shown("fig7")
-kinds = {result.run.model.kind for result in shown}
-if {"wrnn", "irnn"} <= kinds:
-    page.figure(
-        "fig-images-parameters",
-        figures.against_parameters(shown, "accuracy", ylabel="test accuracy (%)"),
-        alt="Test accuracy against the number of parameters on a logarithmic axis, one panel per "
-        "data set: a line for wRNNs with more and more channels, and one for iRNNs.",
-        caption="Test accuracy on the permuted task against parameters (the paper's Figure 7). A "
-        "panel on digits stands for the quick profile, whose rings have 32 sites.",
-        results=shown,
-    )
-else:
-    page.nothing("fig-images-parameters", "Parameters against accuracy", "fig7")
+both = {"wrnn", "irnn"} <= {result.run.model.kind for result in shown}
+page.figure(
+    "fig-images-parameters",
+    figures.against_parameters(shown, "accuracy", ylabel="test accuracy (%)") if both else None,
+    alt="Test accuracy against the number of parameters on a logarithmic axis, one panel per data "
+    "set: a line for wRNNs with more and more channels, and one for iRNNs.",
+    caption="Test accuracy on the permuted task against parameters (the paper's Figure 7). A panel "
+    "on digits stands for the quick profile, whose rings have 32 sites.",
+    results=shown,
+    notice=("Parameters against accuracy", "fig7"),
+)
 
 # %% [markdown]
 # ```{include} generated/fig-images-parameters.md
@@ -272,22 +270,13 @@ page.say(
     f"Command: `{chapter.command('fig7')}`."
 )
 small = page.this_run("fig7")
-points = {
-    kind: [
-        (result.parameters, result.metric("accuracy").mean)
-        for result in small
-        if result.run.model.kind == kind and result.metric("accuracy")
-    ]
-    for kind in ("wrnn", "irnn")
-}
-if all(points.values()):
-    level = min(max(accuracy for _, accuracy in found) for found in points.values())
-    irnn, wrnn = (measures.parameters_needed(points[kind], level) for kind in ("irnn", "wrnn"))
+needed = ratio(*measures.efficiency(small))
+if needed:
     page.say(
-        f"On the permuted digits ({small[0].description}) the best accuracy that both "
-        f"reach is {tables.number(level)} %. The iRNN takes {tables.number(irnn)} parameters to "
-        f"get there and the wRNN {tables.number(wrnn)}, a ratio of **{tables.number(irnn / wrnn)}**"
-        " (interpolated between sizes; the smallest size where it is there already)."
+        f"On the permuted digits ({small[0].description}) the iRNN takes "
+        f"**{tables.interval(needed)} times** the parameters of the wRNN to reach the best "
+        "accuracy that both reach (interpolated between sizes; the smallest size where it is there "
+        "already)."
     )
 
 # %% [markdown]
@@ -302,13 +291,12 @@ page.verdicts("images", "The paper's claims on sequential images")
 #
 # ## What a smaller budget can and cannot show
 #
-# The paper trains for 120 epochs, the iRNN on psMNIST for 250. A run of about one epoch on a CPU,
-# as in {ref}`sec-mnist-cpu`, is shown only with its step count. Such a run *can* show that the
-# whole path works on the real images, from download check to test accuracy; which model climbs
-# first, which is what the paper says about the speed of learning; and that the wRNN trains through
-# 784 steps without diverging. It *cannot* show the final accuracy of either, nor who wins in the
-# end: the paper itself reports that the iRNN overtakes on sMNIST, late. Claims about final values
-# therefore stay open until the whole budget is recorded.
+# The paper trains for 120 epochs, the iRNN on psMNIST for 250 {cite}`keller2023code`. A shorter
+# run, as in {ref}`sec-mnist-cpu`, is shown only with its step count. Such a run *can* show that the
+# whole path works on the real images, from download check to test accuracy, and which model climbs
+# first, which is what the paper says about the speed of learning. It *cannot* show the final
+# accuracy of either, nor who wins in the end: the paper itself reports that the iRNN overtakes on
+# sMNIST, late. Claims about final values therefore stay open until the whole budget is recorded.
 #
 # ## What differs, and why
 #
@@ -316,8 +304,7 @@ page.verdicts("images", "The paper's claims on sequential images")
 #   lost, and permutations differ in difficulty ({ref}`sec-point-seeds` measures by how much).
 # - **Batches.** Ours are drawn with replacement, which makes a run resumable at any step; the
 #   released code shuffles whole epochs.
-# - **Laps.** A state after 784 steps on rings of 256 sites is a superposition, not a picture of the
-#   image ({ref}`sec-waves-as-memory`).
+# - **Laps** of the ring are in {numref}`tab-laps`.
 #
 # ## Running it again
 #

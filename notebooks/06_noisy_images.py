@@ -43,8 +43,8 @@ page = chapter.Chapter(profile=profile, device=device, seeds=seeds, train=train)
 # ```
 #
 # The answer is read from the last hidden state, so that all there is to know of the image must be
-# carried past 968 inputs that say nothing. Pixels lie between 0 and 1 and are not normalised, in
-# the released code and here, so the image is the quiet part of the sequence. The digits
+# carried past inputs that say nothing. Pixels lie in $[0, 1]$ and are not normalised, in the
+# released code and here, so the image is the quiet part of the sequence. The digits
 # {cite}`alpaydin1998optical` of the quick profile have $R = 8$ rows of 8 values and $T = 100$.
 #
 # ## One noise for all, or fresh noise
@@ -93,8 +93,8 @@ page.say(
 # ## Learning curves
 #
 # {numref}`fig-noisy-curves` corresponds to the paper's Figure 8. Runs on CIFAR10 use Adam with a
-# learning rate of 0.0001, divided by ten after 100 of 120 epochs, batches of 256 and gradients
-# clipped at 1, and keep the weights of the best validation accuracy. LSTM
+# learning rate of 0.0001, divided by 10 after 100 of 120 epochs, batches of 256 and gradients
+# clipped to a norm of 1, and keep the weights of the best validation accuracy. LSTM
 # {cite}`hochreiter1997lstm` and GRU, at the cited size, are trained in the same way.
 
 # %% tags=["hide-input"]
@@ -165,9 +165,9 @@ for number in paper.select("later/"):
 # ## CIFAR10 within a CPU's reach
 #
 # The experiment `cifar10_cpu` runs the task on its real input all the same, as
-# {ref}`sec-mnist-cpu` does for MNIST, but with less noise: 32 rows of an image and 168 steps after
-# it in place of 968. The wRNN has 4 channels of 128 units in place of 16 of 256, the iRNN fewer
-# parameters, as in the paper, and both a higher learning rate. The wRNN is trained with either
+# {ref}`sec-mnist-cpu` does for MNIST, but with less noise: 200 steps in place of 1,000 steps. The
+# wRNN has 4 channels of 128 units, the iRNN fewer parameters, as in the paper, and both a higher
+# learning rate. The wRNN is trained with either
 # start of its recurrent bias. Where a row says JPEG, the images come from a folder of JPEG files,
 # which lost some detail when they were made. None of it stands in for a row of
 # {numref}`tab-noisy-results`.
@@ -232,10 +232,10 @@ page.verdicts("noisy", "The paper's claims on noisy sequential CIFAR10")
 #   checksum in every record. The paper's was drawn anew, unseeded, at every start.
 # - **The budget.** The paper gives the iRNN 250 epochs and searches three learning rates; our
 #   default is 120 epochs and the setting above for both, and the grid is there to be run.
-# - **Splits.** 3,000 of the 50,000 training images, drawn from a stated seed, choose the weights.
-#   Test images choose nothing.
-# - **Laps.** The image fits on a part of the ring and goes round it several times
-#   ({numref}`tab-laps`): holding it needs waves that keep running, not a longer ring.
+# - **Splits.** 3,000 training images, drawn from a stated seed, choose the weights. Test images
+#   choose nothing.
+# - **Laps.** The image fits on a part of the ring and goes round it ({numref}`tab-laps`): holding
+#   it needs waves that keep running, not a longer ring.
 
 # %% tags=["hide-input"]
 page.say(

@@ -22,15 +22,18 @@ seeds: int = 1  # how many seeds of every run
 train: bool = True  # train what has no record yet; False reads records only
 
 # %% tags=["hide-input"]
+import itertools
+
 import numpy as np
 import torch
 from sklearn.linear_model import RidgeClassifier
 from torch.nn import functional as F
 
-from companion.evidence import measures, tables
+from companion.evidence import measures, paired, tables
 from companion.evidence import published as paper
+from companion.evidence.verdicts import budget
 from companion.page import chapter
-from companion.records.table import difference
+from companion.records.table import difference, interval
 from companion.runs.experiments import EXPERIMENTS, MNIST_EPOCH, grid
 from companion.runs.run import build_model, irnn_config, wrnn_config
 from wrnn.tasks import AddingTask, CopyTask, SequentialDigits, SequentialMNIST, data
@@ -50,7 +53,7 @@ def seeded(seed=0):
 # ## The layout of the copy task
 #
 # Chapter {ref}`sec-copy` shows both layouts. They agree on length and lag, so that their results
-# can be compared, except at $T = 0$, where the code's cue overwrites the tenth symbol.
+# can be compared, except at $T = 0$, where the code's cue overwrites the last symbol.
 
 # %%
 last = {
@@ -223,17 +226,15 @@ for results in (page.recorded, page.this_run):
                     "other start": page.value(pair[1], "printed_mse"),
                 }
             )
-        if len(known) == 2:
+        if len(known) == 2 and budget(pair[0]) == budget(pair[1]):
             changes.append((measures.gap(pair[1], pair[0]), pair[0]))
-if rows:
-    page.table(
-        "tab-other-starts",
-        rows,
-        "Copy task without V-init, printed loss: input layer as in the released code, and as this "
-        "project started it before (bias of zero; wRNN: uniform weights).",
-    )
-else:
-    page.nothing("tab-other-starts", "Two starts of the input layer", "table4 other_starts")
+page.table(
+    "tab-other-starts",
+    rows,
+    "Copy task without V-init, printed loss: input layer as in the released code, and as this "
+    "project started it before (bias of zero; wRNN: uniform weights).",
+    ("Two starts of the input layer", "table4 other_starts"),
+)
 
 # %% [markdown]
 # ```{include} generated/tab-other-starts.md
@@ -244,9 +245,9 @@ if changes:
     change, largest = max(changes, key=lambda c: abs(c[0].mean))
     amounts["other"] = f"up to {tables.interval(change)} powers of ten"
     page.say(
-        f"Of the {len(changes)} rows recorded with both starts, {largest.label} at T = "
+        f"Of the {len(changes)} rows recorded with both starts for as long, {largest.label} at T = "
         f"{largest.run.task.lag - 10} changes most: its loss is **{tables.interval(change)} powers "
-        f"of ten** higher with the released start ({largest.description})."
+        f"of ten** higher with the released start (n = {change.count}; {largest.description})."
     )
 learned = {}  # (lag, profile) -> start of the input weights -> result
 for result in page.shown("v_init"):
@@ -275,7 +276,7 @@ for key in sorted(learned, key=lambda key: (key[1] != "paper", -key[0])):
 #
 # Chapter {ref}`sec-wave-rnn` derives what PyTorch's default bias does to a wave. Here is its size
 # on the image tasks: one pulse enters each of 16 channels and travels for the 784 steps of MNIST;
-# then 16 of the small digits, enlarged to 28 by 28 pixels, go through the paper's network before
+# then 16 small digits, enlarged to 28 by 28 pixels, go through the paper's network before
 # any training, where guessing evenly gives a loss of $\ln 10 = 2.30$.
 
 # %% tags=["hide-input"]
@@ -302,20 +303,40 @@ amounts["recurrent bias"] = (
     f"first loss {number(start_loss['default'])} against {number(start_loss['zero'])}"
 )
 
+# %% [markdown]
+# (sec-point-choices)=
+# ## What three of these choices do to the result
+#
+# {ref}`sec-choices` trains all combinations of the recurrent bias, the scale of the loss and V-init
+# with the same seeds. These are their main effects from {numref}`tab-choices`, in the test metric
+# of the task.
+
 # %% tags=["hide-input"]
-for name in ("mnist_cpu", "cifar10_cpu"):
-    pairs = {}  # task -> start of the recurrent bias -> result
-    for result in page.recorded(name):
-        if result.run.model.kind == "wrnn":
-            pairs.setdefault(result.run.task, {})[result.run.model.recurrent_bias] = result
-    for task, pair in pairs.items():
-        gain = difference(*(pair[start].seeds("accuracy") for start in ("zero", "default")))
+for results in (page.recorded("why_released"), page.this_run("why_released")):
+    for task, group in paired.by_task(results).items():
+        effects = paired.choice_effects(group)
+        if effects is None:
+            continue
+        texts = [f"{tables.interval(effect)} (n = {effect.count})" for effect in effects]
         page.say(
-            f"After training on {pair['zero'].records[0].run.task.title}, starting that bias at "
-            f"zero gains **{tables.interval(gain, 2)} points** of test accuracy, paired by seed "
-            f"({pair['zero'].description})."
-            if gain
-            else f"What remains of it after training on {task.title} is not yet recorded."
+            f"{task.title} ({group[0].description}), {paired.outcome(task)[1]}: "
+            + "; ".join(map(" ".join, zip(paired.CHOICES, texts, strict=True)))
+            + "."
+        )
+        for point, text in zip(("recurrent bias", "scale", "v-init"), texts, strict=True):
+            told = f"; without it {text} in {paired.outcome(task)[1]} ({task.title})"
+            amounts.setdefault(f"{point}, effect", told)
+pairs = {}  # task -> start of the recurrent bias -> result
+for result in [*page.recorded("mnist_cpu"), *page.recorded("cifar10_cpu")]:
+    if result.run.model.kind == "wrnn":
+        pairs.setdefault(result.run.task, {})[result.run.model.recurrent_bias] = result
+for pair in pairs.values():
+    gain = difference(*(pair[start].seeds("accuracy") for start in ("zero", "default")))
+    if gain and gain.low is not None:
+        page.say(
+            f"{pair['zero'].records[0].run.task.title} ({pair['zero'].description}): starting the "
+            f"recurrent bias at zero gains **{tables.interval(gain, 2)} points** of test accuracy, "
+            "paired by seed."
         )
 
 # %% [markdown]
@@ -355,12 +376,18 @@ amounts["seeds"] = (
     f"{spread['split_seed']} over splits"
 )
 
+rows = sorted(row["psmnist"].value for row in chapter.by_model("table2").values())
+rows = [value for value in rows if value is not None]
+close = sum(b - a < float(spread["permutation_seed"]) for a, b in itertools.pairwise(rows))
+page.say(
+    "The digits have no official test images, so their split also decides which images are tested; "
+    f"that of MNIST does not. In the psMNIST column of Table 2, {close} of {len(rows) - 1} "
+    "neighbouring values are closer to each other than the deviation over permutations here, which "
+    "is on a smaller test set: one permutation is one sample. Ours are part of every run, and "
+    "checksums of order and noise are in every record."
+)
+
 # %% [markdown]
-# The digits have no official test images, so their split also decides which images are tested;
-# that of MNIST does not. Many rows of Table 2 are closer to each other than these deviations, on a
-# larger test set: one permutation is one sample. Ours are part of every run, and checksums of order
-# and noise are in every record.
-#
 # (sec-point-noise)=
 # ## One noise for all images
 #
@@ -369,26 +396,29 @@ amounts["seeds"] = (
 # this code share it, which does not mean that all gain alike.
 
 # %% tags=["hide-input"]
-pairs = {}  # profile -> model -> noise -> result
+costs = {}  # profile -> model -> points of accuracy that fresh noise costs, by seed; and a result
 for result in page.shown("noise"):
-    by_model = pairs.setdefault(result.run.profile, {})
-    by_model.setdefault(result.run.model.kind, {})[result.run.task.noise] = result
-for by_model in pairs.values():
-    costs = {
-        kind: difference(*(pair[noise].seeds("accuracy") for noise in ("fixed", "fresh")))
-        for kind, pair in by_model.items()
+    of = costs.setdefault(result.run.profile, {}).setdefault(result.run.model.kind, {})
+    of[result.run.task.noise] = result
+for of in costs.values():
+    lost = {
+        kind: pair["fixed"].seeds("accuracy") - pair["fresh"].seeds("accuracy")
+        for kind, pair in of.items()
         if len(pair) == 2
     }
-    if costs.get("wrnn") and costs.get("irnn"):
-        wave, identity = costs["wrnn"].mean, costs["irnn"].mean
-        shared = by_model["wrnn"]["fixed"]
+    if {"wrnn", "irnn"} <= lost.keys():
+        wave, identity = (interval(lost[kind].dropna()) for kind in ("wrnn", "irnn"))
+        more = difference(lost["irnn"], lost["wrnn"])
+        shared = of["wrnn"]["fixed"]
         amounts["noise"] = (
-            f"fresh noise costs the wRNN {number(wave, 2)} points, the iRNN {number(identity, 2)}"
+            f"fresh noise costs the wRNN {tables.interval(wave, 2)} points, the iRNN "
+            f"{tables.interval(identity, 2)}"
         )
+        told = {"above": "the iRNN more", "below": "the wRNN more", "open": "neither for sure"}
         page.say(
             f"On {shared.run.task.title} {amounts['noise']} of test accuracy (paired by seed; "
-            f"{shared.description}): the fixed noise helps the "
-            f"{'iRNN' if identity > wave else 'wRNN'} more."
+            f"{shared.description}). The fixed noise helps **{told[paired.side(more)]}**: the "
+            f"costs differ by {tables.interval(more, 2)}."
         )
 page.say(page.missing("noise"))
 
@@ -397,7 +427,9 @@ page.say(page.missing("noise"))
 # ## The diagonal of the spectrum
 #
 # Chapter {ref}`sec-waves-seen` measures the speed of a wave as the slope $f_t / f_x$. The code sums
-# power along the diagonal of the *array*, which joins equal indices of two axes in different units.
+# power along the diagonal of the *array*, which joins equal indices of two axes in different units,
+# and divides by a copy that is shuffled in time only, once: every site keeps its mean over time, so
+# that power at $f_t = 0$ is one by construction.
 # A made-up wave of one site per step, with noise, on the paper's 784 steps and 256 sites:
 
 # %%
@@ -438,10 +470,10 @@ POINTS = f"""
 | T = {lengths[-1]}: {number(blanks[-1])} % of the loss terms are blanks | code; `every_step`
 
 {{ref}}`Loss scale on copy <sec-point-scale>` | not said | loss / 128
-| {amounts["scale"]} | code in the paper profile; `Run.loss_scale`
+| {amounts["scale"]}{amounts.get("scale, effect", "")} | code in the paper profile; `Run.loss_scale`
 
 {{ref}}`V-init <sec-point-starts>` | one input per channel | every input in every channel
-| {amounts.get("v-init", NOT_YET)} | code; `input="identity"`
+| {amounts.get("v-init", NOT_YET)}{amounts.get("v-init, effect", "")} | code; `input="identity"`
 
 {{ref}}`Input weights without V-init <sec-point-starts>` | normal, as first proposed
 | normal; uniform in the iRNN for images | {amounts.get("without", NOT_YET)} | code; `input`
@@ -453,7 +485,8 @@ POINTS = f"""
 | {tried["irnn"]} settings searched, {tried["wrnn"]} for the wRNN | one setting; `--grid paper`
 
 {{ref}}`Recurrent bias <sec-point-recurrent-bias>` | starts as a shift | uniform, ± 1/√(cf)
-| {amounts["recurrent bias"]} | code; `recurrent_bias="zero"`
+| {amounts["recurrent bias"]}{amounts.get("recurrent bias, effect", "")}
+| code; `recurrent_bias="zero"`
 
 {{ref}}`Direction <sec-wave-rnn>` | from site x + 1 to x | the same | nothing | both
 

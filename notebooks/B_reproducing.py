@@ -117,11 +117,11 @@ page.table(
 #    where there is a network. With CIFAR10 as an image folder, `cifar10/{train,test}/CLASS/`, it is
 #    `make paper CIFAR10=folder`, and tables name the JPEGs where they stand in.
 # 2. `make paper TIME_LIMIT=3000` stops cleanly before a lease or queue limit of an hour ends, and
-#    the same command goes on. It may also be killed: no more than the last half minute is lost.
-#    With a second device, `CUDA_VISIBLE_DEVICES=1 make paper` beside it shares the work, as does
+#    the same command goes on. It may also be killed: what is lost is the work since it last saved.
+#    With another device, `CUDA_VISIBLE_DEVICES=1 make paper` beside it shares the work, as does
 #    any other process on the machine; no run is trained twice.
 # 3. `PYTHONPATH=src python3 -m companion records export records.tar` writes the records, and the
-#    checkpoints of what is unfinished, into one file of a few megabytes, and prints its size;
+#    checkpoints of what is unfinished, into one file, and prints its size;
 #    `--no-checkpoints` makes it smaller.
 # 4. `wrnn records merge records.tar` at home, where a tar that was cut short or damaged is refused
 #    as a whole. A record that is already there stays, and merging twice changes nothing. Unfinished
@@ -159,31 +159,31 @@ def machines(rows):
     return ", ".join(sorted(set(rows["device"])))
 
 
-if len(records):
-    page.table(
-        "tab-records",
-        [
-            {
-                "scale": status,
-                "task": title,
-                "records": len(rows),
-                "seeds": rows["seed"].nunique(),
-                "steps": steps(rows),
-                "hours": hours(rows),
-                "made on": machines(rows),
-            }
-            for (status, title), rows in records.groupby(["status", "title"])
-        ],
-        "The published records by scale and task.",
-    )
-    page.file(
-        "records.csv",
-        chapter.provenance(records).to_csv(index=False),
-        "Every published record: run, scale, steps, time, machine, versions, commit and data",
-    )
-else:
-    page.nothing("tab-records", "Published records", "all", "paper")
-    page.file("records.csv", "id\n", "No record is published yet")
+groups = records.groupby(["status", "title"]) if len(records) else ()
+page.table(
+    "tab-records",
+    [
+        {
+            "scale": status,
+            "task": title,
+            "records": len(rows),
+            "seeds": rows["seed"].nunique(),
+            "steps": steps(rows),
+            "hours": hours(rows),
+            "made on": machines(rows),
+        }
+        for (status, title), rows in groups
+    ],
+    "The published records by scale and task.",
+    ("Published records", "all", "paper"),
+)
+page.file(
+    "records.csv",
+    chapter.provenance(records).to_csv(index=False) if len(records) else "id\n",
+    "Every published record: run, scale, steps, time, machine, versions, commit and data"
+    if len(records)
+    else "No record is published yet",
+)
 
 # %% [markdown]
 # ```{include} generated/tab-records.md
@@ -216,10 +216,8 @@ for experiment in EXPERIMENTS.values():
                 "made on": machines(of),
             }
         )
-if rows:
-    page.table("tab-time", rows, "Machine time of the published records, by experiment.")
-else:
-    page.nothing("tab-time", "Machine time", "all", "paper")
+caption = "Machine time of the published records, by experiment."
+page.table("tab-time", rows, caption, ("Machine time", "all", "paper"))
 
 # %% [markdown]
 # ```{include} generated/tab-time.md
@@ -271,6 +269,6 @@ else:
 #
 # On a CPU a run with the same seed, versions and thread count gives the same record, also when it
 # was stopped and resumed on the way. A GPU does not promise this; its records differ in the last
-# digits and, over thousands of steps, beyond them. That is why results at the paper's scale are
+# digits and, over many steps, beyond them. That is why results at the paper's scale are
 # given with their spread over seeds. Chapters executed twice from the same records are identical
 # byte for byte, and the tests compare them with what is committed.

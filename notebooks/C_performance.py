@@ -35,6 +35,12 @@ def command(kind):
     return f"`wrnn bench --device {kind} --profile paper --json records/bench/NAME.json`"
 
 
+def unmeasured(name, what, kind="cpu"):
+    """Write a table that says what is not yet measured, with the command."""
+    row = {"not yet measured": what, "command": command(kind)}
+    page.table(name, [row], f"{what}: not yet measured")
+
+
 def settings(result):
     """What a measurement was made on, in one line."""
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
@@ -56,7 +62,7 @@ def settings(result):
 #   tables have it under its own name. On a GPU that is one fused kernel for all steps, and **tf32**
 #   is the same with rounded factors, for those who ask for it.
 # - **checkpointed** is that way with `checkpoint_every`: only each $\lceil\sqrt{T}\,\rceil$-th
-#   state is kept, and the backward pass computes the others again. It is slower and takes far less
+#   state is kept, and the backward pass computes the others again. It is slower and takes less
 #   memory; gradients do not change.
 # - On a GPU the honest opponents are the loop recorded once and replayed (**CUDA graph**) and the
 #   loop with its step compiled (**torch.compile**). The fused kernel is measured in a graph too, as
@@ -78,8 +84,7 @@ def ratio_table(name, kind, caption):
     """Write how many times as fast as the loop each way is, or that this is not yet measured."""
     entries = [(result, entry) for result in measured[kind] for entry in result["cases"]]
     if not entries:
-        row = {"not yet measured": "every configuration", "command": command(kind)}
-        page.table(name, [row], f"{caption} Not yet measured.")
+        unmeasured(name, caption.rstrip("."), kind)
         return
     ways = list(dict.fromkeys(way for _, entry in entries for way in entry["ratios"]))
     rows = [
@@ -138,8 +143,7 @@ if panels:
         f"paper, on {len(panels)} device(s).",
     )
 else:
-    row = {"not yet measured": "how fast each way is", "command": command("cpu")}
-    page.table("fig-performance", [row], "How fast each way is: not yet measured")
+    unmeasured("fig-performance", "How fast each way is")
 
 # %% [markdown]
 # ```{include} generated/fig-performance.md
@@ -218,10 +222,10 @@ ratio_table(
 #
 # ## How the cost grows
 #
-# Twice the steps, sequences or sites are twice the work, and the cost should grow in proportion.
+# The work is in proportion to the steps, sequences and sites, and so the cost should be.
 # {numref}`tab-growth` takes the copy task's network and lets one size grow at a time, with the
 # checkpointed way where the steps do. *Exponent* is the $p$ of the best fit of time $\propto$
-# size$^p$: 1 where nothing is fixed, below 1 where a part of the time is the same for every size.
+# size$^p$: $1$ where nothing is fixed, less where a part of the time is the same for every size.
 # On a GPU there is a fourth row, for *replicas*: seeds of one run that train together.
 
 # %% tags=["hide-cell"]
@@ -271,9 +275,8 @@ if grown:
         "straight line fitted to it.",
     )
 else:
-    for name, what in (("tab-growth", "How the time grows"), ("fig-growth", "Its figure")):
-        row = {"not yet measured": what, "command": command("cpu")}
-        page.table(name, [row], f"{what}: not yet measured")
+    unmeasured("tab-growth", "How the time grows")
+    unmeasured("fig-growth", "A figure of it")
 
 # %% [markdown]
 # ```{include} generated/tab-growth.md
@@ -305,8 +308,7 @@ for result in everything:
 if rows:
     page.table("tab-memory", rows, "Peak memory of a training step, as a multiple of its states.")
 else:
-    row = {"not yet measured": "peak memory", "command": command("cpu")}
-    page.table("tab-memory", [row], "Peak memory of a training step: not yet measured")
+    unmeasured("tab-memory", "Peak memory of a training step")
 
 # %% [markdown]
 # ```{include} generated/tab-memory.md

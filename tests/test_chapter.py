@@ -327,3 +327,15 @@ def test_plain_papermill_stops_at_an_unknown_parameter(tmp_path, make_page):
     options = {"progress_bar": False, "cwd": tmp_path}
     with pytest.raises(papermill.PapermillExecutionError, match="unknown parameter 'profil'"):
         papermill.execute_notebook(notebook, None, {"profil": "smoke"}, **options)
+
+
+def test_what_has_nothing_to_show_names_the_command_in_its_place(tmp_path, monkeypatch):
+    monkeypatch.setenv("WRNN_BOOK", str(tmp_path))
+    page = chapter.Chapter(profile="paper", train=False)
+    page.table("tab-none", [], "Rows.", ("Rows", "fig3"))
+    page.figure("fig-none", None, alt="A line.", caption="A line.", notice=("A line", "fig3"))
+    for name in ("tab-none", "fig-none"):
+        written = (tmp_path / "generated" / f"{name}.md").read_text()
+        assert f":name: {name}" in written and "not yet recorded" in written
+        assert "wrnn run fig3 --profile paper" in written
+    assert not (tmp_path / "figures").exists()

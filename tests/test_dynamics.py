@@ -5,8 +5,14 @@ import math
 import pytest
 import torch
 
-from companion.evidence.dynamics import lyapunov_exponent, newton_iterations, wave_step
-from wrnn import WaveRNN
+from companion.evidence.dynamics import (
+    cost_in_parallel,
+    lyapunov_exponent,
+    newton_iterations,
+    wave_step,
+)
+from wrnn import SequenceModel, WaveRNN
+from wrnn.tasks import CopyTask
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -71,3 +77,18 @@ def test_one_step_of_a_wave_rnn_is_the_layers():
     for x_t, expected in zip(x, layer(x)[0], strict=True):
         state = step(state, x_t.double())
         assert torch.allclose(state.float(), expected, atol=1e-5)
+
+
+def test_a_shift_is_cheap_to_copy_with_in_parallel_and_a_random_kernel_is_not():
+    task, found = CopyTask(12), []
+    for random in (False, True):
+        rnn = WaveRNN(10, 8, 2)
+        rnn.reset_parameters(recurrent_bias="zero")
+        if random:
+            torch.nn.init.normal_(rnn.weight_hh, std=0.8, generator=generator())
+            torch.nn.init.normal_(rnn.weight_ih, generator=generator(1))
+        found.append(cost_in_parallel(SequenceModel(rnn, 10, every_step=True), task))
+    (cheap, still), (costly, growing) = found
+    assert cheap == 1 < costly <= task.length
+    assert still == pytest.approx(0, abs=0.01)
+    assert growing > 0.01

@@ -5,12 +5,23 @@ from dataclasses import replace
 import pytest
 from samples import make_record
 
-from companion.evidence.paired import best_rates, by_seed, difference, gained, main_effects
-from companion.records.table import Result, gather
+from companion.evidence.paired import (
+    best_rates,
+    by_seed,
+    by_task,
+    choice_effects,
+    difference,
+    effect_of,
+    gained,
+    main_effects,
+    outcomes,
+    side,
+)
+from companion.records.table import Result, gather, interval
 from companion.runs.experiments import Experiment
 from companion.runs.run import Run, wrnn_config
 from wrnn import WrnnError
-from wrnn.tasks import AddingTask
+from wrnn.tasks import AddingTask, CopyTask
 
 
 def test_a_difference_is_taken_within_seeds():
@@ -66,3 +77,48 @@ def test_the_rate_is_chosen_by_validation_not_by_test():
     empty = result(0.03, [], seeds=0)
     assert best_rates([fast, slow, lucky, empty]) == [slow]
     assert by_seed(slow, "mse") == {0: 0.001, 1: 0.001}
+
+
+def test_the_side_of_a_line_is_that_of_the_whole_interval():
+    above, below = interval([1.0, 1.1, 1.2]), interval([-1.0, -1.1, -1.2])
+    assert (side(above), side(below), side(above, 1.1)) == ("above", "below", "open")
+    assert (side(above, 5), side(interval([9.0])), side(None)) == ("below", "open", "open")
+
+
+def copying(run: Run, outcome: dict[int, float]) -> Result:
+    records = [
+        make_record(replace(run, seed=seed), metrics={"token_accuracy": value})
+        for seed, value in outcome.items()
+    ]
+    experiment = Experiment("switches", "Switches", "08_beyond", lambda profile: [run])
+    return gather(experiment, "quick", records)[0]
+
+
+def test_a_change_of_the_model_is_averaged_over_its_pairs_within_seeds():
+    effect = {"zero": 3.0, "default": 0.0, "identity": -2.0, "ones": 0.0}
+    found = [
+        copying(
+            Run(
+                CopyTask(20),
+                wrnn_config(8, 2, recurrent_bias=bias, input=kind),
+                "quick",
+                steps=2,
+                loss_scale=scale,
+            ),
+            {
+                seed: 50 + 10 * seed + effect[bias] + effect[kind] + 4 * (scale == 1)
+                for seed in (0, 1)
+            },
+        )
+        for bias in ("default", "zero")
+        for scale in (0.5, 1.0)
+        for kind in ("ones", "identity")
+    ]
+    assert [e.mean for e in choice_effects(found)] == [3.0, 4.0, -2.0]
+    assert choice_effects(found[:-1]) is None
+    divided = [result for result in found if result.run.loss_scale < 1]
+    assert effect_of(divided, recurrent_bias="zero").mean == 3.0
+    assert effect_of(divided, input="identity").values == (-2.0, -2.0)
+    assert effect_of(divided, leak=0.05) is None
+    assert list(by_task(found).values()) == [found]
+    assert outcomes(found[0]) == {0: 50.0, 1: 60.0}

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from samples import make_record
 
 from companion.evidence import recall
 from companion.records.files import Store
@@ -13,7 +14,7 @@ from companion.runs.experiments import Experiment
 from companion.runs.run import Run, wrnn_config
 from companion.training.train import evaluate, train
 from wrnn import SequenceModel, WaveRNN, WrnnError
-from wrnn.tasks import CopyTask
+from wrnn.tasks import AddingTask, CopyTask, SequentialDigits
 
 INPUTS = np.random.default_rng(0).random((4000, 24))  # (sequences, T)
 
@@ -93,3 +94,61 @@ def test_other_tasks_are_asked_by_seed_where_weights_are_kept(record):
     assert list(found) == [1]
     assert found[1][0] == pytest.approx(record.metrics["token_accuracy"])
     assert recall.trained_model(without) is None
+
+
+def test_capacity_and_laps_of_a_result_are_those_of_its_kept_weights(record):
+    planned = replace(record.run, seed=0)
+    experiment = Experiment("laps", "Laps", "08_beyond", lambda profile: [planned])
+    (result,) = gather(experiment, "smoke", [record])
+    lap = recall.lap_of_symbols(result)
+    assert lap["gain"] >= 0 and lap["spread"] >= 0 and abs(lap["speed"]) <= 6
+    (unkept,) = gather(experiment, "smoke", [replace(record, trace_path=None)])
+    assert recall.lap_of_symbols(unkept) is None
+
+
+def test_capacity_before_training_needs_no_weights():
+    run = Run(SequentialDigits(), wrnn_config(8, 1, recurrent_bias="zero"), "smoke", steps=2)
+    experiment = Experiment("held", "Held", "08_beyond", lambda profile: [run])
+    (result,) = gather(experiment, "smoke", [make_record(run, metrics={"accuracy": 10.0})])
+    found = recall.capacities(result, INPUTS, (0.0, 3.0))
+    assert set(found) == {("before", 0.0), ("before", 3.0)}
+    assert found["before", 0.0][0] == pytest.approx(8, abs=0.3)
+    assert found["before", 3.0][0] < 0.3 * found["before", 0.0][0]
+
+
+def scored(task, own, other, kept=True):
+    run = Run(task, wrnn_config(12, 2), "smoke", steps=2)
+    records = [make_record(replace(run, seed=s), metrics={}) for s in range(len(own))]
+    experiment = Experiment("carry", "Carry", "08_beyond", lambda profile: [run])
+    (result,) = gather(experiment, "smoke", records)
+    at = task.lag if task.name == "copy" else task.length
+    far = at + 1 if task.name == "copy" else 4 * at
+    scores = {s: {at: a, far: b} for s, (a, b) in enumerate(zip(own, other, strict=True))}
+    return recall.carries_over(result, scores if kept else {})[0]
+
+
+def test_copying_carries_over_where_over_half_of_the_gain_is_left():
+    task, own = CopyTask(20), [99.0, 98.0, 97.0]
+    assert scored(task, own, [95.0, 94.0, 93.0]) == "carries over"
+    assert scored(task, own, [14.0, 13.0, 15.0]) == "does not carry over"
+    assert scored(task, own, [95.0, 14.0, 50.0]) == "open"
+    assert scored(task, own[:1], [95.0]) == "open"  # one seed settles nothing
+    assert scored(task, [13.0, 12.0], [13.0, 12.0]) == "nothing to carry over"
+    assert "not kept" in scored(task, own, own, kept=False)
+
+
+def test_adding_carries_over_where_it_beats_a_constant_answer():
+    task, own = AddingTask(30), [0.01, 0.02, 0.01]
+    assert scored(task, own, [0.03, 0.04, 0.03]) == "carries over"
+    assert scored(task, own, [1.0, 30.0, 7e7]) == "open"
+    assert scored(task, own, [1.0, 1.2, 0.9]) == "does not carry over"
+    assert scored(task, [0.17, 0.16, 0.17], own) == "nothing to carry over"
+
+
+def test_networks_are_asked_around_their_own_lag_and_a_lap_beyond(record):
+    experiment = Experiment("asked", "Asked", "08_beyond", lambda _: [replace(record.run, seed=0)])
+    (result,) = gather(experiment, "smoke", [record])
+    (row,) = recall.elsewhere(result, sites=12).values()
+    assert {11, 12, 13, 23, 24, 25} <= row.keys()
+    own = recall.asked(result, [CopyTask(12, test_batches=2)], "token_accuracy")
+    assert row[12] == pytest.approx(own[1][0])

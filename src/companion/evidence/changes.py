@@ -76,6 +76,7 @@ CHANGES = (
         "date": "2026-11-24",
         "rule": "diverged seeds",
         "before": "left out of every count",
-        "since": "counted as not copied or not solved; left out of gaps and accuracies",
+        "since": "counted as not copied or not solved, with all planned steps where steps are "
+        "compared; left out of gaps and accuracies",
     },
 )

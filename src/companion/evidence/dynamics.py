@@ -7,14 +7,17 @@ as there are steps (Gonzalez et al. 2025, arXiv 2508.16817). A step is any funct
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.func import jvp
 
-from wrnn.model import WaveRNN
+from companion.evidence.recall import trained_model
+from companion.records.table import Result
+from wrnn.model import SequenceModel, WaveRNN
 from wrnn.recurrence.loop import one_step
+from wrnn.tasks import CopyTask
 
 Step = Callable[[Tensor, Tensor], Tensor]
 
@@ -94,3 +97,31 @@ def newton_iterations(step: Step, state: Tensor, inputs: Tensor, *, tolerance: f
         if (guess - exact).abs().max() <= allowed:
             return iteration
     return len(inputs)
+
+
+def cost_in_parallel(model: SequenceModel, task: CopyTask) -> tuple[int, float]:
+    """Return the Newton iterations and the Lyapunov exponent of a wRNN on test sequences of a task.
+
+    The exponent is that along ten sequences in a row, of which the first does not count.
+    """
+    step, state = wave_step(model.rnn), torch.zeros(8, model.rnn.hidden_size).double()
+    x = next(iter(task.evaluation_batches("test", 8)))[0].double()  # (T, 8, input)
+    long = next(iter(task.evaluation_batches("validation", 40)))[0].double()  # (T, 40, input)
+    long = long.view(len(x), 10, 4, -1).transpose(0, 1).flatten(0, 1)  # (10 T, 4, input)
+    generator = torch.Generator().manual_seed(0)
+    exponent = lyapunov_exponent(step, state[:4], long, skip=len(x), generator=generator)
+    return newton_iterations(step, state, x), exponent
+
+
+def through_training(results: Sequence[Result]) -> dict[int, dict[int, tuple[int, float]]]:
+    """Return `cost_in_parallel` by step and seed, of runs that are cuts of one training.
+
+    Step 0 is the start; a record whose weights were not kept has only that.
+    """
+    found: dict[int, dict[int, tuple[int, float]]] = {}
+    for record in (record for result in results for record in result.records):
+        for step, model in ((0, record.run.start()), (record.steps, trained_model(record))):
+            by_seed = found.setdefault(step, {})
+            if model is not None and record.run.seed not in by_seed:
+                by_seed[record.run.seed] = cost_in_parallel(model, record.run.task)
+    return dict(sorted(found.items()))

@@ -217,17 +217,23 @@ def input_init_speed(length: int) -> Measure:
 def times(first: pd.Series, second: pd.Series, *results: Result) -> Interval | None:
     """How many times as many steps the first takes as the second, by seed.
 
-    Where a run never got there (infinite), the steps that it took count, and the ratio is a bound;
-    None where neither did.
+    Where a run never got there (infinite), the steps that it took count, or all that were planned
+    where it diverged, and the ratio is a bound; None where neither got there.
     """
     never = [bool(np.isinf(steps).any()) for steps in (first, second)]
     if all(never):
         return None
     taken = (
-        steps.where(np.isfinite(steps), result.seeds("taken_steps"))
+        steps.where(np.isfinite(steps), _spent(result))
         for steps, result in zip((first, second), results, strict=True)
     )
     return ratio(*taken, bound=">=" if never[0] else "<=" if never[1] else "")
+
+
+def _spent(result: Result) -> pd.Series:
+    """Steps by seed that a run took, or had to take where it diverged before."""
+    spent = {r.run.seed: r.run.steps if r.diverged else r.steps for r in result.records}
+    return pd.Series(spent, dtype=float)
 
 
 # ----------------------------------------------------------------------------------------- adding

@@ -1,10 +1,52 @@
-"""Comparisons of results that share their seeds: differences, effects of switches, best rates."""
+"""Comparisons of results that share their seeds: differences, effects of switches, best rates.
+
+What chapter 8 asks is answered by these: a value by seed, an interval, and the side on which it is.
+"""
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 
 from companion.records.table import Interval, Result, interval
 from wrnn.errors import WrnnError
+from wrnn.tasks import Task
+
+CHOICES = {  # of the released code: what is done instead, and the two values of the switch
+    "zero recurrent bias (not the default)": ("default", "zero"),
+    "loss as it is (not divided)": (True, False),
+    "V-init of the text (not of ones)": ("ones", "identity"),
+}
+
+
+def outcome(task: Task) -> tuple[str, str, float]:
+    """Return a task's test metric, the name of its axis, and what no memory gets."""
+    return {
+        "copy": ("token_accuracy", "right symbols (%)", 100 / 8),
+        "adding": ("mse", "squared error", 1 / 6),
+    }.get(task.name, ("accuracy", "accuracy (%)", 10.0))
+
+
+def by_task(results: Sequence[Result]) -> dict[Task, list[Result]]:
+    """Return results by their task, in order."""
+    groups: dict[Task, list[Result]] = {}
+    for result in results:
+        groups.setdefault(result.run.task, []).append(result)
+    return groups
+
+
+def outcomes(result: Result) -> dict[int, float]:
+    """Return the outcome of a result's task by seed."""
+    return by_seed(result, outcome(result.run.task)[0])
+
+
+def side(found: Interval | None, line: float = 0.0) -> str:
+    """Say whether an interval lies "above" a line, "below" it, or is "open".
+
+    One seed has no interval and leaves it open.
+    """
+    if found is None or found.low is None or found.high is None:
+        return "open"
+    return "above" if found.low > line else "below" if found.high < line else "open"
 
 
 def by_seed(result: Result, metric: str) -> dict[int, float]:
@@ -64,6 +106,37 @@ def main_effects(
         )
         for k in range(count)
     ]
+
+
+def effect_of(results: Sequence[Result], **change: object) -> Interval | None:
+    """Estimate what one change of the model does to the outcome, in all else alike.
+
+    Averaged over the results that have a counterpart with `change`, within each seed; None where
+    there is no such pair, or no seed that all of them have.
+    """
+    by_model = {result.run.model: outcomes(result) for result in results}
+    pairs = [
+        (before, after)
+        for model, before in by_model.items()
+        if (changed := replace(model, **change)) != model
+        and (after := by_model.get(changed)) is not None
+    ]
+    if not pairs:
+        return None
+    seeds = set.intersection(*(before.keys() & after.keys() for before, after in pairs))
+    return interval(
+        sum(after[seed] - before[seed] for before, after in pairs) / len(pairs)
+        for seed in sorted(seeds)
+    )
+
+
+def choice_effects(results: Sequence[Result]) -> list[Interval] | None:
+    """Return the main effects of `CHOICES` on one task; None while a combination has no seed."""
+    found = {
+        (r.run.model.recurrent_bias, r.run.loss_scale < 1, r.run.model.input): outcomes(r)
+        for r in results
+    }
+    return main_effects(found) if len(found) == 2 ** len(CHOICES) else None
 
 
 def validation_score(result: Result) -> float:

@@ -4,18 +4,20 @@ NumPy and torch, with every random draw taken from an explicit generator. scikit
 where a readout is fitted.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from companion.evidence.paired import gained, outcome, side
 from companion.records.files import Record
-from companion.records.table import Result
+from companion.records.table import Interval, Result, interval
 from wrnn.errors import WrnnError
 from wrnn.model import SequenceModel, WaveRNN
-from wrnn.tasks import Task
+from wrnn.tasks import CopyTask, Task
 
 
 def trained_model(record: Record) -> SequenceModel | None:
@@ -46,6 +48,50 @@ def asked(result: Result, tasks: Sequence[Task], metric: str) -> dict[int, list[
         for seed, model in models.items()
         if model is not None
     }
+
+
+def elsewhere(result: Result, sites: int) -> dict[int, dict[int, float]]:
+    """Ask a result's networks at other lags or lengths: seed -> lag or length -> outcome.
+
+    Copying at lags around its own and about one lap of `sites` beyond it, adding at half to four
+    times its length.
+    """
+    task = result.run.task
+    if isinstance(task, CopyTask):
+        steps = (-8, -4, -2, -1, 0, 1, 2, 4, 8, 20, sites - 1, sites, sites + 1)
+        lags = sorted({max(11, task.lag + step) for step in steps})
+        tasks: dict[int, Task] = {lag: CopyTask(lag, test_batches=2) for lag in lags}
+    else:
+        lengths = (max(2, int(task.length * share)) for share in (0.5, 1, 2, 4))
+        tasks = {length: replace(task, length=length) for length in lengths}
+    scores = asked(result, list(tasks.values()), outcome(task)[0])
+    return {seed: dict(zip(tasks, row, strict=True)) for seed, row in scores.items()}
+
+
+def carries_over(
+    result: Result, scores: Mapping[int, Mapping[int, float]]
+) -> tuple[str, Interval | None]:
+    """Say whether what was learned carries over, and the interval that decides; of `elsewhere`.
+
+    Copying does where over half of what a network gains over chance is left one step beyond its
+    lag (per cent of the gain); adding where the error at the longest length is below that of a
+    constant answer (as a multiple of it).
+    """
+    task, chance = result.run.task, outcome(result.run.task)[2]
+    copying = isinstance(task, CopyTask)
+    at = task.lag if isinstance(task, CopyTask) else task.length
+    own = {seed: row[at] for seed, row in scores.items()}
+    other = {seed: row[at + 1 if copying else max(row)] for seed, row in scores.items()}
+    kept = gained(other, own, chance=chance, best=100 if copying else 0)
+    if not scores:
+        return "not asked, as its weights were not kept", None
+    if kept is None:
+        return "nothing to carry over", None
+    found = kept if copying else interval([error / chance for error in other.values()], "log")
+    where = side(found, 50 if copying else 1)
+    if where == "open":
+        return "open", found
+    return "carries over" if (where == "above") == copying else "does not carry over", found
 
 
 # --------------------------------------------------------------------------------- capacity
@@ -104,6 +150,26 @@ def driven_states(model: SequenceModel, inputs: np.ndarray) -> np.ndarray:
     return model.rnn(x)[0][-1].double().numpy()
 
 
+def capacities(
+    result: Result, inputs: np.ndarray, noises: Sequence[float]
+) -> dict[tuple[str, float], dict[int, float]]:
+    """Return the memory capacity "before" and "after" training: (when, noise) -> by seed.
+
+    `inputs` (sequences, T) drive the networks, see `memory_capacity`. Seeds whose weights were not
+    kept have only the first.
+    """
+    found: dict[tuple[str, float], dict[int, float]] = {}
+    for record in result.records:
+        for when, model in (("before", record.run.start()), ("after", trained_model(record))):
+            if model is not None:
+                states = driven_states(model, inputs)
+                for noise in noises:
+                    generator = np.random.default_rng(1)
+                    held = memory_capacity(states, inputs, noise=noise, generator=generator)
+                    found.setdefault((when, noise), {})[record.run.seed] = float(held.sum())
+    return found
+
+
 # ------------------------------------------------------------------------------------- laps
 
 
@@ -141,3 +207,22 @@ def one_lap(rnn: WaveRNN, trace: Tensor, silence: Tensor, laps: int = 2) -> Lap:
     mode = (difference * torch.exp(site)).sum(dim=-1)[: n // 2]  # (steps, channels)
     turned = (mode[1:] * mode[:-1].conj()).sum(dim=0).angle()  # towards lower sites: negative
     return Lap(gain, (-turned * n / (2 * torch.pi)).numpy(), sizes.mean(dim=0).numpy())
+
+
+def lap_of_symbols(result: Result) -> dict[str, float] | None:
+    """What training made of a lap on the copy task, over all kept seeds and all eight symbols.
+
+    The median gain, the speed weighted by the channels' activity, and the distance between the
+    slowest and the fastest channel (sites per step); None where no weights were kept.
+    """
+    tokens = torch.eye(10)  # the first is the blank, the last the cue
+    models = filter(None, map(trained_model, result.records))
+    laps = [one_lap(model.rnn, token, tokens[0]) for model in models for token in tokens[1:9]]
+    moving = [np.average(lap.speeds, weights=lap.sizes) for lap in laps if lap.sizes.any()]
+    if not laps:
+        return None
+    return {
+        "gain": float(np.median([lap.gain for lap in laps])),
+        "speed": float(np.mean(moving)) if moving else math.nan,
+        "spread": float(np.mean([np.ptp(lap.speeds) for lap in laps])),
+    }

@@ -180,10 +180,18 @@ class Chapter:
         return [r for r in self._gather(wider, "paper", self.committed) if r.records]
 
     def missing(self, experiment: str) -> str:
-        """Name, in Markdown, the runs that lack a full-budget record, and the command for them."""
-        lacking = [r for r in self.recorded(experiment) if not r.complete]
+        """Name, in Markdown, the runs that lack a full-budget record, and the command for them.
+
+        Recorded runs that diverged are named too, with the step at which they did.
+        """
+        results = self.recorded(experiment)
+        ends = "; ".join(
+            f"{r.label}, {r.run.task.title}, {divergence(r)}" for r in results if divergence(r)
+        )
+        diverged = f" Of the recorded ones: {ends}." if ends else ""
+        lacking = [r for r in results if not r.complete]
         if not lacking:
-            return f"Every run of `{experiment}` is recorded at paper scale."
+            return f"Every run of `{experiment}` is recorded at paper scale.{diverged}"
         models: dict[str, Counter[str]] = {}
         for result in lacking:
             less = " (reduced only)" if result.status == "reduced" else ""
@@ -195,7 +203,7 @@ class Chapter:
         )
         return (
             f"**Not yet recorded** at the paper's budget: {names}. "
-            f"Command: `{command(experiment)}`."
+            f"Command: `{command(experiment)}`.{diverged}"
         )
 
     def findings(self, section: str | None = None) -> list[Finding]:
@@ -266,7 +274,8 @@ class Chapter:
             return "not yet recorded"
         interval = result.metric(metric)
         if interval is None:
-            text = "never" if metric.startswith("solved_step") else tables.NOTHING
+            nothing = "never" if metric.startswith("solved_step") else tables.NOTHING
+            text = divergence(result) or nothing
         else:
             text = tables.interval(interval, digits)
         total = len(result.records)
@@ -281,11 +290,18 @@ class Chapter:
         """Return the mark of a note that the next :meth:`table` prints under itself."""
         return f" [{self._notes.setdefault(text, _letters(len(self._notes)))}]"
 
-    def table(self, name: str, rows: Sequence[tables.Row], caption: str) -> None:
+    def table(
+        self, name: str, rows: Sequence[tables.Row], caption: str, notice: Sequence[str] = ()
+    ) -> None:
         """Write ``generated/NAME.md``, a numbered table, and print it as plain text.
 
-        What most of its values have in common is said once below it and not in the cells.
+        What most of its values have in common is said once below it and not in the cells. Without
+        rows it is the notice that there are none; `notice` is what :meth:`nothing` gets after the
+        name.
         """
+        if notice and not rows:
+            self.nothing(name, *notice)
+            return
         rows, notes = said_once(rows, self._notes)
         self._notes = {}
         directive = f":::{{table}} {caption}\n:name: {name}\n\n{tables.markdown(rows)}:::\n"
@@ -301,20 +317,25 @@ class Chapter:
     def figure(
         self,
         name: str,
-        figure: "Figure",
+        figure: "Figure | None",
         *,
         alt: str,
         caption: str,
         results: Sequence[Result] = (),
+        notice: Sequence[str] = (),
     ) -> None:
         """Write ``figures/NAME.png`` and ``generated/NAME.md``, a numbered figure.
 
         The caption ends with where `results` come from; `alt` describes the picture in one line.
+        Where `figure` is None it is the notice that there is none, as for :meth:`table`.
         """
         from companion.page import figures
 
         if not alt.strip() or "\n" in alt:
             raise WrnnError(f"figure {name}: alt must be one line that describes the picture")
+        if figure is None:
+            self.nothing(name, *notice)
+            return
         figures.save(figure, output_folder() / "figures" / f"{name}.png")
         text = " ".join([caption, *([origin(results)] if results else [])])
         options = f":name: {name}\n:alt: {alt}"
@@ -340,11 +361,8 @@ class Chapter:
         """
         from companion.page import figures
 
-        if results:
-            drawn = figures.loss_curves(results, **drawing)
-            self.figure(name, drawn, alt=alt, caption=caption, results=results)
-        else:
-            self.nothing(name, *notice)
+        drawn = figures.loss_curves(results, **drawing) if results else None
+        self.figure(name, drawn, alt=alt, caption=caption, results=results, notice=notice)
 
     def compare(
         self,
@@ -366,10 +384,7 @@ class Chapter:
             }
             for result in results
         ]
-        if rows:
-            self.table(name, rows, caption)
-        else:
-            self.nothing(name, *(notice or [caption.rstrip(".")]))
+        self.table(name, rows, caption, notice or [caption.rstrip(".")])
 
     def smaller(self, name: str, experiment: str, what: str) -> None:
         """Write table ``tab-NAME`` and curves ``fig-NAME`` of an experiment on smaller networks.
@@ -451,6 +466,12 @@ class Chapter:
 
     def _write(self, name: str, content: str) -> None:
         write_atomically(output_folder() / name, content.encode())
+
+
+def divergence(result: Result) -> str:
+    """Say at which step which seeds of a result diverged; nothing where none did."""
+    ends = [(r.steps, r.run.seed) for r in result.records if r.diverged]
+    return "diverged at " + ", ".join(f"step {n:,} (seed {s})" for n, s in ends) if ends else ""
 
 
 def _letters(index: int) -> str:

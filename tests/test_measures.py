@@ -1,0 +1,53 @@
+"""Ratios of steps where a run never gets there, and the words for one that diverged."""
+
+from dataclasses import replace
+
+import pytest
+from samples import make_record
+
+from companion.evidence import measures
+from companion.page import chapter
+from companion.records.table import gather
+from companion.runs.experiments import Experiment
+from companion.runs.run import Run, irnn_config, wrnn_config
+from wrnn.tasks import AddingTask
+
+PLANNED = Run(AddingTask(100), wrnn_config(100, 27), "paper", steps=60000)
+
+
+def adding(*solved, taken=5000, diverged=False, **fields):
+    """A result with one seed for every step at which it was solved (None: never)."""
+    run = replace(PLANNED, **fields)
+    records = [
+        replace(
+            make_record(replace(run, seed=seed), metrics={"solved_step_training": step}),
+            steps=taken,
+            diverged=diverged,
+            stopped="diverged" if diverged else "budget",
+        )
+        for seed, step in enumerate(solved)
+    ]
+    return gather(Experiment("adding", "", "04_adding", lambda _: [run]), "paper", records)[0]
+
+
+def speed(slow, fast):
+    return measures.times(*map(measures.steps_to_solve, (slow, fast)), slow, fast)
+
+
+def test_steps_are_compared_within_seeds_and_bounded_where_a_run_never_got_there():
+    fast = adding(100, 200)
+    slow = adding(1000, 3000, model=irnn_config(100))
+    assert speed(slow, fast).values == pytest.approx((10, 15))
+    assert (speed(slow, fast).bound, speed(adding(None), fast).bound) == ("", ">=")
+    assert speed(adding(None), fast).values == pytest.approx((50,))
+    assert speed(adding(None), adding(None)) is None
+
+
+def test_a_run_that_diverged_counts_with_all_planned_steps_and_is_named():
+    lost = adding(None, taken=300, diverged=True)
+    found = speed(adding(3000, model=irnn_config(100)), lost)
+    assert (found.bound, found.mean) == ("<=", pytest.approx(3000 / 60000))
+    assert chapter.divergence(lost) == "diverged at step 300 (seed 0)"
+    assert chapter.divergence(adding(100)) == ""
+    assert "diverged at step 300" in chapter.Chapter().value(lost, "solved_step_training")
+    assert "never" in chapter.Chapter().value(adding(None), "solved_step_training")
