@@ -19,6 +19,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import dask.config
@@ -34,6 +35,7 @@ from distributed import (
     Worker,
     get_worker,
 )
+from filelock import FileLock, Timeout
 
 import companion
 import wrnn
@@ -50,6 +52,7 @@ GRACE = 30.0  # seconds that workers get to save what they train
 REPORT_SECONDS = 1.0  # between two reports of a worker
 RETRIES = 1  # of a run that broke, if possible by another worker
 MOST_TRIES = 6  # of a run that is held by another process: 1, 2, 4, ... seconds apart
+SILENT = logging.CRITICAL + 1
 MOST_PER_CORE = 4  # local workers
 LOCAL = {
     "distributed.worker.profile.enabled": False,  # it would look at every training thread
@@ -237,7 +240,6 @@ class ClusterQueue(RunQueue):
         self._scheduler = scheduler
         self._workers = workers
         self._session = uuid.uuid4().hex[:8]
-        self._mark = store.folder.absolute() / f".session-{self._session}"
         self._numbers = itertools.count()
         self._tasks: dict[int, _Task] = {}
         self._held: dict[Run, tuple[int, float]] = {}  # tries, and when to try again
@@ -257,21 +259,19 @@ class ClusterQueue(RunQueue):
         self.note_damaged()
         if not self.left():
             return
-        self.store.folder.mkdir(parents=True, exist_ok=True)
         with signals_noted() as received, contextlib.ExitStack() as stack:
 
             def ending() -> bool:
                 return bool(received) or time.monotonic() >= deadline
 
-            self._mark.touch()
-            stack.callback(self._mark.unlink, missing_ok=True)
+            mark = stack.enter_context(marked(self.store.folder, self._session))
             client = stack.enter_context(self._connected(device))
             here = facts()
             found = self._wait_for_workers(client, ending)
             job = {
                 "facts": here,
                 "device": self._choose_device(found, here, device),
-                "mark": str(self._mark),
+                "mark": str(mark),
                 "topic": f"wrnn-{self._session}",
                 "checkpoint_seconds": checkpoint_seconds,
             }
@@ -290,7 +290,7 @@ class ClusterQueue(RunQueue):
     @contextlib.contextmanager
     def _connected(self, device: str) -> Iterator[Client]:
         """Yield a client of the scheduler; its own cluster, if any, ends with it."""
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # errors are lines of ours
+        logging.getLogger("distributed").setLevel(SILENT)  # errors are lines of ours
         with contextlib.ExitStack() as stack:
             address = self._scheduler
             if not address:
@@ -317,10 +317,11 @@ class ClusterQueue(RunQueue):
             said = True
             time.sleep(0.2)
         try:
-            found = client.run(worker_facts)
-        except Exception as error:  # whatever a worker without this package raises
-            raise WrnnError(f"a worker cannot import this package: {error}") from error
-        return found
+            return client.run(worker_facts)
+        except (ImportError, AttributeError) as error:
+            raise WrnnError(
+                f"a worker has no wrnn that does this ({error}): install the same there"
+            ) from error
 
     def _choose_device(self, found: dict[str, dict], here: dict, device: str) -> str:
         """Return the type of device that all workers train on, after checking them all."""
@@ -371,7 +372,8 @@ class ClusterQueue(RunQueue):
 
     def _serve(self, client: Client, job: dict, ending: Callable[[], bool]) -> None:
         """Give out runs and take in what workers send, until nothing is left or it has to end."""
-        self._submit(client, job)
+        if not ending():
+            self._submit(client, job)
         while not ending():
             due = min((self._next_try(r) for r in self._held if r in self.left()), default=math.inf)
             if not self._tasks and due == math.inf:
@@ -460,8 +462,11 @@ class ClusterQueue(RunQueue):
             return
         with contextlib.suppress(Exception):  # the scheduler may be gone
             client.cancel([task.future for task in self._tasks.values()])
-        end = time.monotonic() + GRACE
-        while any(task.training for task in self._tasks.values()) and time.monotonic() < end:
+        now = time.monotonic()
+        heard, end = now + 0.5, now + GRACE  # who has just begun may not have said so
+        while time.monotonic() < heard or (
+            time.monotonic() < end and any(task.training for task in self._tasks.values())
+        ):
             with contextlib.suppress(queue.Empty):
                 message = self._inbox.get(timeout=0.1)
                 if "future" not in message:
@@ -479,6 +484,25 @@ class ClusterQueue(RunQueue):
         """Estimate the seconds left with this many workers; see :meth:`RunQueue.seconds_left`."""
         seconds, unknown = super().seconds_left()
         return seconds / max(1, self._workers), unknown
+
+
+@contextlib.contextmanager
+def marked(folder: Path, session: str) -> Iterator[Path]:
+    """Yield the path of a file in a folder, by which a worker knows that it sees the same one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(".session-*.lock"):  # by a process that was killed
+        with contextlib.suppress(Timeout), FileLock(left, blocking=False):
+            left.unlink(missing_ok=True)
+    mark = _mark(folder, session)
+    with FileLock(mark, blocking=False):
+        try:
+            yield mark
+        finally:
+            mark.unlink(missing_ok=True)
+
+
+def _mark(folder: Path, session: str) -> Path:
+    return folder.absolute() / f".session-{session}.lock"
 
 
 @contextlib.contextmanager
@@ -508,12 +532,13 @@ def local_cluster(kind: str, workers: int) -> Iterator[SpecCluster]:
         host="127.0.0.1",
         nthreads=1,
         memory_limit=0,  # a run that was ended for its memory would only be started again
-        silence_logs=logging.CRITICAL,
+        silence_logs=SILENT,
         preload=[__name__],  # torch is there when the first run comes
     )
     signals = (signal.SIGINT, signal.SIGTERM)
     with dask.config.set(LOCAL), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about the dashboard's port, where it is taken
+        resource_tracker.ensure_running()  # which unblocks them
         # What is blocked here stays so in the threads and processes that are started meanwhile.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
         try:
@@ -530,7 +555,7 @@ def local_cluster(kind: str, workers: int) -> Iterator[SpecCluster]:
                         "dashboard_address": "127.0.0.1:8787",
                     },
                 },
-                silence_logs=logging.CRITICAL,
+                silence_logs=SILENT,
             )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
