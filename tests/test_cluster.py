@@ -26,7 +26,7 @@ from companion.training.cluster import ClusterQueue
 
 ONE_RUN = replace(COPY, model=irnn_config(8), steps=20)
 # The worker of the first is killed and that of the second stopped, so these take a few seconds.
-LONG = [replace(ONE_RUN, steps=1500, seed=seed, log_every=50) for seed in range(5)]
+LONG = [replace(ONE_RUN, steps=1500, seed=seed, evaluate_every=50) for seed in range(5)]
 
 
 def alive(session: int) -> list[str]:
