@@ -26,7 +26,7 @@ from companion.training.cluster import ClusterQueue
 
 ONE_RUN = replace(COPY, model=irnn_config(8), steps=20)
 # The worker of the first is killed and that of the second stopped, so these take a few seconds.
-LONG = [replace(ONE_RUN, steps=1500, seed=seed, evaluate_every=50) for seed in range(5)]
+LONG = [replace(ONE_RUN, steps=1200, seed=seed, evaluate_every=50) for seed in range(4)]
 
 
 def alive(session: int) -> list[str]:
