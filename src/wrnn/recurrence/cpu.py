@@ -45,7 +45,7 @@ inlined = njit(nogil=True, error_model="numpy", forceinline=True)
 _spare: dict[str, Tensor] = {}
 
 
-def compiled(
+def tiled(
     x: Tensor,
     h_0: Tensor,
     weight_ih: Tensor,
