@@ -22,6 +22,7 @@ CAN_TRAIN = $(TRAINER) -c 'import filelock, numpy, torch, torchvision, typer' 2>
 CAMPAIGN = env PYTHONPATH=src OMP_NUM_THREADS=1 $(TRAINER) -m companion campaign --device cpu --records $(RECORDS)
 RECORDS ?= records
 WORKERS ?= 2
+SCHEDULER ?=
 SEEDS ?= 5
 TIME_LIMIT ?= 0
 CIFAR10 ?= torchvision
@@ -91,17 +92,12 @@ gpu:  ## a GPU's first hour: tests, benchmark, paper's runs within TIME_LIMIT se
 	@PYTHONPATH=src $(TRAINER) -m companion gpu --seeds $(SEEDS) --time-limit $(TIME_LIMIT) \
 	    --cifar10 $(CIFAR10)
 
-# Every worker is a plain process; the folder of records with its locks is all that they share.
+# Dask starts the workers, or finds them at SCHEDULER, on this machine or on others.
 campaign:  ## train what a CPU reaches of the paper, WORKERS processes; stop and repeat at any time
 	@$(CAN_TRAIN)
 	@$(CAMPAIGN) --left
-	@pids=; trap 'kill -TERM $$pids 2>/dev/null' INT TERM; \
-	    for worker in $$(seq $(WORKERS)); do \
-	        nice -n 19 $(CAMPAIGN) --time-limit $(TIME_LIMIT) & \
-	        pids="$$pids $$!"; done; \
-	    for pid in $$pids; do \
-	        while kill -0 $$pid 2>/dev/null; do wait $$pid; done; done
-	@$(CAMPAIGN) --left
+	@exec nice -n 19 $(CAMPAIGN) --time-limit $(TIME_LIMIT) --executor dask \
+	    $(if $(SCHEDULER),--scheduler $(SCHEDULER),--workers $(WORKERS))
 
 faults: $(INSTALLED)  ## inject a thousand faults and ten thousand bad inputs; counts to records/faults
 	@OMP_NUM_THREADS=1 $(BIN)/python tests/faults/harness.py --long --json records/faults/faults.json

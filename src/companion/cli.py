@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -91,6 +92,17 @@ RecordsFolder = Annotated[
     typer.Option("--records", parser=_folder, metavar="FOLDER", help="folder of records here"),
 ]
 
+Executor = Annotated[str, typer.Option(help="serial: in this process; dask: by Dask's workers")]
+Scheduler = Annotated[
+    str, typer.Option(metavar="ADDRESS", help="of Dask, as tcp://host:8786; without it, here")
+]
+Workers = Annotated[
+    int,
+    typer.Option(
+        help="of Dask: how many to start, 0: one per GPU or core; with --scheduler, to wait for"
+    ),
+]
+
 
 def store_for(profile: str, records: Path | None = None) -> Store:
     """Return the store that a profile's records go to."""
@@ -142,9 +154,11 @@ def run(
     replicas: Annotated[
         int, typer.Option(help="seeds of one run trained together; 0: 4 on CUDA, 1 on a CPU")
     ] = 0,
+    executor: Executor = "serial",
+    scheduler: Scheduler = "",
+    workers: Workers = 0,
 ) -> None:
     """Train what has no record yet; stop and repeat the command at any time."""
-    chosen = resolve_device(device)
     if min(steps, epochs, evaluate_every, replicas) < 0:
         raise WrnnError("--steps, --epochs, --evaluate-every and --replicas must not be negative")
     if steps and epochs:
@@ -162,12 +176,46 @@ def run(
     if epochs:
         runs = [scaled(planned, epochs) for planned in runs]
     runs = [_changed(r, steps, stop, evaluate_every, cifar10) for r in runs]
-    replicas = replicas or (4 if chosen.type == "cuda" else 1)
-    sweep = RunQueue(runs, store_for(profile, records), replicas=replicas)
+    sweep = _queue(
+        runs, store_for(profile, records), device, executor, scheduler, workers, replicas=replicas
+    )
     deadline = time.monotonic() + time_limit if time_limit else math.inf
     sweep.train(device=device, deadline=deadline)
     print(*sweep.summary(found), sep="\n", end="\n" * bool(sweep.spent))
     raise typer.Exit(report(sweep))
+
+
+def _queue(
+    runs: list[Run],
+    store: Store,
+    device: str,
+    executor: str,
+    scheduler: str,
+    workers: int,
+    *,
+    replicas: int,
+    replan: Callable[[], list[Run]] | None = None,
+) -> RunQueue:
+    """Return the queue that trains runs with an executor; 0 replicas choose by the device."""
+    check_choice("--executor", executor, ("serial", "dask"))
+    if workers < 0:
+        raise WrnnError("--workers must not be negative")
+    if executor == "serial":
+        if scheduler or workers:
+            raise WrnnError("--scheduler and --workers are for --executor dask")
+        replicas = replicas or (4 if resolve_device(device).type == "cuda" else 1)
+        return RunQueue(runs, store, replicas=replicas, replan=replan)
+    if scheduler:
+        check_choice("--device", device, ("auto", "cpu", "cuda"))  # of the workers
+    else:
+        resolve_device(device)
+    try:
+        from companion.training.cluster import ClusterQueue
+    except ImportError as error:
+        raise WrnnError(f"{error.name} is missing: pip install 'wrnn[dask]'") from error
+    return ClusterQueue(
+        runs, store, scheduler=scheduler, workers=workers, replicas=replicas, replan=replan
+    )
 
 
 def _changed(planned: Run, steps: int, stop: str, evaluate_every: int, cifar10: str) -> Run:
@@ -208,14 +256,22 @@ def run_campaign(
     left: Annotated[
         bool, typer.Option("--left", help="train nothing: say what is done and how long is left")
     ] = False,
+    executor: Executor = "serial",
+    scheduler: Scheduler = "",
+    workers: Workers = 0,
 ) -> None:
     """Train what a CPU reaches of the paper's sizes, in order; several may work on one folder.
 
     CIFAR10 is read from an image folder. Stop and repeat the command at any time.
     """
-    resolve_device(device)
     store = store_for("paper", records)
-    sweep = RunQueue(campaign(store.find), store, replan=lambda: campaign(store.find))
+
+    def plan_again() -> list[Run]:
+        return campaign(store.find)
+
+    sweep = _queue(
+        plan_again(), store, device, executor, scheduler, workers, replicas=1, replan=plan_again
+    )
     if left:
         sweep.read_rates(device)
         print(sweep.headline())

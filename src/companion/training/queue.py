@@ -8,7 +8,7 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 
 from companion.records.files import Store
@@ -111,10 +111,7 @@ class RunQueue:
             OSError: the folder cannot be written; the last checkpoints stay.
         """
         self.read_rates(device)
-        for error in self.store.scan()[1]:
-            for run in self.runs:
-                if self.store.path(run) == error.path:
-                    self.errors[run], self.exit_status = f"{run.description}: {error}", 2
+        self.note_damaged()
         options = dict(device=device, deadline=deadline, checkpoint_seconds=checkpoint_seconds)
         with signals_noted() as received:
             options["stop"] = lambda: bool(received)
@@ -139,12 +136,22 @@ class RunQueue:
             self.elsewhere = len(self.left())
             self.exit_status = self.exit_status or 1
 
-    def read_rates(self, device: str) -> None:
-        """Estimate from the processor seconds of this device's records what runs take."""
-        name = device_name(resolve_device(device))
+    def note_damaged(self) -> None:
+        """Count the runs whose record is damaged as failed."""
+        for error in self.store.scan()[1]:
+            for run in self.runs:
+                if self.store.path(run) == error.path:
+                    self.errors[run], self.exit_status = f"{run.description}: {error}", 2
+
+    def read_rates(self, device: str, names: Collection[str] = ()) -> None:
+        """Estimate from the processor seconds of this device's records what runs take.
+
+        ``names`` stand for other devices, that are to be read instead.
+        """
+        names = names or [device_name(resolve_device(device))]
         totals: dict[tuple, list[float]] = {}
         for record in self.store.scan()[0]:
-            if record.processor_seconds and record.device == name:
+            if record.processor_seconds and record.device in names:
                 of = totals.setdefault((*_kind(record.run), record.run.stop), [0, 0])
                 of[:] = of[0] + record.run.steps, of[1] + record.processor_seconds
         self._recorded = {kind: steps / seconds for kind, (steps, seconds) in totals.items()}
@@ -226,13 +233,17 @@ class RunQueue:
         if len(self.runs) > 1:
             self._print(self.headline())
 
+    def in_training(self) -> list[tuple[list[Run], int]]:
+        """Return the groups in training, with the steps that they have taken together."""
+        return [(list(self._group), self._steps)] if self._group else []
+
     def seconds_left(self) -> tuple[float, int]:
         """Estimate the seconds left, and count the runs for which no rate is measured yet."""
         left = self.left()
         rates = [self._rate(run) for run in left]
         seconds = sum(r.steps / rate for r, rate in zip(left, rates, strict=True) if rate)
-        if self._group and (rate := self._rate(self._group[0])):
-            seconds -= self._steps / rate
+        for group, steps in self.in_training():
+            seconds -= steps / (self._rate(group[0]) or math.inf)
         return max(0.0, seconds), rates.count(None)
 
     def headline(self) -> str:
@@ -249,20 +260,19 @@ class RunQueue:
 
     def rows(self) -> list[tuple[str, str, str, str]]:
         """Return the rows of the live table: state, run, steps and time."""
-        group = list(self._group)
-        rows = []
+        rows, now = [], []
         for run, (_, seconds) in list(self.spent.items())[-ROWS:]:
             state = "done" if self.store.path(run).exists() else "left"
             rows.append((state, run.description, f"{run.steps:,}", duration(seconds)))
-        for run in group:
-            rate = self._rate(run)
-            steps = self._steps // len(group)
-            time_left = duration((run.steps * len(group) - self._steps) / rate) if rate else "?"
-            speed = f", {rate:,.0f} per second" if rate else ""
-            rows.append(
-                ("now", run.description, f"{steps:,} of {run.steps:,}{speed}", f"{time_left} left")
-            )
-        for run in [run for run in self.left() if run not in group][:ROWS]:
+        for group, together in self.in_training():
+            now += group
+            for run in group:
+                rate = self._rate(run)
+                steps = together // len(group)
+                time_left = duration((run.steps * len(group) - together) / rate) if rate else "?"
+                done = f"{steps:,} of {run.steps:,}" + (f", {rate:,.0f} per second" if rate else "")
+                rows.append(("now", run.description, done, f"{time_left} left"))
+        for run in [run for run in self.left() if run not in now][:ROWS]:
             rate = self._rate(run)
             time_left = f"about {duration(run.steps / rate)}" if rate else "not yet measured"
             state = "elsewhere" if self.store.is_held(run) else "next"
