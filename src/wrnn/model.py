@@ -28,11 +28,14 @@ from wrnn.errors import (
 from wrnn.recurrence import (
     BACKENDS,
     as_computed,
+    check_kernel_size,
     checked,
     choose_backend,
+    read_out,
     recurrent_states,
     without_autocast,
 )
+from wrnn.recurrence.loop import Tensors
 
 FLOATS = (torch.float32, torch.float64)
 # Arguments of torch.nn.RNN that these layers have at one value only, and what to do instead.
@@ -104,23 +107,27 @@ class RecurrentLayer(nn.Module):
     def compute(self, input: Tensor, hx: Tensor | None = None, **options) -> Tensor:
         """Run the sequence and return, time first, only what is asked for.
 
-        Options are ``last_only``, ``weight_out``, ``bias_out``, ``checkpoint_every`` and
-        ``shared_from`` of :func:`wrnn.recurrence.wave_recurrence`: what is not needed is never
-        written out.
+        Options are ``last_only``, ``weight_out``, ``bias_out``, ``checkpoint_every``,
+        ``shared_from`` and ``one_hot`` of :func:`wrnn.recurrence.wave_recurrence`: what is not
+        needed is never written out.
         """
         x, h_0 = self._check(input, hx)
-        output, h_n = self._states(x, h_0, **options)
-        if output is None:  # last_only
-            output, weight_out = h_n.unsqueeze(0), options.get("weight_out")
-            if weight_out is not None:
-                output = F.linear(output, weight_out, options.get("bias_out"))
+        results = self._states(x, h_0, **options)
+        output = read_out(*results, options.get("weight_out"), options.get("bias_out"))
         return output.squeeze(1) if input.dim() == 2 else output
 
-    def _states(self, x: Tensor, h_0: Tensor, **options) -> tuple[Tensor | None, Tensor]:
+    def _states(
+        self,
+        x: Tensor,
+        h_0: Tensor,
+        weight_out: Tensor | None = None,
+        bias_out: Tensor | None = None,
+        **options: Any,
+    ) -> tuple[Tensor | None, Tensor]:
         """Return the states of x (T, B, input), or what is read out of them, and the last one."""
         weight_ih, weight_hh, bias_ih, bias_hh = self._weights()
         return recurrent_states(
-            *(x, h_0, weight_ih, bias_ih, weight_hh, bias_hh),
+            Tensors(x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, bias_out),
             nonlinearity=self.nonlinearity,
             backend=self.backend,
             local=self.local,
@@ -228,11 +235,7 @@ class WaveRNN(RecurrentLayer):
         channel_size = check_integer("channel_size", channel_size, 1)
         num_channels = check_integer("num_channels", num_channels, 1)
         kernel_size = check_integer("kernel_size", kernel_size, 1)
-        if kernel_size % 2 == 0 or kernel_size > channel_size:
-            raise WrnnError(
-                f"kernel_size {kernel_size} is not allowed: use an odd size from 1 to "
-                f"channel_size ({channel_size})"
-            )
+        check_kernel_size(kernel_size, channel_size)
         check_choice("nonlinearity", nonlinearity, ("relu", "tanh", "identity"))
         sites = (channel_size,) if self.local else ()
         super().__init__(
@@ -426,24 +429,30 @@ class IdentityRNN(RecurrentLayer):
         kind = "zero" if recurrent_bias == "default" else recurrent_bias
         _start_bias_(self.bias_hh_l0, kind, self.hidden_size, generator, "recurrent bias init")
 
-    def _states(self, x: Tensor, h_0: Tensor, **options) -> tuple[Tensor | None, Tensor]:
+    def _states(
+        self,
+        x: Tensor,
+        h_0: Tensor,
+        weight_out: Tensor | None = None,
+        bias_out: Tensor | None = None,
+        last_only: bool = False,
+        **options: Any,
+    ) -> tuple[Tensor | None, Tensor]:
         weight_ih, matrix, *biases = self._weights()
         kernel = matrix.unsqueeze(-1)  # (hidden, hidden, 1)
-        tensors = (x, h_0, weight_ih, biases[0], kernel, biases[1])
+        tensors = Tensors(x, h_0, weight_ih, biases[0], kernel, biases[1], weight_out, bias_out)
         if x.shape[1] and choose_backend(x, kernel)[0] == "numba":
-            return recurrent_states(*tensors, nonlinearity=self.nonlinearity, **options)
-        last_only = check_flag("last_only", options.get("last_only", False))
-        *_, weight_out, bias_out = checked(
-            *tensors, options.get("weight_out"), options.get("bias_out")
-        )
+            options |= {"nonlinearity": self.nonlinearity, "last_only": last_only}
+            return recurrent_states(tensors, **options)
+        check_flag("last_only", last_only)
+        *_, weight_out, bias_out = checked(tensors)
         run = torch.rnn_relu if self.nonlinearity == "relu" else torch.rnn_tanh
         weights = [weight_ih, matrix, *(biases if self.bias else ())]
         sizes = (self.bias, 1, 0.0, torch.is_grad_enabled(), False, False)
         with without_autocast(x):
-            output, h_n = run(x, h_0.unsqueeze(0), weights, *sizes)  # (T, B, hidden)
-            if last_only:
-                output = None
-            elif weight_out is not None:
+            states, h_n = run(x, h_0.unsqueeze(0), weights, *sizes)  # (T, B, hidden)
+            output = None if last_only else states
+            if output is not None and weight_out is not None:
                 output = F.linear(output, weight_out, bias_out)
         return output, h_n[0]
 
@@ -507,21 +516,26 @@ class SequenceModel(nn.Module):
             )
 
     def forward(
-        self, x: Tensor, h_0: Tensor | None = None, *, shared_from: int | None = None
+        self,
+        x: Tensor,
+        h_0: Tensor | None = None,
+        *,
+        shared_from: int | None = None,
+        one_hot: bool = False,
     ) -> Tensor:
         """Map x to the output, shapes as in the class, from the state h_0 as the layer takes it.
 
-        From step ``shared_from`` on all samples have the same input, which saves time; see
-        :func:`wrnn.recurrence.wave_recurrence`.
+        From step ``shared_from`` on all samples have the same input, or all inputs are ``one_hot``,
+        which saves time; see :func:`wrnn.recurrence.wave_recurrence`.
         """
         if isinstance(self.rnn, RecurrentLayer) and not _has_hooks(self.rnn):
+            options: dict[str, Any] = {"shared_from": shared_from, "one_hot": one_hot}
             if not self.every_step:
-                options = {"last_only": True, "shared_from": shared_from}
-                return self.readout(self.rnn.compute(x, h_0, **options)[0])
+                return self.readout(self.rnn.compute(x, h_0, last_only=True, **options)[0])
             linear = isinstance(self.readout, nn.Linear) and not _has_hooks(self.readout)
             if linear and not self.rnn.local:
-                weights = {"weight_out": self.readout.weight, "bias_out": self.readout.bias}
-                return self.rnn.compute(x, h_0, **weights, shared_from=shared_from)
+                options |= {"weight_out": self.readout.weight, "bias_out": self.readout.bias}
+                return self.rnn.compute(x, h_0, **options)
         output, _ = self.rnn(x, h_0)  # (T, B, hidden)
         return self.readout(output if self.every_step else output[-1])
 

@@ -217,7 +217,7 @@ def evaluate(model: SequenceModel, run: Run, split: str, device: torch.device) -
     for x, y in run.task.evaluation_batches(split, EVALUATION_BATCH, device=device):
         size = x.shape[1]
         samples += size
-        output = model(x, shared_from=run.task.shared_from)
+        output = model(x, **run.task.promises)
         for name, value in run.task.metrics(output, y).items():
             totals[name] = totals.get(name, 0.0) + value * size
     return {name: total / samples for name, total in totals.items()}
