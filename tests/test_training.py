@@ -258,9 +258,23 @@ def test_a_time_limit_saves_every_replica(store, tmp_path):
     assert [record.outcome() for record in train_replicas(runs, store)] == whole
 
 
-def test_only_seeds_of_one_run_are_replicas(store):
-    with pytest.raises(WrnnError, match="equal but for seed and trace"):
-        train_replicas([COPY, replace(COPY, seed=1, clip=0.0)], store)
+@pytest.mark.parametrize("backend", ["auto", "loop"])
+def test_different_runs_together_get_the_records_they_get_alone(
+    backend, store, tmp_path, monkeypatch
+):
+    if backend == "loop":
+        use_the_loop(monkeypatch)
+    runs = [
+        COPY,
+        replace(COPY, model=irnn_config(8), steps=7, clip=0.5, seed=1),
+        replace(COPY, task=AddingTask(12, test_batch_size=8), drop_steps=(4,), trace=True),
+        replace(COPY, task=SequentialDigits(), batch_size=3, log_every=2, keep="best"),
+    ]
+    whole = [train(run, Store(tmp_path / "alone")).outcome() for run in runs]
+    leave_checkpoint(runs[2], store, 5)
+    records = train_replicas(runs, store)
+    assert [record.outcome() for record in records] == whole
+    assert [record.replicas for record in records] == [4] * 4
     assert train_replicas([], store) == []
     assert len(train_replicas([COPY, COPY], store)) == 2
 

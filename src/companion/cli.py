@@ -142,7 +142,7 @@ def run(
         typer.Option(help="torchvision, or folder: an image folder such as of JPEGs: other runs"),
     ] = "torchvision",
     replicas: Annotated[
-        int, typer.Option(help="seeds of one run trained together; 0: 4 on CUDA, 1 on a CPU")
+        int, typer.Option(help="runs trained together; 0: 4 on CUDA, 1 on a CPU")
     ] = 0,
 ) -> None:
     """Train what has no record yet; stop and repeat the command at any time."""
