@@ -11,7 +11,7 @@ SOURCE = Path(__file__).parents[1] / "src"
 # A room may import those before it in this list; `book` stands apart and needs errors only.
 ORDER = (
     *("wrnn", "runs", "records", "training", "evidence", "page"),
-    *("bench", "kernels", "first_hour", "cli"),
+    *("bench", "kernels", "hours", "first_hour", "cli"),
 )
 MODULES = sorted(path for path in SOURCE.rglob("*.py") if "egg-info" not in str(path))
 

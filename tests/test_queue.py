@@ -78,19 +78,19 @@ def test_runs_of_one_length_are_trained_together_and_seed_0_first(store, fake):
 
 
 def test_a_group_of_different_runs_is_counted_for_each_of_them(store, fake):
-    runs = [RUN, replace(OTHER, steps=60)]
+    runs = [RUN, replace(OTHER, steps=30)]
     sweep = RunQueue(runs, store, replicas=2)
     seen = []
     fake.during = lambda group: seen.append([row[2:] for row in sweep.rows()])
     sweep.train(device="cpu")
     assert seen[0] == [
         ("10 of 20, 4 per second", "5.0 s left"),
-        ("10 of 60, 4 per second", "25.0 s left"),
+        ("10 of 30, 4 per second", "10.0 s left"),
     ]
-    assert sweep.spent == {runs[0]: (10.0, 2.5), runs[1]: (30.0, 7.5)}
+    assert sweep.spent == {runs[0]: (16.0, 4.0), runs[1]: (24.0, 6.0)}
     again = [replace(run, seed=1) for run in runs]
     sweep.runs += again
-    assert sweep.seconds_left() == (20.0, 0)
+    assert sweep.seconds_left() == (12.5, 0)
 
 
 def test_a_run_that_another_process_has_is_left_out_of_its_group(store, fake):

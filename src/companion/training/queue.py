@@ -155,11 +155,7 @@ class RunQueue:
         return measured or self._recorded.get((*_kind(run), run.stop))
 
     def _groups(self, runs: list[Run]) -> Iterator[list[Run]]:
-        """Cut runs into groups that are trained together."""
-        while runs:
-            group = [run for run in runs if _pace(run) == _pace(runs[0])][: self.replicas]
-            runs = [run for run in runs if run not in group]
-            yield group
+        return in_groups(runs, self.replicas)
 
     def _train_group(self, group: list[Run], options: dict) -> bool:
         """Train those runs of a group that no other process holds or has finished.
@@ -325,9 +321,16 @@ def duration(seconds: float) -> str:
     return f"{seconds:.1f} s"
 
 
-def _pace(run: Run) -> tuple:
-    """Return what runs that train together have in common."""
-    return run.task.length, run.batch_size, run.seed == 0
+def in_groups(runs: list[Run], replicas: int) -> Iterator[list[Run]]:
+    """Cut runs into groups that are trained together; their budgets are within a factor of two."""
+
+    def pace(run: Run) -> tuple:
+        return run.task.length, run.batch_size, run.steps.bit_length(), run.seed == 0
+
+    while runs:
+        group = [run for run in runs if pace(run) == pace(runs[0])][:replicas]
+        runs = [run for run in runs if run not in group]
+        yield group
 
 
 def _kind(run: Run) -> tuple:
