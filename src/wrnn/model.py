@@ -56,6 +56,7 @@ class RecurrentLayer(nn.Module):
 
     suffix = ""
     local = False
+    nonlinearity: str
 
     def __init__(
         self,
@@ -98,7 +99,8 @@ class RecurrentLayer(nn.Module):
     def forward(self, input: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Run the whole sequence from the state hx, or from zero; shapes as in the class."""
         x, h_0 = self._check(input, hx)
-        output, h_n = self._states(x, h_0, batch_first=self.batch_first)
+        states, h_n = self._states(x, h_0, batch_first=self.batch_first)
+        output = read_out(states, h_n)
         h_n = h_n.unsqueeze(0)  # (1, B, hidden)
         if input.dim() == 2:
             return output.squeeze(1), h_n.squeeze(1)
@@ -161,21 +163,20 @@ class RecurrentLayer(nn.Module):
                 raise WrnnError(f"h_0 has shape {tuple(h_0.shape)}: expected {shape}")
         h_0 = h_0[0] if batched else h_0
         weight = getattr(self, f"weight_ih{self.suffix}")
-        tensors = []
+        x, h_0 = as_computed(x), as_computed(h_0)
         for name, tensor in (("input", x), ("h_0", h_0)):
-            tensor = as_computed(tensor)
             if (tensor.dtype, tensor.device) != (weight.dtype, weight.device):
                 raise WrnnError(
                     f"{name} is {tensor.dtype} on {tensor.device}, but the layer is "
                     f"{weight.dtype} on {weight.device}"
                 )
-            tensors.append(tensor)
-        return tuple(tensors)
+        return x, h_0
 
-    def _weights(self) -> list[Tensor | None]:
+    def _weights(self) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         """Return weight_ih, weight_hh, bias_ih and bias_hh."""
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        return [getattr(self, name + self.suffix) for name in names]
+        weight_ih, weight_hh, bias_ih, bias_hh = (getattr(self, n + self.suffix) for n in names)
+        return weight_ih, weight_hh, bias_ih, bias_hh
 
     def __prepare_scriptable__(self):
         raise WrnnError("torch.jit.script is not supported: use torch.compile or torch.export")
@@ -215,6 +216,11 @@ class WaveRNN(RecurrentLayer):
     >>> output.shape, h_n.shape
     (torch.Size([5, 4, 16]), torch.Size([1, 4, 16]))
     """
+
+    weight_ih: Tensor
+    weight_hh: Tensor
+    bias_ih: Tensor | None
+    bias_hh: Tensor | None
 
     def __init__(
         self,
@@ -351,6 +357,10 @@ class IdentityRNN(RecurrentLayer):
     """
 
     suffix = "_l0"
+    weight_ih_l0: Tensor
+    weight_hh_l0: Tensor
+    bias_ih_l0: Tensor | None
+    bias_hh_l0: Tensor | None
 
     def __init__(
         self,
@@ -458,7 +468,7 @@ class IdentityRNN(RecurrentLayer):
 
     def flatten_parameters(self) -> None:
         """Lay the parameters out one behind the other, as cuDNN wants them, where it is used."""
-        weights = list(self.parameters())
+        weights: list[Tensor] = list(self.parameters())
         if weights[0].is_cuda and torch.backends.cudnn.is_acceptable(weights[0]):
             mode = 0 if self.nonlinearity == "relu" else 1
             sizes = (self.input_size, mode, self.hidden_size, 0, 1)
@@ -496,7 +506,8 @@ class SequenceModel(nn.Module):
         super().__init__()
         output_size = check_integer("output_size", output_size, 1)
         check_choice("readout", readout, ("linear", "mlp"))
-        if not isinstance(rnn, nn.Module) or not isinstance(getattr(rnn, "hidden_size", None), int):
+        hidden_size = getattr(rnn, "hidden_size", None)
+        if not isinstance(rnn, nn.Module) or not isinstance(hidden_size, int):
             raise WrnnError(f"rnn must be a layer with a hidden_size, not {shown(rnn)}")
         if getattr(rnn, "batch_first", False):
             raise WrnnError("SequenceModel takes a layer with time first: use batch_first=False")
@@ -505,12 +516,13 @@ class SequenceModel(nn.Module):
         self.rnn = rnn
         self.every_step = check_flag("every_step", every_step)
         like = next(rnn.parameters())
-        kind = {"device": like.device, "dtype": like.dtype}
+        kind: dict[str, Any] = {"device": like.device, "dtype": like.dtype}
+        self.readout: nn.Module
         if readout == "linear":
-            self.readout = nn.Linear(rnn.hidden_size, output_size, **kind)
+            self.readout = nn.Linear(hidden_size, output_size, **kind)
         else:
             self.readout = nn.Sequential(
-                nn.Linear(rnn.hidden_size, 100, **kind),
+                nn.Linear(hidden_size, 100, **kind),
                 nn.ReLU(),
                 nn.Linear(100, output_size, **kind),
             )

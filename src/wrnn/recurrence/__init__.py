@@ -23,6 +23,7 @@ BACKENDS = ("auto", "loop", "numba", "triton")
 NONLINEARITIES = tuple(loop.ACTIVATIONS)
 PRECISIONS = ("float32", "tf32x3", "tf32")
 REQUIRED = "x", "h_0", "weight_ih", "weight_hh"
+Compute = Callable[..., tuple[Tensor | None, Tensor]]
 INSTALLED = [name for name in ("numba", "triton") if importlib.util.find_spec(name)]
 
 
@@ -178,7 +179,7 @@ def recurrent_states(
         backend, _ = choose_backend(x, weight_hh, nonlinearity=nonlinearity, precision=precision)
     elif reason := _cannot(backend, x, weight_hh, precision):
         raise WrnnError(f"backend {backend!r} cannot compute this: {reason}")
-    compute = partial(_function(backend), nonlinearity=nonlinearity)
+    compute: Compute = partial(_function(backend), nonlinearity=nonlinearity)
     if local:
         step = partial(loop.one_step, connection=loop.local_connection)
         compute = partial(compute, step=step)
@@ -221,7 +222,7 @@ def choose_backend(
     _check_names(nonlinearity, "auto", precision)
     check_tensor("x", x, 3)
     check_tensor("weight_hh", weight_hh, 3)
-    refused = []
+    refused: list[str] = []
     for backend, praise in (
         ("triton", "the whole sequence in one launch"),
         ("numba", "the fastest on a CPU"),
@@ -267,7 +268,7 @@ def _triton_cannot(x: Tensor, weight_hh: Tensor) -> str | None:
     return None
 
 
-def _function(backend: str) -> Callable[..., tuple[Tensor | None, Tensor]]:
+def _function(backend: str) -> Compute:
     """Return the function that computes a backend."""
     if backend == "triton":
         from wrnn.recurrence.gpu import fused  # only here: a CPU can do without triton
@@ -316,7 +317,7 @@ def checked(tensors: Tensors, *, local: bool = False) -> Tensors:
     for name, tensor in zip(Tensors._fields, tensors, strict=True):
         if tensor is not None or name in REQUIRED:
             check_tensor(name, tensor)
-    tensors = Tensors(*(None if t is None else as_computed(t) for t in tensors))
+    tensors = Tensors._make(None if t is None else as_computed(t) for t in tensors)
     x, _, weight_ih, _, weight_hh, _, weight_out, _ = tensors
     for name, form, least in (
         ("x", "(T, B, input_size)", (1, 0, 1)),

@@ -92,9 +92,9 @@ def layouts(
         block = min(block, max(16, sites))
         # No more than there are elements: a thread that repeats another one could see its store.
         warps = min(4, block * width // 32)
-        sizes = {"BLOCK": block, "TILES": -(-n // block), "WINDOW": window, "REST": rest}
-        kind = {"PRECISION": precision, "num_warps": warps, "maxnreg": 255}
-        return Layout(n, channels, kernel_size, 0, padded, WIDTH=width, **sizes, **kind)
+        tiles = -(-n // block)
+        sizes = (n, channels, kernel_size, 0, padded, block, tiles, window, rest, width)
+        return Layout(*sizes, precision, num_warps=warps, maxnreg=255)
 
     return wide(blocks[0]), wide(blocks[1])
 

@@ -97,7 +97,7 @@ def _window(slot, site, tap, when, n: tl.constexpr, P: tl.constexpr, K: tl.const
 def _parts(kernel, WINDOW: tl.constexpr, REST: tl.constexpr, WIDTH: tl.constexpr):
     """Load the wide kernel, (WINDOW + REST, WIDTH), in its one or two parts."""
     channel = tl.arange(0, WIDTH)[None, :]
-    u = (tl.load(kernel + tl.arange(0, WINDOW)[:, None] * WIDTH + channel),)
+    u = (tl.load(kernel + tl.arange(0, WINDOW)[:, None] * WIDTH + channel),)  # type: tuple
     if REST:
         tap = tl.arange(0, REST)[:, None] + WINDOW
         u += (tl.load(kernel + tap * WIDTH + channel),)
@@ -175,7 +175,7 @@ def forward(
         site = tl.arange(0, BLOCK)[None, :]
         group = tl.arange(0, GROUPS)[:, None] * share
         everywhere = site + group * 0  # (GROUPS, BLOCK)
-        u = ()
+        u = ()  # type: tuple
         for j in tl.static_range(share):
             channel = group + j
             inside = (site < n) & (channel < C)
@@ -202,10 +202,10 @@ def forward(
         elif t >= own:
             waiting = shared + (t - own).to(tl.int64) * row
         if GROUPS:
-            window = ()
+            window = ()  # type: tuple
             for i in tl.static_range(C * K):
                 window += (_near(before, i, everywhere, True, n, K),)
-            states_t = ()
+            states_t = ()  # type: tuple
             for j in tl.static_range(share):
                 inside = (site < n) & (group + j < C)
                 offset = (group + j) * ring + site + K // 2
@@ -270,7 +270,7 @@ def backward(
     grad_stride = batch.to(tl.int64) * outputs
     grad_output += sample * outputs + grad_stride * (steps - 1)
     grad_last += sample * numbers
-    grad_u = ()
+    grad_u = ()  # type: tuple
     if GROUPS:
         grad_kernel += sample * (C * C * K)
         site = tl.arange(0, BLOCK)[None, :]
@@ -291,7 +291,7 @@ def backward(
     while t >= 0:
         is_last = t == steps - 1
         if GROUPS:
-            deltas = ()
+            deltas = ()  # type: tuple
             for j in tl.static_range(share):
                 index = (group + j) * n + site
                 offset = (group + j) * ring + site + K // 2
@@ -300,7 +300,7 @@ def backward(
                 deltas += (_grad_above(*above, row, OUTPUTS),)
             for i in tl.static_range(C * K):
                 later = _near(now + stride, i, everywhere, t < steps - 1, n, K)
-                sums = ()
+                sums = ()  # type: tuple
                 for j in tl.static_range(share):
                     place = kernel + (group + j) * (C * K) + i  # in registers it would not fit
                     u = tl.load(place, mask=group + j < C, other=0.0)
