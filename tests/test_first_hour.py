@@ -63,7 +63,8 @@ def test_bounds_leave_time_for_what_comes_after():
     assert runs.bound(3600, 1800) == 1800 - first_hour.GRACE - first_hour.TAR
     assert tests.bound(math.inf, math.inf) == 900 and runs.bound(math.inf, math.inf) == math.inf
     assert runs.bound(600, 10) == 0
-    assert "--gpu" in tests.command and "paper" in bench.command and "all" in runs.command
+    assert "--gpu" in tests.command and "gpu or slow" in tests.command
+    assert "paper" in bench.command and "all" in runs.command
 
 
 def test_a_stage_with_a_limit_of_its_own_is_told_it(tmp_path):
