@@ -8,8 +8,10 @@ TORCH ?= cuda
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PACKAGES = $(if $(filter cpu,$(TORCH)),--extra-index-url $(TORCH_INDEX)) -c constraints.txt -e .[dev]
 SIZE = $(if $(filter cpu,$(TORCH)),1.8 GB,5.7 GB)
-# Unit tests are many small tensors: one thread is faster than several, and repeatable.
+# Unit tests are many small tensors: one thread is faster than several, and repeatable. Two
+# processes fill two cores; a file stays in one, for the fixtures that it shares.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -rs
+TWO := -n 2 --dist loadfile
 NBVAL := --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg
 # make paper trains with .venv where it is installed, and else with any Python that has torch.
 TRAINER = $(if $(wildcard $(INSTALLED)),$(BIN)/python,$(PYTHON))
@@ -57,11 +59,11 @@ book: $(INSTALLED)  ## train the quick profile on the CPU, execute every chapter
 
 test: $(INSTALLED)  ## unit tests, smoke run of every chapter, nbval on the committed ones, the site
 	@echo "1/4 Unit tests"
-	@$(PYTEST) --ignore tests/test_site.py
+	@$(PYTEST) $(TWO) --ignore tests/test_site.py
 	@echo "2/4 Every chapter trained and executed with the smoke profile"
 	@$(BIN)/wrnn book --profile smoke
 	@echo "3/4 The committed chapters, executed again and compared output by output (nbval)"
-	@$(PYTEST) $(NBVAL) book
+	@$(PYTEST) $(TWO) $(NBVAL) book
 	@echo "4/4 The built site in Chromium, with the network off"
 	@$(PYTEST) tests/test_site.py
 

@@ -1,8 +1,14 @@
-"""A small run and records of runs never trained, for the tests of several modules."""
+"""Small runs, records of runs never trained, and steps of training, for several test modules."""
 
-from companion.records.files import Record
+from dataclasses import replace
+
+import torch
+
+from companion.records.files import Record, Store
 from companion.runs.run import Run, wrnn_config
-from wrnn.tasks import CopyTask
+from companion.training.step import Replicas
+from companion.training.train import RunInTraining
+from wrnn.tasks import AddingTask, CopyTask
 
 COPY = Run(
     CopyTask(10, test_batches=1, test_batch_size=8),
@@ -14,6 +20,17 @@ COPY = Run(
     drop_steps=(12,),
     log_every=5,
     evaluate_every=10,
+)
+SETTLING = Run(  # reaches the paper's 0.05 within its steps
+    AddingTask(4, test_batch_size=200),
+    wrnn_config(8, 4),
+    "smoke",
+    steps=400,
+    batch_size=64,
+    learning_rate=5e-3,
+    clip=1.0,
+    log_every=20,
+    evaluate_every=20,
 )
 
 
@@ -33,3 +50,23 @@ def make_record(run: Run = COPY, **changes) -> Record:
         diverged=False,
     )
     return Record(**{**values, **changes})
+
+
+def advance(trainer: RunInTraining, until: int | None = None) -> RunInTraining:
+    """Take steps as training does, to a step or to the end."""
+    group = Replicas([trainer])
+    while trainer.stopped is None and trainer.step != until:
+        group.take_step()
+        if trainer.at_log:
+            trainer.log()
+    return trainer
+
+
+def leave_checkpoint(run: Run, store: Store, step: int) -> None:
+    """Leave a run as if it had been stopped at a step."""
+    store.save_checkpoint(run, advance(RunInTraining(run, torch.device("cpu")), step).state())
+
+
+def settle(monkeypatch, **rule) -> None:
+    """Change the rule by which adding settles."""
+    monkeypatch.setattr(AddingTask, "settled", replace(AddingTask.settled, **rule))

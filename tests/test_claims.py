@@ -1,6 +1,7 @@
 """Claims: computed from records, and different when a record is different."""
 
 import dataclasses
+import datetime
 import functools
 import io
 import math
@@ -103,61 +104,54 @@ def store(tmp_path):
     return Store(tmp_path)
 
 
-@pytest.fixture(scope="module")
-def as_published(tmp_path_factory):
-    store = Store(tmp_path_factory.mktemp("records"))
-    fill(store, {experiment.name for experiment in NEEDED})
-    results = gathered(store)
-    return {claim.id: judge(claim, results) for claim in claims.CLAIMS}
-
-
 def altered(changes):
     """Metrics as published, but for the runs of which `changes` returns others."""
     return lambda run: metrics_as_published(run) | changes(run)
 
 
-def test_claims_are_unique_and_every_question_has_some():
+def test_every_claim_asks_for_what_exists_and_stays_open_without_records(store):
     assert len(CLAIMS) == len(claims.CLAIMS)
     assert {claim.question for claim in claims.CLAIMS} == set(claims.QUESTIONS)
-    assert "parameter-ratio" not in CLAIMS  # arithmetic
-
-
-def test_every_claim_asks_for_what_exists_and_stays_open_without_records(store):
-    findings = [judge(claim, gathered(store)) for claim in claims.CLAIMS]
-    assert {finding.verdict for finding in findings} == {OPEN}
-    assert {finding.shown for finding in findings} == {"not yet recorded"}
+    for run in EXPERIMENTS["fig3"].runs("quick"):  # which say nothing of the paper
+        store.put(make_record(run, metrics=metrics_as_published(run)))
+    results = gathered(store)
+    findings = [judge(claim, results) for claim in claims.CLAIMS]
+    assert {(f.verdict, f.shown) for f in findings} == {(OPEN, "not yet recorded")}
     gated = [finding for finding in findings if finding.claim.question == "gated"]
     assert claims.answer(gated).startswith("open: none of its 3 claims")
 
 
-def test_records_as_published_reproduce_every_claim(as_published):
-    others = {n: f.verdict for n, f in as_published.items() if n not in JUDGED_ON_TRACES}
+def test_records_as_published_reproduce_every_claim(store):
+    fill(store, {experiment.name for experiment in NEEDED}, seeds=(0, 1))
+    results = gathered(store)
+    found = {claim.id: judge(claim, results) for claim in claims.CLAIMS}
+    others = {n: f.verdict for n, f in found.items() if n not in JUDGED_ON_TRACES}
     assert {name: v for name, v in others.items() if v != REPRODUCED} == {}
-    assert as_published["copy-gap-0"].remark == (
-        "Our iRNN (n=100) ends at 4 times the printed loss"
-    )
-    assert "T = 100: 46.7 (n = 2)" in as_published["adding-speed"].shown
-    assert as_published["adding-speed"].remark.startswith("Solved by validation: T = 100: 46.7")
-    assert claims.answer([as_published["copy-gap-0"], as_published["copy-gap-30"]]) == (
-        "of 2 claims 2 reproduced"
-    )
+    assert found["copy-gap-0"].remark == "Our iRNN (n=100) ends at 4 times the printed loss"
+    assert "T = 100: 46.7 (n = 2)" in found["adding-speed"].shown
+    assert found["adding-speed"].remark.startswith("Solved by validation: T = 100: 46.7")
+    assert found["faster-training"].short == "50"  # evaluations later, read from the curves
+    assert [found[f"v-init-speed-{length}"].short for length in (0, 10, 30)] == ["1.5"] * 3
+    answer = claims.answer([found["copy-gap-0"], found["copy-gap-30"]])
+    assert answer == "of 2 claims 2 reproduced"
 
 
 @pytest.mark.parametrize(
-    ("claim", "names", "changes", "expected"),
+    ("claim", "names", "changes"),
     [
-        ("copy-480", {"fig4"}, {("wrnn", 490): {"token_accuracy": 70.0}}, CONTRADICTED),
-        ("irnn-625-copy", {"fig4"}, {("irnn", 90): {"token_accuracy": 99.5}}, CONTRADICTED),
-        ("no-u-shift", {"table4"}, {("wrnn", 40): {"token_accuracy": 99.5}}, CONTRADICTED),
-        ("adding-wrnn", {"table1"}, {("wrnn", 700): {"solved_step_training": None}}, CONTRADICTED),
-        ("adding-irnn", {"table1"}, {("irnn", 700): {"solved_step_training": 900}}, CONTRADICTED),
-        ("adding-speed", {"table1"}, {("irnn", 400): {"solved_step_training": 9e3}}, CONTRADICTED),
-        ("wrnn-16c-psmnist", {"table2"}, {("wrnn", None): {"accuracy": 90.0}}, CONTRADICTED),
-        ("gated-smnist", {"table2"}, {("wrnn", None): {"accuracy": 99.5}}, CONTRADICTED),
-        ("mlp", {"table2"}, {("wrnn", None): {"accuracy": 97.0}}, CONTRADICTED),
+        ("copy-480", {"fig4"}, {("wrnn", 490): {"token_accuracy": 70.0}}),
+        ("irnn-625-copy", {"fig4"}, {("irnn", 90): {"token_accuracy": 99.5}}),
+        ("no-u-shift", {"table4"}, {("wrnn", 40): {"token_accuracy": 99.5}}),
+        ("adding-wrnn", {"table1"}, {("wrnn", 700): {"solved_step_training": None}}),
+        ("adding-irnn", {"table1"}, {("irnn", 700): {"solved_step_training": 900}}),
+        ("adding-speed", {"table1"}, {("irnn", 400): {"solved_step_training": 9e3}}),
+        ("wrnn-16c-psmnist", {"table2"}, {("wrnn", None): {"accuracy": 90.0}}),
+        ("gated-smnist", {"table2"}, {("wrnn", None): {"accuracy": 99.5}}),
+        ("mlp", {"table2"}, {("wrnn", None): {"accuracy": 97.0}}),
+        ("parameter-efficiency", {"fig7"}, {("wrnn", None): {"accuracy": 60.0}}),
     ],
 )
-def test_a_verdict_flips_with_its_record(store, claim, names, changes, expected):
+def test_a_verdict_flips_with_its_record(store, claim, names, changes):
     fill(store, names)
     assert verdict(store, claim).verdict == REPRODUCED
 
@@ -167,7 +161,7 @@ def test_a_verdict_flips_with_its_record(store, claim, names, changes, expected)
         return changes.get((run.model.kind, place), {})
 
     fill(store, names, metrics=altered(changed))
-    assert verdict(store, claim).verdict == expected
+    assert verdict(store, claim).verdict == CONTRADICTED
 
 
 def test_a_gap_that_ends_at_the_floor_is_a_lower_bound(store):
@@ -246,39 +240,19 @@ def test_a_run_that_never_solves_gives_a_bound(store):
     assert parts[0].interval.mean == pytest.approx(60_000 / 300)
 
 
-def test_v_init_is_judged_against_the_released_start_at_every_length(store):
+@pytest.mark.parametrize(
+    ("curve", "short"),
+    [([[500, 9.0], [4000, 0.0]], "0.75"), ([[500, 9.0], [1000, 9.0]], "≤ 0.5")],
+    ids=["late", "never"],
+)
+def test_v_init_is_judged_against_the_released_start(curve, short, store):
     fill(store, {"v_init"})
-    for length in (0, 10, 30):
-        finding = verdict(store, f"v-init-speed-{length}")
-        assert (finding.verdict, finding.short) == (REPRODUCED, "1.5")
-    for result in gathered(store, ["v_init"])["v_init"]:
-        if result.run.model.input == "ones":
-            for record in result.records:
-                slow = record.curves | {"cross_entropy": [[500, 9.0], [4000, 0.0]]}
-                store.put(dataclasses.replace(record, curves=slow))
+    for record in store.all():
+        if record.run.model.input == "ones":
+            curves = record.curves | {"cross_entropy": curve}
+            store.put(dataclasses.replace(record, curves=curves, steps=6000))
     finding = verdict(store, "v-init-speed-0")
-    assert (finding.verdict, finding.short) == (CONTRADICTED, "0.75")
-    for result in gathered(store, ["v_init"])["v_init"]:
-        if result.run.model.input == "ones":
-            for record in result.records:
-                never = record.curves | {"cross_entropy": [[500, 9.0], [1000, 9.0]]}
-                store.put(dataclasses.replace(record, curves=never, steps=6000))
-    finding = verdict(store, "v-init-speed-0")
-    assert (finding.verdict, finding.short) == (CONTRADICTED, "≤ 0.5")
-
-
-def test_quick_records_give_no_verdict(store):
-    for experiment in NEEDED[:3]:
-        for run in experiment.runs("quick"):
-            store.put(make_record(run, metrics={"accuracy": 97.6, "mse": 0.0}))
-    results = gathered(store)
-    assert {judge(claim, results).verdict for claim in claims.CLAIMS} == {OPEN}
-
-
-def test_a_late_catch_up_is_read_from_the_curves(store):
-    fill(store, {"table2"})
-    finding = verdict(store, "faster-training")
-    assert (finding.verdict, finding.short) == (REPRODUCED, "50")
+    assert (finding.verdict, finding.short) == (CONTRADICTED, short)
 
 
 def test_parameters_needed_for_an_accuracy():
@@ -288,18 +262,6 @@ def test_parameters_needed_for_an_accuracy():
     assert needed(points, 80.0) == pytest.approx(10**3.5)  # half way on a logarithmic scale
     assert needed(points, 40.0) == 100  # the smallest has it already
     assert needed(points, 95.0) == float("inf")
-
-
-def test_parameter_efficiency_flips_with_its_records(store):
-    fill(store, {"fig7"})
-    assert verdict(store, "parameter-efficiency").verdict == REPRODUCED
-
-    def better(run):  # the iRNN keeps 92.5 from 256 units on
-        return {"accuracy": 92.5 if run.model.num_channels == 32 else 60.0}
-
-    fill(store, {"fig7"}, metrics=altered(lambda r: better(r) if r.model.kind == "wrnn" else {}))
-    judged = verdict(store, "parameter-efficiency")
-    assert judged.verdict == CONTRADICTED and judged.parts[0].interval.mean < 1
 
 
 @pytest.mark.parametrize(
@@ -315,5 +277,5 @@ def test_a_verdict_on_waves_flips_with_the_hidden_state(store, claim, experiment
 
 
 def test_rules_that_changed_are_listed_with_their_dates():
-    assert all(change.keys() == {"date", "rule", "before", "since"} for change in changes.CHANGES)
-    assert {"verdict", "floor of the copy task"} <= {c["rule"] for c in changes.CHANGES}
+    dates = [datetime.date.fromisoformat(change["date"]) for change in changes.CHANGES]
+    assert len(dates) > 1 and all(change["before"] != change["since"] for change in changes.CHANGES)

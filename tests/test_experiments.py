@@ -1,142 +1,106 @@
+"""The experiments: the paper's sizes, their order, their grids, and ids that never change."""
+
 import dataclasses
 import json
 from itertools import groupby
+from pathlib import Path
 
 import pytest
 
-from companion.records.files import Store
 from companion.runs.experiments import EXPERIMENTS, find_experiments, grid, plan
-from companion.runs.run import PROFILES, Run, build_model, wrnn_config
-from companion.training.train import train
+from companion.runs.run import PROFILES, Run, build_model, irnn_config, wrnn_config
 from wrnn import WrnnError
 from wrnn.model import count_parameters
-from wrnn.tasks import CopyTask
+
+RECORDS = Path(__file__).parents[1] / "records"
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
-def test_every_experiment_has_runs_in_every_profile(name):
-    for profile in PROFILES:
-        runs = EXPERIMENTS[name].runs(profile)
-        assert runs
+def paper(name: str) -> list[Run]:
+    return EXPERIMENTS[name].runs("paper")
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_experiment_has_runs_in_every_profile(profile):
+    for experiment in EXPERIMENTS.values():
+        runs = experiment.runs(profile)
+        assert runs and len({run.id for run in runs}) == len(runs)
         assert all(run.profile == profile and run.seed == 0 for run in runs)
-        assert len({run.id for run in runs}) == len(runs)
-        assert all(Run.from_dict(run.to_dict()) == run for run in runs)
+        assert all(Run.from_dict(json.loads(json.dumps(run.to_dict()))) == run for run in runs)
 
 
-def test_the_paper_profile_has_the_papers_sizes():
-    fig3 = EXPERIMENTS["fig3"].runs("paper")
-    assert {(r.task.lag, r.model.label, r.steps) for r in fig3} == {
-        (lag, label, 60_000)
-        for lag in (10, 40, 90)
-        for label in (
-            *("wRNN", "iRNN (n=100)", "iRNN (n=625)"),
-            "iRNN (n=100), zero input bias",
-        )
-    }
-    lengths = {run.task.length for run in EXPERIMENTS["table1"].runs("paper")}
-    assert lengths == {100, 200, 400, 700, 1000}
-    table2 = EXPERIMENTS["table2"].runs("paper")
-    assert {r.model.label for r in table2} == {
-        *("wRNN", "wRNN + MLP", "iRNN (n=256)", "LSTM (n=256)", "GRU (n=256)"),
-        "iRNN (n=256), zero input bias",
-    }
-    assert {r.model.label for r in EXPERIMENTS["table3"].runs("paper")} == {
-        *("wRNN", "iRNN (n=529)", "LSTM (n=128)", "GRU (n=128)")
-    }
-    assert {r.task.permuted for r in table2} == {False, True}
-    assert {r.steps for r in table2} == {120 * 446}
-    assert len(EXPERIMENTS["table4"].runs("paper")) == 4 * 9
+def test_identifiers_of_recorded_runs_do_not_change():
+    """A changed identifier would orphan every record that has been published."""
+    paths = [path for path in RECORDS.rglob("*.json") if len(path.stem) == 16]
+    assert len(paths) >= 250
+    for path in paths:
+        assert Run.from_dict(json.loads(path.read_bytes())["run"]).id == path.stem
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "values"),
+    [
+        ("fig3", "lag", {10, 40, 90}),
+        ("fig4", "lag", {10, 20, 40, 90, 490}),
+        ("table4", "lag", {10, 20, 40, 90}),
+        ("table1", "length", {100, 200, 400, 700, 1000}),
+        ("table2", "permuted", {False, True}),
+        ("table3", "length", {1000}),
+    ],
+)
+def test_the_paper_profile_has_the_papers_sizes(name, field, values):
+    assert {getattr(run.task, field) for run in paper(name)} == values
+    steps = {"table2": 120 * 446, "table3": 120 * 184}.get(name, 60_000)
+    assert {run.steps for run in paper(name)} == {steps}
 
 
 def test_figure_7_has_six_sizes_of_each_and_shares_table_2s():
-    runs = EXPERIMENTS["fig7"].runs("paper")
     sizes = {"wrnn": [], "irnn": []}
-    for run in runs:
+    for run in paper("fig7"):
         model = build_model(run.model, run.task)
         sizes[run.model.kind].append(count_parameters(model)["without_biases"])
+        assert run.task.permuted
     assert all(len(set(counts)) >= 6 and counts == sorted(counts) for counts in sizes.values())
     assert max(sizes["wrnn"]) == pytest.approx(max(sizes["irnn"]), rel=0.01)
-    shared = {run.id for run in runs} & {run.id for run in EXPERIMENTS["table2"].runs("paper")}
-    assert len(shared) == 2
-    assert all(run.task.permuted for run in runs)
+    assert len({run.id for run in paper("fig7")} & {run.id for run in paper("table2")}) == 2
 
 
 def test_figure_10_starts_channels_at_several_speeds():
-    one, several = EXPERIMENTS["fig10"].runs("paper")
-    assert one.model.velocity == 1.0
-    assert set(several.model.velocity) == {0.25, 0.5, 0.75, 1.0}
-    restored = Run.from_dict(json.loads(json.dumps(several.to_dict())))
-    assert restored == several and hash(restored.model) == hash(several.model)
+    one, several = paper("fig10")
     kernel = build_model(several.model, several.task).rnn.weight_hh  # (channels, channels, 3)
-    assert kernel.diagonal()[2].tolist() == list(several.model.velocity)
+    assert one.model.velocity == 1.0
+    assert set(kernel.diagonal()[2].tolist()) == {0.25, 0.5, 0.75, 1.0}
 
 
 def test_figure_18_cuts_one_training_at_growing_lengths():
-    runs = EXPERIMENTS["fig18"].runs("paper")
-    assert {run.model.recurrent for run in runs} == {"shift", "identity", "default"}
-    for recurrent in ("shift", "identity", "default"):
-        of_start = [run for run in runs if run.model.recurrent == recurrent]
-        assert [run.steps for run in of_start] == sorted({run.steps for run in of_start})
-        assert len({dataclasses.replace(run, steps=1).id for run in of_start}) == 1
-        assert all(run.trace and not run.drop_steps for run in of_start)
-
-
-def test_the_variant_and_fresh_noise_have_a_partner():
-    for name, field in (("local", "kind"), ("noise", "noise")):
-        values = {}
-        for run in EXPERIMENTS[name].runs("paper"):
-            owner = run.model if field == "kind" else run.task
-            other = dataclasses.replace(owner, **{field: "x" if field == "kind" else "fixed"})
-            values.setdefault((run.task.title[:20], other), set()).add(getattr(owner, field))
-        assert all(len(found) == 2 for found in values.values())
+    for _, cuts in groupby(paper("fig18"), key=lambda run: run.model.recurrent):
+        cuts = list(cuts)
+        assert [run.steps for run in cuts] == sorted({run.steps for run in cuts})
+        assert len({dataclasses.replace(run, steps=1).id for run in cuts}) == 1
+        assert all(run.trace and not run.drop_steps for run in cuts)
 
 
 def test_the_papers_grids():
     copy = [run for run in grid(EXPERIMENTS["fig3"]) if run.task.lag == 40]
-    of_wave = [run for run in copy if run.model == wrnn_config(100, 6)]
-    assert {(r.learning_rate, r.clip) for r in of_wave} == {
-        (rate, clip) for rate in (1e-2, 1e-3, 1e-4) for clip in (0.0, 1.0, 10.0)
-    }
+    of_wave = {(r.learning_rate, r.clip) for r in copy if r.model == wrnn_config(100, 6)}
+    assert of_wave == {(rate, clip) for rate in (1e-2, 1e-3, 1e-4) for clip in (0.0, 1.0, 10.0)}
     of_irnn = {r.model for r in copy if r.model.kind == "irnn" and r.model.size == 100}
     assert {(m.recurrent, m.nonlinearity) for m in of_irnn} == {
         (start, act) for start in ("identity", "default") for act in ("relu", "tanh")
     }
-    adding = [r for r in grid(EXPERIMENTS["table1"]) if r.task.length == 100]
-    assert {kind: sum(r.model.kind == kind for r in adding) for kind in ("wrnn", "irnn")} == {
-        "wrnn": 2 * 5,
-        "irnn": 3 * 5 + 1,  # and the control with zero input bias, which has no grid
-    }
-    for name in ("fig3", "table1", "table2", "table3", "table4", "fig7"):
-        runs = grid(EXPERIMENTS[name])
-        assert {run.id for run in EXPERIMENTS[name].runs("paper")} <= {run.id for run in runs}
+    adding = [r.model for r in grid(EXPERIMENTS["table1"]) if r.task.length == 100]
+    assert adding.count(wrnn_config(100, 27)) == 2 * 5  # rates and clips
+    assert adding.count(irnn_config(100)) == 3 * 5
+    assert adding.count(irnn_config(100, input_bias="zero")) == 1  # the control has no grid
+    for experiment in EXPERIMENTS.values():
+        runs = grid(experiment)
+        assert {run.id for run in experiment.runs("paper")} <= {run.id for run in runs}
         assert len({dataclasses.replace(run, trace=False).id for run in runs}) == len(runs)
-    for name in ("fig18", "mnist_cpu"):
-        assert grid(EXPERIMENTS[name]) == EXPERIMENTS[name].runs("paper")
 
 
 def test_a_plan_with_grid_holds_the_default_runs_too():
     experiments = find_experiments(["table3"])
     with_grid = plan(experiments, "paper", seeds=2, settings="paper")
     assert {r.id for r in plan(experiments, "paper", seeds=2)} < {r.id for r in with_grid}
-    for settings, profile in (("paper", "quick"), ("mine", "paper")):
-        with pytest.raises(WrnnError, match="--profile paper"):
-            plan(experiments, profile, settings=settings)
-
-
-def test_identifiers_of_recorded_runs_do_not_change():
-    """Frozen: a changed identifier would orphan every record that has been published."""
-    run = EXPERIMENTS["fig3"].runs("paper")[0]
-    assert run.task == CopyTask(10) and run.id == "939c0bd40b732c08"
-
-
-def test_seeds_come_breadth_first_and_each_run_once():
-    runs = plan(find_experiments(["fig3", "table4"]), "paper", seeds=3)
-    assert [run.seed for run in runs] == sorted(run.seed for run in runs)
-    assert len({run.id for run in runs}) == len(runs)
-    shared = {r.id for r in EXPERIMENTS["fig3"].runs("paper")} & {
-        r.id for r in EXPERIMENTS["table4"].runs("paper")
-    }
-    assert shared, "the same training serves Figure 3 and Table 4"
 
 
 def test_what_is_cheap_and_tells_most_is_trained_first():
@@ -146,50 +110,25 @@ def test_what_is_cheap_and_tells_most_is_trained_first():
         return "psmnist" if getattr(run.task, "permuted", False) else run.task.name
 
     runs = plan(find_experiments(["all"]), "paper", seeds=2)
+    assert len({run.id for run in runs}) == len(runs)
     assert [run.seed for run in runs] == sorted(run.seed for run in runs)
     for seed in (0, 1):
         stages = [name for name, _ in groupby(stage(run) for run in runs if run.seed == seed)]
-        assert stages[:5] == [
-            *("copy", "adding", "psmnist", "sequential_mnist", "noisy_sequential_cifar10")
-        ]
-        assert stages[5:7] == ["psmnist", "sequential_mnist"]  # Figure 7; Figures 10 and 18
+        images = ["psmnist", "sequential_mnist", "noisy_sequential_cifar10"]
+        assert stages[:5] == ["copy", "adding", *images]
+        assert stages[5:7] == images[:2]  # Figure 7; Figures 10 and 18
         assert stages.index("gated") == len(stages) - 1
-    table4 = EXPERIMENTS["table4"].runs("paper")
-    assert runs[: len(table4)] == table4
 
 
 def test_aliases_all_and_unknown_names():
     assert find_experiments(["fig5"]) == find_experiments(["table1"])
-    everything = find_experiments(["all"])
-    assert sorted(e.name for e in everything) == sorted(EXPERIMENTS)
-    with pytest.raises(WrnnError, match="fig3"):
-        find_experiments(["fig99"])
-    with pytest.raises(WrnnError, match="smoke, quick, paper"):
-        EXPERIMENTS["fig3"].runs("huge")
-    with pytest.raises(WrnnError, match="at least 1"):
-        EXPERIMENTS["fig3"].runs("quick", seeds=0)
-
-
-NEEDED = {  # metrics and curves that the figures and tables read, by task
-    "copy": ({"cross_entropy", "printed_mse", "token_accuracy"}, {"loss"}),
-    "adding": ({"mse", "solved_step"}, {"loss"}),
-    "sequential_digits": ({"accuracy"}, {"accuracy"}),
-    "noisy_sequential_digits": ({"accuracy"}, {"accuracy"}),
-}
-
-
-@pytest.fixture(scope="module")
-def smoke_store(tmp_path_factory):
-    return Store(tmp_path_factory.mktemp("records"))
-
-
-@pytest.mark.parametrize("name", EXPERIMENTS)
-def test_the_smoke_profile_runs_and_gives_what_its_figure_needs(name, smoke_store):
-    for run in EXPERIMENTS[name].runs("smoke"):
-        train(run, smoke_store)
-        record = smoke_store.get(run)
-        metrics, curves = NEEDED[run.task.name]
-        assert metrics <= record.metrics.keys()
-        assert curves <= record.curves.keys() or run.steps == 1
-        assert (record.trace() is not None) == run.trace
-        assert record.weights() is not None
+    assert {e.name for e in find_experiments(["all"])} == EXPERIMENTS.keys()
+    for call, message in (
+        (lambda: find_experiments(["fig99"]), "fig3"),
+        (lambda: EXPERIMENTS["fig3"].runs("huge"), "smoke, quick, paper"),
+        (lambda: EXPERIMENTS["fig3"].runs("quick", seeds=0), "at least 1"),
+        (lambda: plan([], "quick", settings="paper"), "--profile paper"),
+        (lambda: plan([], "paper", settings="mine"), "--profile paper"),
+    ):
+        with pytest.raises(WrnnError, match=message):
+            call()

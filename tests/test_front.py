@@ -28,10 +28,9 @@ def put_copies(store, symbols, seeds=2):
 
 def test_without_records_every_question_is_open(tmp_path):
     findings = judged(Store(tmp_path))
-    sentences = front.findings(findings)
-    assert len(sentences) == 5 and sentences[0].endswith(f"{len(findings)} are open.")
-    assert all("Open: nothing is recorded" in sentence for sentence in sentences[1:])
-    assert front.counts(findings)[OPEN] == sum(front.counts(findings).values())
+    first, *others = front.findings(findings)
+    assert len(others) == 4 and first.endswith(f"{len(findings)} are open.")
+    assert all("Open: nothing is recorded" in sentence for sentence in others)
 
 
 def test_changing_one_record_changes_the_sentences(tmp_path):

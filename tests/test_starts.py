@@ -15,13 +15,13 @@ from companion.runs.campaign import IRNN_VARIANTS
 from companion.runs.run import ModelConfig, build_model
 from wrnn.tasks import AddingTask, CopyTask, NoisySequentialCIFAR10, SequentialMNIST
 
-TASKS = {
-    "copy": CopyTask(10),
-    "adding": AddingTask(100),
-    "MNIST": SequentialMNIST(),
-    "CIFAR10": NoisySequentialCIFAR10(),
+COPY = CopyTask(10)
+PAPER = {  # the task and the models that the paper trains on it
+    "copy": (COPY, synthetic.fig3),
+    "adding": (AddingTask(100), synthetic.table1),
+    "MNIST": (SequentialMNIST(), images.table2),
+    "CIFAR10": (NoisySequentialCIFAR10(), images.table3),
 }
-IMAGES = ("MNIST", "CIFAR10")
 
 
 def parts(config: ModelConfig, task, seed: int = 0) -> dict[str, Tensor]:
@@ -33,69 +33,66 @@ def parts(config: ModelConfig, task, seed: int = 0) -> dict[str, Tensor]:
     }
 
 
-def sample(config: ModelConfig, task, name: str) -> Tensor:
-    """A parameter over enough models for its distribution to be told."""
+def assert_starts(config: ModelConfig, task, **expected) -> None:
+    """Each part is a tensor, a number, ("uniform", fan in) or ("normal", deviation)."""
     seeds = 300 if config.size < 100 else 30
-    return torch.cat([parts(config, task, seed)[name].flatten() for seed in range(seeds)])
-
-
-def assert_uniform(values: Tensor, fan_in: int):
-    bound = 1 / math.sqrt(fan_in)
-    assert values.abs().max() <= bound
-    assert values.max() > 0.9 * bound and values.min() < -0.9 * bound
-    assert values.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.15)
-
-
-def assert_normal(values: Tensor, deviation: float):
-    assert values.std().item() == pytest.approx(deviation, rel=0.1)
-    assert values.abs().max() > 2.5 * deviation  # a uniform one ends at 1.7
-
-
-def models_of(runs) -> list[ModelConfig]:
-    return list(dict.fromkeys(run.model for run in runs))
-
-
-@pytest.mark.parametrize("task", TASKS)
-def test_the_wrnn_starts_as_one_site_with_no_input_bias_and_pytorchs_kernel_bias(task):
-    runs = {
-        "copy": synthetic.fig3,
-        "adding": synthetic.table1,
-        "MNIST": images.table2,
-        "CIFAR10": images.table3,
-    }[task]("paper")
-    config = next(model for model in models_of(runs) if model.kind == "wrnn")
-    start = parts(config, TASKS[task])
-    channels = config.num_channels
-    sites = start["weight_ih"].unflatten(0, (channels, config.size))  # (channels, sites, input)
-    assert (sites[:, 0] == 1).all() and (sites[:, 1:] == 0).all()
-    assert (start["bias_ih"] == 0).all()
-    shift = torch.zeros(channels, channels, 3)
-    shift[range(channels), range(channels), 2] = 1
-    assert torch.equal(start["weight_hh"], shift)
-    assert_uniform(sample(config, TASKS[task], "bias_hh"), 3 * channels)
-
-
-@pytest.mark.parametrize("task", TASKS)
-def test_the_irnn_starts_as_identity_with_pytorchs_input_bias(task):
-    runs = {
-        "copy": synthetic.fig3,
-        "adding": synthetic.table1,
-        "MNIST": images.table2,
-        "CIFAR10": images.table3,
-    }[task]("paper")
-    released = [m for m in models_of(runs) if m.kind == "irnn" and m.input_bias == "uniform"]
-    assert released
-    width = TASKS[task].input_size
-    for config in released[:1]:
-        start = parts(config, TASKS[task])
-        assert torch.equal(start["weight_hh"], torch.eye(config.size))
-        assert (start["bias_hh"] == 0).all()
-        assert_uniform(sample(config, TASKS[task], "bias_ih"), width)
-        weights = sample(config, TASKS[task], "weight_ih")
-        if task in IMAGES:
-            assert_uniform(weights, width)
+    starts = [parts(config, task, seed) for seed in range(seeds)]
+    for name, start in expected.items():
+        values = torch.stack([start_of[name.replace("__", ".")] for start_of in starts])
+        if not isinstance(start, tuple):
+            assert (values == start).all(), name
+            continue
+        kind, number = start
+        deviation = number if kind == "normal" else 1 / math.sqrt(3 * number)
+        assert values.std().item() == pytest.approx(deviation, rel=0.15), name
+        if kind == "normal":
+            assert values.abs().max() > 2.5 * deviation  # a uniform one ends at 1.7
         else:
-            assert_normal(weights, 0.001)
+            bound = 1 / math.sqrt(number)
+            assert 0.9 * bound < values.max() <= bound and -bound <= values.min() < -0.9 * bound
+
+
+def one_site(config: ModelConfig, width: int) -> Tensor:
+    """V-init of the released code: every input into site 0 of every channel."""
+    sites = torch.zeros(config.num_channels, config.size, width)
+    sites[:, 0] = 1
+    return sites.flatten(0, 1)
+
+
+def ring(channels: int, place: int) -> Tensor:
+    """A kernel of size 3 with a one per channel: the shift at place 2, the identity at 1."""
+    kernel = torch.zeros(channels, channels, 3)
+    kernel[range(channels), range(channels), place] = 1
+    return kernel
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_the_papers_models_start_as_in_the_released_code(name):
+    task, runs = PAPER[name]
+    models = list(dict.fromkeys(run.model for run in runs("paper")))
+    width = task.input_size
+    wave = next(model for model in models if model.kind == "wrnn")
+    hidden = wave.size * wave.num_channels
+    assert_starts(
+        wave,
+        task,
+        weight_ih=one_site(wave, width),
+        bias_ih=0,
+        weight_hh=ring(wave.num_channels, 2),
+        bias_hh=("uniform", 3 * wave.num_channels),
+        readout__weight=("uniform", hidden),
+        readout__bias=("uniform", hidden),
+    )
+    released = next(m for m in models if m.kind == "irnn" and m.input_bias == "uniform")
+    assert_starts(
+        released,
+        task,
+        weight_ih=("normal", 0.001) if name in ("copy", "adding") else ("uniform", width),
+        bias_ih=("uniform", width),
+        weight_hh=torch.eye(released.size),
+        bias_hh=0,
+        readout__bias=("uniform", released.size),
+    )
 
 
 @pytest.mark.parametrize("runs", [synthetic.fig3, synthetic.table1, images.table2])
@@ -108,67 +105,37 @@ def test_the_fair_control_differs_from_the_released_irnn_in_its_input_bias_only(
             start = parts(control.model, control.task)
             assert (start["bias_ih"] == 0).all() and (start["bias_hh"] == 0).all()
             released = ModelConfig(**{**vars(control.model), "input_bias": "uniform"})
-            other = parts(released, control.task)
-            assert torch.equal(start["weight_ih"], other["weight_ih"])
+            assert torch.equal(start["weight_ih"], parts(released, control.task)["weight_ih"])
             assert released in [run.model for run in planned]
 
 
 def test_the_rows_of_the_ablation_start_as_in_the_released_code():
-    task = CopyTask(10)
-    rows = {model.label: model for model in models_of(synthetic.table4("paper"))}
+    models = [run.model for run in synthetic.table4("paper") if run.model.kernel_size == 3]
+    rows = {model.label: model for model in models}
     assert len(rows) == 9
+    random_input = dict(weight_ih=("normal", 0.001), bias_ih=("uniform", 10))
+    random_kernel = dict(weight_hh=("uniform", 18), bias_hh=("uniform", 18))
     for label, config in rows.items():
-        start = parts(config, task)
+        entry = dict(weight_ih=one_site(config, 10), bias_ih=0)
         if "− V-init" in label or label in ("iRNN (n=100)", "iRNN (n=100) + Σ-init"):
-            assert_normal(sample(config, task, "weight_ih"), 0.001)
-            assert_uniform(sample(config, task, "bias_ih"), 10)
+            entry = random_input
+        if config.kind == "irnn":  # Σ moves the state of site x + 1 to x
+            kernel = dict(weight_hh=torch.eye(100).roll(int("Σ-init" in label), dims=1), bias_hh=0)
+        elif "u-shift (default)" in label:
+            kernel = random_kernel
         else:
-            assert (start["bias_ih"] == 0).all()
-            assert start["weight_ih"].sum() == 10 * config.num_channels
-        if config.kind == "wrnn":
-            assert_uniform(sample(config, task, "bias_hh"), 18)
-            if "u-shift (default)" in label:
-                assert_uniform(sample(config, task, "weight_hh"), 18)
-            elif "u-shift (identity)" in label:
-                assert start["weight_hh"].diagonal()[1].eq(1).all()
-                assert start["weight_hh"].sum() == 6
-        else:
-            assert (start["bias_hh"] == 0).all()
-            expected = torch.eye(100)
-            if "Σ-init" in label:
-                expected = expected.roll(1, dims=1)  # h_new[x] = h[x + 1]
-            assert torch.equal(start["weight_hh"], expected)
+            place = 1 if "u-shift (identity)" in label else 2
+            kernel = dict(weight_hh=ring(6, place), bias_hh=("uniform", 18))
+        assert_starts(config, COPY, **entry, **kernel)
 
 
 def test_the_irnns_to_choose_from_on_copy():
     assert {(m.recurrent, m.nonlinearity) for m in IRNN_VARIANTS} == {
         (start, act) for start in ("identity", "default") for act in ("relu", "tanh")
     }
-    task = CopyTask(10)
     for config in IRNN_VARIANTS:
-        assert_normal(sample(config, task, "weight_ih"), 0.001)
-        assert_uniform(sample(config, task, "bias_ih"), 10)
-        recurrent_bias = sample(config, task, "bias_hh")
+        kernel = dict(weight_hh=torch.eye(100), bias_hh=0)
         if config.recurrent == "default":
-            assert_uniform(sample(config, task, "weight_hh"), 100)
-            assert_uniform(recurrent_bias, 100)
-        else:
-            assert torch.equal(parts(config, task)["weight_hh"], torch.eye(100))
-            assert (recurrent_bias == 0).all()
-
-
-@pytest.mark.parametrize("config", [IRNN_VARIANTS[0], ModelConfig("wrnn", 8, 2)])
-@pytest.mark.parametrize("task", TASKS)
-def test_the_readout_starts_as_pytorchs_linear(task, config):
-    width = config.size * config.num_channels
-    for name in ("readout.weight", "readout.bias"):
-        assert_uniform(sample(config, TASKS[task], name), width)
-
-
-def test_fields_that_came_later_leave_older_ids_alone():
-    older = synthetic.other_starts("paper")[0]
-    assert "input_bias" not in older.to_dict()["model"]
-    assert type(older).from_dict(older.to_dict()) == older
-    newer = synthetic.fig3("paper")[1]
-    assert newer.to_dict()["model"]["input_bias"] == "uniform"
-    assert type(newer).from_dict(newer.to_dict()) == newer
+            kernel = dict(weight_hh=("uniform", 100), bias_hh=("uniform", 100))
+        entry = dict(weight_ih=("normal", 0.001), bias_ih=("uniform", 10))
+        assert_starts(config, COPY, **entry, **kernel)

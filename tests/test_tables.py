@@ -16,16 +16,12 @@ from wrnn.errors import WrnnError
         (None, "—"),
         (0.0, "0"),
         (12108, "12,108"),
-        (97.6, "97.6"),
         (98.0, "98"),
-        (0.05, "0.05"),
         (0.16666666, "0.167"),
         (9.999e-4, "0.001"),
         (1.23456e-5, "1.23 × 10⁻⁵"),
-        (9e-12, "9 × 10⁻¹²"),
         (60000.0, "60,000"),
         (1234567.0, "1.23 × 10⁶"),
-        (1234.5, "1,230"),
         (9999.0, "10,000"),
         (-0.25, "−0.25"),
         (math.nan, "not a number"),
@@ -40,18 +36,12 @@ def test_number_never_shows_more_than_four_digits():
     for power in range(-15, 16):
         shown = tables.number(math.pi * 10.0**power, digits=4).partition(" ")[0]
         assert len(re.sub(r"^[0.]+|[.,]", "", shown).rstrip("0")) <= 4
-    with pytest.raises(WrnnError, match="digits must be 1 to 4, not 5"):
-        tables.number(1.0, digits=5)
-
-
-def test_a_printed_mean_and_its_deviation():
     assert tables.plus_minus(97.27, 0.15) == "97.27 ± 0.15"
 
 
 @pytest.mark.parametrize(
     ("values", "text"),
     [
-        ((6.2, None, None, ""), "6.2"),
         ((6.2, None, None, ">="), "≥ 6.2"),
         ((97.27, 97.01, 97.53, ""), "97.3 [97, 97.5]"),
         ((97.27, 97.261, 97.279, ""), "97.27 [97.26, 97.28]"),
@@ -73,16 +63,13 @@ ROWS = [
 ]
 
 
-def test_markdown():
+def test_rows_as_markdown_and_as_plain_text():
     assert tables.markdown(ROWS).splitlines() == [
         r"| model\|n | paper | here |",
         "| --- | --- | --- |",
         "| wRNN | 4 × 10⁻⁶ | [3 × 10⁻⁶](b.md) {cite}`keller2024waves` |",
         r"| iRNN \| n | — | {ref}`**x** <sec-x>` |",
     ]
-
-
-def test_plain():
     assert tables.plain(ROWS).splitlines() == [
         "model|n   paper     here",
         "--------  --------  --------------------------",
@@ -91,10 +78,15 @@ def test_plain():
     ]
 
 
-def test_rows_must_agree():
-    with pytest.raises(WrnnError, match="at least one row"):
-        tables.markdown([])
-    with pytest.raises(WrnnError, match="need the columns"):
-        tables.plain([{"a": 1}, {"b": 1}])
-    with pytest.raises(WrnnError, match="cannot hold list"):
-        tables.markdown([{"a": [1]}])
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: tables.number(1.0, digits=5), "digits must be 1 to 4, not 5"),
+        (lambda: tables.markdown([]), "at least one row"),
+        (lambda: tables.plain([{"a": 1}, {"b": 1}]), "need the columns"),
+        (lambda: tables.markdown([{"a": [1]}]), "cannot hold list"),
+    ],
+)
+def test_bad_input_is_one_clear_line(call, message):
+    with pytest.raises(WrnnError, match=message):
+        call()

@@ -41,15 +41,18 @@ def judge_fields(kind, count, draws=99, **options):
 
 def test_null_fields_are_rejected_as_rarely_as_stated():
     """200 fields of coloured noise, one spectrum for all sites, sites independent."""
-    generator, p_values = np.random.default_rng(0), []
-    for _ in range(200):
-        noise = generator.standard_normal((2, 48, 1, 24))
-        for step in range(1, 48):
-            noise[:, step] += 0.9 * noise[:, step - 1]
-        p_values.append(analysis.wave_test(noise, generator=generator, draws=199).p_value)
-    assert np.mean(np.array(p_values) <= 0.05) <= 0.09
-    assert 0.4 <= np.mean(np.array(p_values) <= 0.5) <= 0.6  # nor is the test too shy
-    assert min(p_values) >= 1 / 200
+    generator = np.random.default_rng(0)
+    noise = generator.standard_normal((32, 200, 2, 1, 16))  # (steps, fields, sequences, 1, sites)
+    for step in range(1, 32):
+        noise[step] += 0.9 * noise[step - 1]
+    tests = [
+        analysis.wave_test(field, generator=generator, draws=99)
+        for field in noise.transpose(1, 2, 0, 3, 4)
+    ]
+    p_values = np.array([found.p_value for found in tests])
+    assert np.mean(p_values <= 0.05) <= 0.09
+    assert 0.4 <= np.mean(p_values <= 0.5) <= 0.6  # nor is the test too shy
+    assert p_values.min() >= 1 / 100
 
 
 @pytest.mark.parametrize("speed", [1.0, -1.0, 0.5, -0.25, 1.5])
@@ -62,7 +65,7 @@ def test_a_wave_is_found_with_its_speed_and_sign(speed):
 @pytest.mark.parametrize("kind", ["standing pattern", "bump", "noise"])
 @pytest.mark.parametrize("signal", [0.4, 3.0])
 def test_what_does_not_travel_is_no_wave(kind, signal):
-    tests = judge_fields(kind, 20, signal=signal)
+    tests = judge_fields(kind, 20, draws=49, signal=signal)
     assert sum(found.is_wave for found in tests) <= 2
     assert sum(found.p_value <= 0.05 for found in tests) <= 4
     assert max(found.contrast for found in tests) < 1.0
@@ -70,7 +73,7 @@ def test_what_does_not_travel_is_no_wave(kind, signal):
 
 def test_a_standing_pattern_in_noise_is_rejected_no_more_often_than_stated():
     """Where it is about as strong as the noise, power one way beats power the other by chance."""
-    tests = judge_fields("standing pattern", 150, draws=59, signal=0.4)
+    tests = judge_fields("standing pattern", 100, draws=39, signal=0.4)
     assert np.mean([found.is_wave for found in tests]) <= 0.09
 
 
@@ -96,7 +99,7 @@ def test_mixed_up_sites_are_no_wave():
     """Not more often than stated, though all sites do the same at short delays."""
     hidden, generator = travelling(1.0, 128, 32), np.random.default_rng(3)
     assert judge(hidden).is_wave
-    tests = [judge(hidden[:, generator.permutation(32)], 99) for _ in range(60)]
+    tests = [judge(hidden[:, generator.permutation(32)], 49) for _ in range(60)]
     assert np.mean([found.is_wave for found in tests]) <= 0.1
     assert 0.3 <= np.mean([found.mixed_p_value <= 0.5 for found in tests]) <= 0.7
 
@@ -108,24 +111,14 @@ def test_surrogates_keep_what_sequences_have_in_common():
     assert judge(copies).p_value == pytest.approx(judge(noise).p_value, abs=1e-9)
 
 
-def test_a_silent_network_is_no_wave_and_too_small_a_field_is_an_error():
+def test_a_silent_network_is_no_wave():
     assert judge(np.ones((2, 20, 1, 8))) == analysis.WaveTest(0.0, 1.0, 1.0, 0.0, 2)
-    with pytest.raises(WrnnError, match="at least 3 steps and 3 sites"):
-        judge(np.zeros((20, 2)))
-    with pytest.raises(WrnnError, match="hidden must be"):
-        judge(np.zeros(5))
-    with pytest.raises(WrnnError, match="kind must be one of"):
-        judge_fields("tide", 1)
 
 
 @pytest.mark.parametrize("velocity", [0.5, 1.0, -1.5])
 def test_the_raster_gives_the_same_speed(velocity):
     hidden = travelling(velocity, 64, 32) + 3 * np.random.default_rng(7).random(32)  # and a still
     assert abs(analysis.raster_speed(hidden) - velocity) <= 0.125
-    both = np.stack([hidden, hidden], axis=1)
-    assert analysis.raster_speed(both) == analysis.raster_speed(hidden)
-    with pytest.raises(WrnnError, match="8 steps are too few"):
-        analysis.raster_speed(hidden[:8])
 
 
 def test_channels_of_several_speeds_are_told_apart():
@@ -138,8 +131,8 @@ def test_channels_of_several_speeds_are_told_apart():
     measured = analysis.channel_tests(hidden, generator=np.random.default_rng(0))
     assert [wave.speed for wave in measured] == pytest.approx(speeds, abs=0.06)
     assert all(wave.is_wave for wave in measured)
-    for channel, speed in enumerate(speeds):
-        assert abs(analysis.raster_speed(hidden[:, channel]) - speed) <= 0.125
+    rasters = [analysis.raster_speed(hidden[:, channel]) for channel in range(len(speeds))]
+    assert rasters == pytest.approx(speeds, abs=0.125)
 
 
 def record(model, tmp_path, weights=True, **changes):
@@ -193,29 +186,29 @@ def test_units_are_sorted_on_other_sequences_than_they_are_tested_on(tmp_path):
     assert list(analysis.orders(made)) == ["as they come"]
 
 
-def test_normalisers_differ_where_they_should():
+def test_each_normaliser_levels_its_own_axis():
     hidden = travelling(1.0, 64, 32) + np.random.default_rng(5).random(32)
-    generator = np.random.default_rng(0)
-    released = analysis.space_time_power(hidden, normaliser="time", generator=generator).power
+    released = analysis.space_time_power(
+        hidden, normaliser="time", generator=np.random.default_rng(0)
+    ).power
     sites = analysis.space_time_power(hidden).power
     middle = len(hidden) // 2  # the row of f_t = 0
-    assert np.allclose(released[middle], 1.0)
-    assert not np.allclose(sites[middle, 1:], 1.0, atol=0.5)
+    assert np.allclose(released[middle], 1.0) and not np.allclose(sites[middle, 1:], 1.0, atol=0.5)
     assert np.allclose(sites.mean(axis=1), 1.0)
 
 
 def test_power_over_sites_is_the_exact_mean_over_surrogates():
     hidden = travelling(1.0, 16, 8)
     generator = np.random.default_rng(0)
-    total = np.zeros((16, 8))
-    for _ in range(4000):
+    total, draws = np.zeros((16, 8)), 2000
+    for _ in range(draws):
         turned = (np.arange(16)[:, None] + generator.integers(16, size=8)) % 16
         rotated = np.take_along_axis(hidden, turned, axis=0)
-        total += analysis.space_time_power(rotated, normaliser=None).power / 4000
+        total += analysis.space_time_power(rotated, normaliser=None).power / draws
     power = analysis.space_time_power(hidden, normaliser=None).power
     ratio = total / power.mean(axis=1, keepdims=True)
     moving = np.arange(16) != 8  # rotations leave f_t = 0 as it is
-    assert np.allclose(ratio[moving], 1.0, atol=0.1)
+    assert np.allclose(ratio[moving], 1.0, atol=0.14)
 
 
 def test_axes_of_the_spectrum():
@@ -235,8 +228,20 @@ def test_sort_by_onset():
     assert analysis.sort_by_onset(hidden).tolist() == [1, 0, 3, 2]
 
 
-def test_bad_input_is_one_clear_error():
-    with pytest.raises(WrnnError, match="normaliser must be"):
-        analysis.space_time_power(np.zeros((5, 5)), normaliser="rows")
-    with pytest.raises(WrnnError, match="needs a generator"):
-        analysis.space_time_power(np.zeros((5, 5)), normaliser="time")
+ZEROS = np.zeros((20, 5))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: judge(ZEROS[:, :2]), "at least 3 steps and 3 sites"),
+        (lambda: judge(ZEROS[0]), "hidden must be"),
+        (lambda: judge_fields("tide", 1), "kind must be one of"),
+        (lambda: analysis.raster_speed(travelling(1.0, 8, 32)), "8 steps are too few"),
+        (lambda: analysis.space_time_power(ZEROS, normaliser="rows"), "normaliser must be"),
+        (lambda: analysis.space_time_power(ZEROS, normaliser="time"), "needs a generator"),
+    ],
+)
+def test_bad_input_is_one_clear_line(call, message):
+    with pytest.raises(WrnnError, match=message):
+        call()

@@ -31,6 +31,7 @@ QUESTIONS = {
 }
 ORDERS, LONGEST, PERCENT = "orders of magnitude", "steps, longest T copied", "% test accuracy"
 VARIANTS = measures.VARIANTS.name
+ADDING = measures.ADDING_SETTINGS.name
 LINEAR = {"kind": "wrnn", "readout": "linear"}
 PLAIN, PERMUTED = LINEAR | {"permuted": False}, LINEAR | {"permuted": True}
 
@@ -168,7 +169,7 @@ CLAIMS: tuple[Claim, ...] = (
         "of 5 lengths",
         AGREE,
         "adding",
-        ("table1",),
+        ("table1", ADDING),
         measures.solved({"kind": "wrnn"}, ADDING_LENGTHS),
         asks="reached",
     ),
@@ -180,7 +181,7 @@ CLAIMS: tuple[Claim, ...] = (
         "of 2 lengths unsolved",
         AGREE,
         "adding",
-        ("table1",),
+        ("table1", ADDING),
         measures.solved(measures.IRNN, (700, 1000), fails=True),
         asks="fails",
     ),
@@ -192,7 +193,7 @@ CLAIMS: tuple[Claim, ...] = (
         "times fewer or more",
         at_least(10.0),
         "adding",
-        ("table1",),
+        ("table1", ADDING),
         measures.solving_speed("solved_step_training"),
         remark=measures.speed_by_validation,
     ),
@@ -357,4 +358,5 @@ def answer(findings: Sequence[Finding]) -> str:
 def experiments_needed() -> list[Experiment]:
     """The experiments that the claims draw on, in the order in which they are defined."""
     needed = {name for claim in CLAIMS for name in claim.experiments}
-    return [e for e in (*EXPERIMENTS.values(), measures.VARIANTS) if e.name in needed]
+    variants = (measures.VARIANTS, measures.ADDING_SETTINGS)
+    return [e for e in (*EXPERIMENTS.values(), *variants) if e.name in needed]

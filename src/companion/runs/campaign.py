@@ -73,6 +73,11 @@ def _settled(adding: Run) -> Run:
     return replace(adding, stop="settled", steps=ADDING_STEPS)
 
 
+def _slower(adding: Run) -> Run:
+    """The same at the other rate of the paper's grid, where the wRNN's kernel grows too fast."""
+    return replace(adding, learning_rate=1e-4, trace=False)
+
+
 def _seed(run: Run, seed: int) -> Run:
     return replace(run, seed=seed, trace=run.trace and not seed)
 
@@ -104,6 +109,13 @@ def _ordered(record_of: Callable) -> Iterator[Run]:
         for seed in range(3):
             yield from (_copy(lag, chosen, seed) for lag in synthetic.COPY_LAGS)
     yield from map(_settled, (adding["irnn", 200], adding["wrnn", 400]))
+    for length in (400, 700, 1000):
+        for kind in ("irnn", "wrnn"):
+            run = adding[kind, length]
+            if kind == "irnn" and length > 400:  # its whole budget is below
+                yield _slower(_settled(run))
+            else:
+                yield from map(_settled, (_slower(run), run))
     # The other rows of Table 4; the iRNN is above.
     for lag in synthetic.COPY_LAGS:
         for run in synthetic.table4("paper"):
@@ -111,7 +123,6 @@ def _ordered(record_of: Callable) -> Iterator[Run]:
                 yield replace(run, stop="settled")
     for seed in range(3):
         yield _copy(90, wrnn, seed, "settled")
-    yield from map(_settled, (adding["irnn", 400], adding["wrnn", 700], adding["wrnn", 1000]))
     table2 = images.table2("paper")
     plain = [r for r in table2 if r.model.kind in ("wrnn", "irnn") and r.model.readout == "linear"]
     yield from (scaled(run, 12) for run in plain)
