@@ -130,22 +130,16 @@ def test_a_time_limit_saves_every_replica(store, whole):
     assert [record.outcome() for record in resumed] == [whole(run).outcome() for run in runs]
 
 
-@pytest.mark.parametrize("backend", ["auto", "loop"])
-def test_different_runs_together_get_the_records_they_get_alone(
-    backend, store, tmp_path, monkeypatch
-):
-    if backend == "loop":
-        use_the_loop(monkeypatch)
+def test_different_runs_together_get_the_records_they_get_alone(store, whole):
     runs = [
         COPY,
         replace(COPY, model=irnn_config(8), steps=7, clip=0.5, seed=1),
         replace(COPY, task=AddingTask(12, test_batch_size=8), drop_steps=(4,), trace=True),
         replace(COPY, task=SequentialDigits(), batch_size=3, log_every=2, keep="best"),
     ]
-    whole = [train(run, Store(tmp_path / "alone")).outcome() for run in runs]
     leave_checkpoint(runs[2], store, 5)
     records = train_replicas(runs, store)
-    assert [record.outcome() for record in records] == whole
+    assert [record.outcome() for record in records] == [whole(run).outcome() for run in runs]
     assert [record.replicas for record in records] == [4] * 4
     assert train_replicas([], store) == []
     assert len(train_replicas([COPY, COPY], store)) == 2
