@@ -85,8 +85,12 @@ def layouts(
     width = max(8, triton.next_power_of_2(padded))
     if precision == "ieee":
         blocks = (32, 32) if window >= 64 else (128, 128)
+    elif capability >= 90:
+        blocks = (64, 32 if window >= 64 else 64)
+    elif precision == "tf32x3":
+        blocks = (16, 16) if window >= 64 else (64, 32)
     else:
-        blocks = (64, (32 if window >= 64 else 64) // (1 if capability >= 90 else 2))
+        blocks = (64, 16 if window >= 64 else 64)
 
     def wide(block: int) -> Layout:
         block = min(block, max(16, sites))
