@@ -486,7 +486,7 @@ page.say(
 # stays and changes as a whole; and the running modes with every site rotated by itself, so that
 # the spectra are those of the wave.
 
-# %%
+# %% tags=["hide-cell"]
 fields_each, draws = (40, 99) if profile != "smoke" else (10, 39)
 shape = (4, 64, 32)  # sequences, steps, sites
 power = []
@@ -529,7 +529,7 @@ page.table(
 # test sequences, and where only one sequence is stored the sorted state is shown and not judged.
 
 
-# %%
+# %% tags=["hide-input"]
 def judge(hidden):
     return waves.wave_test(hidden, generator=np.random.default_rng(0))
 

@@ -1,5 +1,6 @@
 """The pipeline from a chapter's source to the site, on small chapters of its own."""
 
+import csv
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import nbformat
 import pytest
 
 from companion import book
+from companion.book.cells import show_cells
 from wrnn import WrnnError
 
 ROOT = Path(__file__).parents[1]
@@ -99,7 +101,7 @@ def test_conversion_depends_on_the_text_alone(tmp_path):
     source = write_book(tmp_path) / "notebooks" / "01_small.py"
     notebook = book.convert(source)
     assert [cell.id for cell in notebook.cells] == [f"01_small-{n:02d}" for n in range(4)]
-    assert notebook.cells[1].metadata.tags == ["parameters", "hide-input"]
+    assert notebook.cells[1].metadata.tags == ["parameters"]
     assert notebook.metadata.kernelspec.name == "python3"
     assert nbformat.writes(notebook) == nbformat.writes(book.convert(source))
     nbformat.validate(notebook)
@@ -110,10 +112,10 @@ def test_conversion_depends_on_the_text_alone(tmp_path):
 def test_executed_notebook_is_clean_and_sound(executed):
     notebook = nbformat.read(executed / "book" / "01_small.ipynb", 4)
     assert [cell.id for cell in notebook.cells][2] == "01_small-parameters"
-    assert notebook.cells[2].metadata.tags == ["injected-parameters", "hide-input"]
+    assert notebook.cells[2].metadata.tags == ["injected-parameters"]
     assert notebook.metadata.wrnn.parameters == {"profile": "smoke"}
     assert set(notebook.metadata) == {"kernelspec", "language_info", "wrnn"}
-    assert {key for cell in notebook.cells for key in cell.metadata} == {"tags", "mystnb"}
+    assert {key for cell in notebook.cells for key in cell.metadata} == {"tags"}
     assert [output.text for output in notebook.cells[3].outputs] == ["loss 0.1234\nprofile smoke\n"]
     assert (executed / "book" / "figures" / "fig-line.png").read_bytes() == b"a picture"
     assert problems(executed) == []
@@ -302,6 +304,102 @@ def test_build_makes_the_site_or_leaves_the_old_one(project, capfd):
     assert "sec-unknown" in capfd.readouterr().err
     assert contents(html) == before
     assert [path.name for path in html.parent.iterdir()] == ["html"]
+
+
+def code(source: str, *tags: str, prints: str = "", says: str = "") -> dict:
+    """A code cell of a notebook as JSON."""
+    outputs = [{"output_type": "stream", "name": "stdout", "text": prints}] if prints else []
+    outputs += [{"output_type": "display_data", "data": {"text/markdown": says}}] if says else []
+    return {
+        "cell_type": "code",
+        "source": [source],
+        "outputs": outputs,
+        "metadata": {"tags": [*tags]},
+    }
+
+
+def text(source: str) -> dict:
+    return {"cell_type": "markdown", "source": [source], "metadata": {}}
+
+
+def test_a_page_shows_of_its_cells_what_a_reader_needs(tmp_path):
+    captions = {
+        "fig-a": "```{figure} a.png\n:alt: x\n\nThe paper's Figure 3, top: loss of `wRNN` (b).\n",
+        "tab-b": ":::{table} MNIST after {eq}`x`, in a table whose caption goes on for rather long "
+        "and does not end here\n:::",
+        "tab-c": ":::{table} The values of {numref}`fig-a`.\n:::",
+    }
+    for name, caption in captions.items():
+        (tmp_path / f"{name}.md").write_text(caption)
+    cells = [
+        text("# A page\n## Losses of all\nSome prose."),
+        code("profile = 1", "parameters", "hide-input"),
+        code("import torch", "hide-input"),
+        code("y = 2  # fig-a is not written here"),
+        code("page.figure('fig-a')", "hide-input"),
+        code("page.say(1)", "hide-input", says="A sentence on {numref}`fig-a`."),
+        code("page.verdicts('b')", "hide-cell", prints="a  b"),
+        text("```{include} generated/tab-b.md\n```"),
+        code("print(1)", "hide-input", prints="1"),
+        code("print(2)", "hide-input", prints="2"),
+        code("page.table('tab-c')", prints="x  y"),
+        code("draw('fig-a', 'tab-c')", "hide-input"),
+    ]
+    show_cells({"cells": cells}, tmp_path)
+    shown = [
+        (cell["metadata"]["tags"], cell["metadata"].get("mystnb", {}).get("code_prompt_show"))
+        for cell in cells
+        if cell["cell_type"] == "code"
+    ]
+    assert shown == [
+        (["parameters", "remove-cell"], None),
+        (["remove-cell"], None),
+        ([], None),
+        (["hide-input", "remove-stdout"], "Code: loss of wRNN"),
+        (["remove-input"], None),
+        (["hide-input", "remove-stdout"], "Code: MNIST after x, in a table whose caption goes"),
+        (["hide-input"], "Code: losses of all"),
+        (["hide-input"], "Code: losses of all, 2"),
+        (["remove-stdout"], None),
+        (["hide-input", "remove-stdout"], "Code: loss of wRNN, 2"),
+    ]
+
+
+PICTURES = """
+for name in ("fig-line", "fig-line-dark"):
+    (folder / "figures" / f"{name}.png").write_bytes(b"a picture, " + name.encode())
+table = "tab-x"
+(folder / "generated" / f"{table}.md").write_text(
+    ":::{table} Two `rows`.\\n:name: tab-x\\n\\n"
+    "| a | b |\\n| --- | --- |\\n| *1*, and | $x$ |\\n| 2 | {numref}`fig-line` |\\n:::\\n"
+)
+print("a", "b", sep="  ")
+"""
+
+
+def test_a_site_has_dark_faces_tables_to_download_and_whole_notebooks(tmp_path):
+    chapter = CHAPTER.replace("seeds * 2\n", PICTURES) + (
+        "\n# %% [markdown]\n# ```{include} generated/tab-x.md\n# ```\n"
+    )
+    folder = write_book(
+        tmp_path, chapter.replace("# %%\nimport", "# %% tags=['hide-input']\nimport")
+    )
+    (folder / "_config.yml").write_text(
+        'only_build_toc_files: true\nexecute: {execute_notebooks: "off"}\n'
+        "sphinx: {extra_extensions: [companion.book.extension], config: {numfig: true}}\n"
+    )
+    execute(folder, profile="smoke")
+    html = book.build(folder, folder / "_build" / "html").parent
+    page = (html / "book" / "01_small.html").read_text()
+    pictures = re.findall(r'<img[^>]*class="(only-\w+)"[^>]*src="[^"]*/(fig[\w-]+)\.png"', page)
+    assert pictures == [("only-light", "fig-line"), ("only-dark", "fig-line-dark")]
+    (link,) = re.findall(r'<a class="table-file" href="([^"]+)" download>CSV', page)
+    rows = list(csv.reader((html / "book" / link).read_text(encoding="utf-8").splitlines()))
+    assert rows == [["a", "b"], ["1, and", "x"], ["2", "Fig. 0.1"]]
+    assert "Parameters" not in page and "profile: str" not in page
+    assert "Code: a small chapter" in page and "a  b" not in page
+    whole = (html / "_sources" / "book" / "01_small.ipynb").read_text()
+    assert "profile: str" in whole and "a  b" in whole
 
 
 def test_staging_leaves_out_what_was_executed(project):

@@ -109,10 +109,35 @@ def test_cells_say_spread_scale_and_origin(make_page, capsys):
     page.table("tab-x", [{"value": page.value(result, "mse")}], "A table.")
     text = (make_page.folder / "generated" / "tab-x.md").read_text()
     assert text.startswith(":::{table} A table.\n:name: tab-x\n\n| value |\n")
-    assert "[a] paper scale, test device, 1 seed." in text
-    assert "[a] paper scale, test device, 1 seed." in capsys.readouterr().out
+    assert "| 4 × 10⁻⁶ |" in text, "the note says how many seeds"
+    assert "Throughout: paper scale, test device, 1 seed." in text
+    assert "Throughout: paper scale, test device, 1 seed." in capsys.readouterr().out
     page.table("tab-y", [{"value": "1"}], "Another.")
-    assert "[a]" not in (make_page.folder / "generated" / "tab-y.md").read_text()
+    assert "Throughout" not in (make_page.folder / "generated" / "tab-y.md").read_text()
+
+
+def test_what_most_cells_have_in_common_is_said_once():
+    notes = {"odd": "a", "quick profile, 3 seeds": "b", "another": "c"}
+    cells = ["1 (n = 1) [a]", "2 [1.5, 2.5] (quick, n = 3: 1, 2, 3) [b]", "3 (quick, n = 3) [b]"]
+    cells += ["4 (reduced, n = 1) [c]", "5 (quick, 2 of 3 seeds: 4, 6) [b]", "see [d] and [1, 2]"]
+    rows, said = chapter.said_once([{"x": text, "y": 7} for text in cells], notes)
+    assert [row["x"] for row in rows] == [
+        "1 (n = 1) [a]",
+        "2 [1.5, 2.5] (1, 2, 3)",
+        "3",
+        "4 (reduced, n = 1) [b]",
+        "5 (quick, 2 of 3 seeds: 4, 6)",
+        "see [d] and [1, 2]",
+    ]
+    assert [row["y"] for row in rows] == [7] * 6
+    assert said == ["Where no letter stands: quick profile, 3 seeds.", "[a] odd.", "[b] another."]
+
+
+def test_marks_that_have_nothing_in_common_stay():
+    rows = [{"x": f"{letter} [{letter}]"} for letter in "abc"]
+    notes = {"one": "a", "two": "b", "three": "c"}
+    assert chapter.said_once(rows, notes) == (rows, ["[a] one.", "[b] two.", "[c] three."])
+    assert chapter.said_once([{"x": "plain"}], {}) == ([{"x": "plain"}], [])
 
 
 def test_seeds_that_never_solve_are_counted(make_page):
@@ -171,13 +196,15 @@ def test_curves_and_comparisons_show_records_or_what_is_missing(make_page, capsy
     page.compare("tab-x", page.shown("fig3"), columns, "A table.", ("Losses", "fig3"))
     printed = capsys.readouterr().out
     assert printed.count("wrnn run fig3 --profile paper") == 2 and "Losses" in printed
+    page.compare("tab-x", page.shown("fig3"), columns, "A table.")
+    assert capsys.readouterr().out.splitlines()[-1] == "A table"
     put(page.committed, runs("fig3", "quick")[0], cross_entropy=0.5)
     page = make_page("paper")
     page.curves("fig-x", page.shown("fig3"), **chapter.COPY, **options)
     page.compare("tab-x", page.shown("fig3"), columns, "A table.", ("Losses", "fig3"))
     generated = make_page.folder / "generated"
     assert "figures/fig-x.png" in (generated / "fig-x.md").read_text()
-    assert "| wRNN | 0.5 (quick, n = 1) [a] |" in (generated / "tab-x.md").read_text()
+    assert "| wRNN | 0.5 |" in (generated / "tab-x.md").read_text()
 
 
 def test_smaller_networks_are_shown_with_what_they_are(make_page):
@@ -192,9 +219,10 @@ def test_smaller_networks_are_shown_with_what_they_are(make_page):
     page = make_page("paper")
     page.smaller("x", "cifar10_cpu", "noisy CIFAR10")
     table = (generated / "tab-x.md").read_text()
-    assert "| 4 × 128 | 54,320 | 2,000 | 31.2 (reduced, n = 1) [a] | 1 |" in table
+    assert "| 4 × 128 | 54,320 | 2,000 | 31.2 | 1 |" in table
     assert (
-        "[a] real CIFAR10, less noise, smaller models and fewer steps than the paper's, " in table
+        "Throughout: real CIFAR10, less noise, smaller models and fewer steps than the paper's, "
+        in table
     )
     assert "noisy sequential CIFAR10 (JPEG, T = 200), test device, 1 seed." in table
     assert "figures/fig-x.png" in (generated / "fig-x.md").read_text()

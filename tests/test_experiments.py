@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from companion.runs import images, synthetic
+from companion.runs.campaign import campaign
 from companion.runs.experiments import EXPERIMENTS, find_experiments, grid, plan
 from companion.runs.run import PROFILES, Run, build_model, irnn_config, wrnn_config
 from wrnn import WrnnError
@@ -51,6 +53,34 @@ def test_the_paper_profile_has_the_papers_sizes(name, field, values):
     assert {getattr(run.task, field) for run in paper(name)} == values
     steps = {"table2": 120 * 446, "table3": 120 * 184}.get(name, 60_000)
     assert {run.steps for run in paper(name)} == {steps}
+
+
+ROWS = {"table1": synthetic, "table2": images, "table3": images, "table4": synthetic}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_new_row_of_a_table_changes_no_other_experiment(name, monkeypatch):
+    def elsewhere():
+        others = {
+            (e.name, profile): [run.id for run in e.runs(profile)]
+            for e in EXPERIMENTS.values()
+            for profile in PROFILES
+            if e.name != name
+        }
+        return others, {run.id for run in campaign(lambda run: None)}
+
+    original, (before, of_campaign) = getattr(ROWS[name], name), elsewhere()
+
+    def longer(profile):
+        first, *rest = original(profile)
+        row = dataclasses.replace(first, model=dataclasses.replace(first.model, kernel_size=5))
+        return [first, row, *rest]
+
+    monkeypatch.setattr(ROWS[name], name, longer)
+    after, with_row = elsewhere()
+    assert after == before and with_row >= of_campaign
+    first, row = longer("paper")[:2]
+    assert row.model.label == f"{first.model.label} (kernel 5)"
 
 
 def test_figure_7_has_six_sizes_of_each_and_shares_table_2s():
@@ -99,7 +129,7 @@ def test_the_papers_grids():
 
 def test_a_plan_with_grid_holds_the_default_runs_too():
     experiments = find_experiments(["table3"])
-    with_grid = plan(experiments, "paper", seeds=2, settings="paper")
+    with_grid = plan(experiments, "paper", seeds=2, search="paper")
     assert {r.id for r in plan(experiments, "paper", seeds=2)} < {r.id for r in with_grid}
 
 
@@ -127,8 +157,8 @@ def test_aliases_all_and_unknown_names():
         (lambda: find_experiments(["fig99"]), "fig3"),
         (lambda: EXPERIMENTS["fig3"].runs("huge"), "smoke, quick, paper"),
         (lambda: EXPERIMENTS["fig3"].runs("quick", seeds=0), "at least 1"),
-        (lambda: plan([], "quick", settings="paper"), "--profile paper"),
-        (lambda: plan([], "paper", settings="mine"), "--profile paper"),
+        (lambda: plan([], "quick", search="paper"), "--profile paper"),
+        (lambda: plan([], "paper", search="mine"), "--profile paper"),
     ):
         with pytest.raises(WrnnError, match=message):
             call()

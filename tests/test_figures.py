@@ -3,9 +3,12 @@
 from dataclasses import replace
 from xml.etree import ElementTree
 
+import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.text import Text
 from samples import make_record
 
 from companion.evidence import memory
@@ -138,12 +141,20 @@ def draw_all():
     states = memory.simulate(memory.wave_field(12), spikes)
     spectrum = space_time_power(states)
     trace = {"output": generator.standard_normal((30, 10)), "target": np.arange(30) % 10}
+    fit = {"values": [1, 9], "relative_time": [1, 9], "relative_line": [1, 9]}
     return {
         "loss": figures.loss_curves([result(WRNN), result(SMALL, "missing")]),
         "copy": figures.copy_outputs({"lag 20": [("wRNN", trace)]}),
         "field": figures.wave_field(spikes, [("wave", states)]),
         "hidden": figures.hidden_states([("wRNN", states, "site")]),
         "power": figures.space_time_power([("a", spectrum, 1.0), ("b", spectrum, None)]),
+        "standing": figures.standing(
+            {"reproduced": 3, "holds so far": 4, "open": 2},
+            {"reproduced": "A", "holds so far": "B", "open": "C"},
+        ),
+        "intervals": figures.intervals([("copy", "loss", {"wRNN": [1.0, 2.0], "GRU": [3.0]})]),
+        "speedups": figures.speedups([("a CPU", ["copy", "adding"], {"fused": [3.0, 2.0]})]),
+        "growth": figures.growth([("steps", {"a CPU": fit}), ("sites", {"a CPU": fit})]),
         "lines": figures.lines(
             [1, 2], {"wave": [0, 1]}, xlabel="laps", ylabel="error", theory={"law": [0, 1]}
         ),
@@ -166,6 +177,51 @@ def test_png_bytes_are_the_same_on_repeat(tmp_path):
     assert twice == (tmp_path / "first" / "loss.png").read_bytes()
 
 
+def test_every_figure_has_a_face_for_dark_pages(tmp_path):
+    figure = draw_all()["loss"]
+    light = figures.save(figure, tmp_path / "fig.png").read_bytes()
+    dark = (tmp_path / "fig-dark.png").read_bytes()
+    assert dark.startswith(b"\x89PNG") and dark != light
+    figures.save(figure, tmp_path / "again.png")
+    assert (tmp_path / "again.png").read_bytes() == light, "the figure itself has changed"
+    assert (tmp_path / "again-dark.png").read_bytes() == dark
+    corner = matplotlib.image.imread(tmp_path / "fig-dark.png")[0, 0, :3]
+    assert corner == pytest.approx(to_rgb(figures.DARK_PAGE), abs=0.01)
+
+
+def test_text_can_be_read_on_light_and_on_dark_pages():
+    for name, figure in draw_all().items():
+        for face, page in ((figure, "white"), (figures.for_dark_pages(figure), figures.DARK_PAGE)):
+            assert to_rgb(face.get_facecolor()) == pytest.approx(to_rgb(page))
+            words = [text for text in face.findobj(Text) if text.get_text().strip()]
+            assert words
+            least = min(figures.contrast(text.get_color(), page) for text in words)
+            assert least >= 4.5, (name, page)
+
+
+def test_no_line_disappears_on_a_dark_page():
+    for name, figure in draw_all().items():
+        for axis in figures.for_dark_pages(figure).axes:
+            for line in [] if axis.images else axis.lines:
+                assert figures.contrast(line.get_color(), figures.DARK_PAGE) >= 2.9, name
+    assert figures.contrast("black", "white") == pytest.approx(21)
+    assert figures.contrast(figures.COLORBLIND[0], figures.DARK_PAGE) < 4.5
+    assert figures.on_dark((0, 0, 0, 0)) == (0, 0, 0, 0)
+
+
+def test_legends_touch_neither_panels_nor_labels():
+    for name, figure in draw_all().items():
+        figure.draw_without_rendering()
+        legends = [*figure.legends, *filter(None, (axis.get_legend() for axis in figure.axes))]
+        boxes = [axis.get_window_extent() for axis in figure.axes]
+        for axis in figure.axes:
+            for text in (axis.xaxis.label, axis.yaxis.label, axis.title, *axis.get_xticklabels()):
+                if text.get_text():
+                    boxes.append(text.get_window_extent())
+        for legend in legends:
+            assert not legend.get_window_extent().count_overlaps(boxes), name
+
+
 def test_every_axis_is_labelled_and_text_is_large_enough():
     for name, figure in draw_all().items():
         assert figure.get_size_inches()[0] == figures.WIDTH
@@ -174,6 +230,7 @@ def test_every_axis_is_labelled_and_text_is_large_enough():
                 continue
             place = axis.get_subplotspec()  # none of a colour bar
             inner = place is not None and place.colspan.start > 0
+            inner = inner or name in ("standing", "intervals", "speedups")  # names instead
             assert axis.get_ylabel() or (axis.get_xlabel() if place is None else inner), name
             sizes = [label.get_fontsize() for label in axis.get_xticklabels()]
             assert all(size >= 10 for size in sizes), name

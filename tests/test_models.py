@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from companion.runs.models import LinearRecurrentUnit, ResidualBlocks, diagonal_scan
+from companion.runs.layers import LinearRecurrentUnit, ResidualBlocks, diagonal_scan
 from companion.runs.run import ModelConfig, build_model, wrnn_config
 from wrnn import WaveRNN, WrnnError, count_parameters
 from wrnn.tasks import CopyTask, SequentialDigits

@@ -6,8 +6,10 @@ Chromium these tests are skipped, unless ``WRNN_REQUIRE_BROWSER=1`` makes that a
 """
 
 import base64
+import csv
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 import pytest
 import torch
+from matplotlib.colors import to_rgb
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.support.wait import WebDriverWait
@@ -24,12 +27,15 @@ from sphinx_external_toc.parsing import parse_toc_yaml
 
 import wrnn
 from companion import book
+from companion.book.cells import FOLD
+from companion.page import figures
 
 ROOT = Path(__file__).parents[1]
 SCREENSHOTS = ROOT / "_build" / "screenshots"
 AXE = (ROOT / "tests" / "axe" / "axe.min.js").read_text(encoding="utf-8")
 DESKTOP, PHONE = 1280, 390
 TALLEST = 8000  # pixels of a screenshot
+SCREEN, MOST_SCREENS = 844, 20  # pixels of a phone's screen, and how many a page may have
 HEAVIEST = 1.5  # megabytes of a page with its pictures, without the theme and MathJax
 ARGUMENTS = (
     "--headless",
@@ -67,6 +73,13 @@ LOOK = """
     const math = [...document.querySelectorAll("span.math, div.math")];
     const article = (document.querySelector("article") ?? document.body).cloneNode(true);
     article.querySelectorAll("pre, code").forEach((code) => code.remove());
+    const WORDS = (e) => e.textContent.trim().replace(/\\s+/g, " ");
+    const TABLES = [...document.querySelectorAll("article table.docutils, article table.table")];
+    const FIRST = [...document.querySelectorAll("article section > p")]
+      .find((p) => p.textContent.trim());
+    const PRINTED = new Set([...document.querySelectorAll("article .cell_output pre")]
+      .flatMap((pre) => pre.textContent.split("\\n"))
+      .map((line) => line.trim().split(/\\s{2,}/).join("|")));
     const MARKUP = /`{3,}|:{3,}|~{3,}|\\{[a-z:]+\\}`[^`]*`|\\$[^$]+\\$/g;
     return {
       text: document.body.innerText.trim().length,
@@ -81,14 +94,30 @@ LOOK = """
         .filter((wanted) => !document.head.querySelector(wanted)),
       tabStops: [...document.querySelectorAll("mjx-container[tabindex='0']")]
         .filter((formula) => formula.scrollWidth <= formula.clientWidth).length,
+      folds: [...document.querySelectorAll("article details summary")]
+        .map((summary) => summary.innerText.trim()),
+      early: [...document.querySelectorAll("article details")].filter((fold) =>
+        FIRST && fold.compareDocumentPosition(FIRST) & Node.DOCUMENT_POSITION_FOLLOWING).length,
+      tables: TABLES.map((table) => [
+        table.querySelectorAll("tr").length,
+        (table.querySelector("a.table-file") ?? table.closest("section, article")
+          .querySelector(":scope > p > a.table-file"))?.href ?? "",
+      ]),
+      twins: TABLES.map((table) => [...table.querySelectorAll("thead th")].map(WORDS))
+        .filter((header) => header.length > 1 && PRINTED.has(header.join("|"))),
+      numbers: [...document.querySelectorAll("article .caption-number")].map(WORDS),
+      faces: [...document.querySelectorAll("article figure img")]
+        .filter((image) => image.src.includes("/fig-"))
+        .map((image) => [image.src, image.className]),
       weight: [...performance.getEntriesByType("resource")].map((r) => r.name),
     };
 """
 WIDEST = """
+    const tall = document.documentElement.scrollHeight;
     const wide = [...document.querySelectorAll("body *")]
       .filter((e) => e.getBoundingClientRect().right > innerWidth + 1)
       .map((e) => `${e.tagName}.${e.className}`);
-    return [innerWidth, document.scrollingElement.scrollWidth, wide.slice(0, 5)];
+    return [innerWidth, document.scrollingElement.scrollWidth, wide.slice(0, 5), tall];
 """
 
 
@@ -102,6 +131,7 @@ class Visit:
     phone_width: int
     phone_scroll_width: int
     wide_elements: list[str]
+    phone_height: int
     barriers: dict[str, list[str]]  # what axe-core found serious or critical, by width and theme
 
 
@@ -299,6 +329,97 @@ def test_no_page_is_heavy(visits, site):
     assert shared / 1e6 < 12
 
 
+def test_every_fold_of_a_chapter_has_one_kind_of_name_and_its_own(visits):
+    """The API reference folds its entries, under their own names."""
+    chapters = {f"book/{source.stem}.html" for source in (ROOT / "notebooks").glob("*.py")}
+    folds = {name: visits[name].look["folds"] for name in chapters}
+    assert sum(map(len, folds.values())) > 20
+    names = [f"{name}: {fold}" for name, here in folds.items() for fold in here]
+    assert [name for name in names if f": {FOLD}" not in name] == []
+    assert len(set(names)) == len(names)
+
+
+def test_a_page_begins_with_a_sentence_and_not_with_a_fold(visits):
+    assert {name: seen.look["early"] for name, seen in visits.items() if seen.look["early"]} == {}
+
+
+def test_no_table_stands_there_a_second_time_as_plain_text(visits):
+    assert {name: seen.look["twins"] for name, seen in visits.items() if seen.look["twins"]} == {}
+
+
+def test_our_figures_and_tables_are_numbered_by_chapter(visits):
+    """Never a bare Table 1, which is the paper's."""
+    numbers = {name: seen.look["numbers"] for name, seen in visits.items()}
+    assert sum(map(len, numbers.values())) > 60
+    for name, here in numbers.items():
+        appendix = re.match(r"book/([A-Z])_", name)
+        chapter = appendix[1] if appendix else r"\d+"
+        wrong = [n for n in here if not re.fullmatch(rf"(Figure|Table) {chapter}\.\d+", n)]
+        assert wrong == [], name
+
+
+def test_every_table_can_be_downloaded_as_csv(visits, site):
+    found = 0
+    for name, seen in visits.items():
+        links = [link for _, link in seen.look["tables"]]
+        assert len(set(links)) == len(links), name
+        for rows, link in seen.look["tables"]:
+            assert link.endswith(".csv"), f"{name}: a table without a file"
+            path = Path(unquote(urlsplit(link).path))
+            read = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
+            assert len(read) == rows and len({len(row) for row in read}) == 1, path.name
+            found += 1
+    assert found > 40
+
+
+def test_every_figure_has_a_face_for_dark_pages(visits):
+    faces = [face for seen in visits.values() for face in seen.look["faces"]]
+    light = {Path(source).stem for source, classes in faces if "only-light" in classes}
+    dark = {Path(source).stem for source, classes in faces if "only-dark" in classes}
+    assert light and {Path(source).stem for source, _ in faces} == light | dark
+    assert dark == {f"{name}-dark" for name in light}
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_one_face_of_a_figure_is_shown_and_stands_on_the_page(browser, site, theme):
+    browser.get((site / "book" / "03_copy.html").as_uri())
+    browser.execute_script(STILL)
+    browser.execute_script(SHOW, theme)
+    shown, ground, ink = browser.execute_script(
+        "const style = getComputedStyle(document.body);"
+        "return [[...document.querySelectorAll('article figure img')]"
+        ".filter((image) => image.getClientRects().length).map((image) => image.src),"
+        "style.backgroundColor, style.color]"
+    )
+    assert shown and all(("-dark" in source) == (theme == "dark") for source in shown)
+    if theme == "dark":
+        wanted = [
+            f"rgb({', '.join(str(round(255 * part)) for part in to_rgb(colour))})"
+            for colour in (figures.DARK_PAGE, figures.DARK_INK)
+        ]
+        assert [ground, ink] == wanted, "figures are drawn for another page"
+
+
+def test_no_page_is_long_on_a_phone(visits):
+    screens = {name: round(seen.phone_height / SCREEN, 1) for name, seen in visits.items()}
+    assert {name: count for name, count in screens.items() if count > MOST_SCREENS} == {}
+
+
+def test_verdicts_are_in_view_on_a_phone(browser, site):
+    resize(browser, PHONE)
+    cut = []
+    for page in sorted((site / "book").glob("*.html")):
+        browser.get(page.as_uri())
+        cut += browser.execute_script(
+            "return [...document.querySelectorAll('article table')].flatMap((table) => {"
+            "const heads = [...table.querySelectorAll('thead th')];"
+            "return heads.filter((head) => head.textContent.trim() === 'verdict'"
+            "&& head.getBoundingClientRect().right > innerWidth).map(() => table.id); })"
+        )
+    resize(browser, DESKTOP)
+    assert cut == []
+
+
 def test_every_chapter_offers_its_notebook_and_source(site):
     for source in sorted((ROOT / "notebooks").glob("*.py")):
         page = (site / "book" / f"{source.stem}.html").read_text(encoding="utf-8")
@@ -313,6 +434,10 @@ def test_print_is_black_on_white(browser, site):
     browser.execute_script(SHOW, "dark")
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     try:
+        drawn = browser.execute_script(
+            "return [...document.querySelectorAll('article figure img')]"
+            ".filter((image) => image.getClientRects().length).map((image) => image.src)"
+        )
         colours = browser.execute_script(
             "return ['article p', 'article .highlight pre', 'article .highlight span', 'body']"
             ".map((e) => getComputedStyle(document.querySelector(e)))"
@@ -320,6 +445,7 @@ def test_print_is_black_on_white(browser, site):
         )
     finally:
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    assert drawn and not any("-dark" in source for source in drawn)
     assert {colour for colour, _ in colours} == {"rgb(0, 0, 0)"}
     assert {ground for _, ground in colours} <= {"rgb(255, 255, 255)", "rgba(0, 0, 0, 0)"}
 
@@ -426,10 +552,14 @@ def test_a_click_on_a_ring_sets_it_going(ring):
 def test_a_bad_page_is_seen_as_bad(browser, tmp_path):
     page = tmp_path / "bad.html"
     page.write_text(
-        "<p>bad {eq}`eq-wave` bad</p><img src='missing.png'><span class='math'>\\(x\\)</span>"
+        "<article><p>bad {eq}`eq-wave` bad</p><img src='missing.png'>"
+        "<span class='math'>\\(x\\)</span>"
         "<script src='https://example.org/outside.js'></script>"
         "<script>console.error('an error')</script><div style='width: 600px'>wide</div>"
-        "<a href='no'>nowhere</a>"
+        "<a href='no'>nowhere</a><section><details><summary>Show source</summary>"
+        "</details><p>A sentence.</p></section><table class='docutils'><thead><tr><th>a</th>"
+        "<th>b  c</th></tr></thead></table><div class='cell_output'><pre>a  b c\n1  2</pre></div>"
+        "</article>"
     )
     seen = visit(browser, page)
     assert any("an error" in message for message in seen.console_errors)
@@ -440,5 +570,7 @@ def test_a_bad_page_is_seen_as_bad(browser, tmp_path):
     assert [image[1:] for image in seen.look["images"]] == [["", False]]
     assert seen.phone_scroll_width > seen.phone_width
     assert any("image-alt" in problem for problem in seen.barriers["1280 light"])
+    assert seen.look["folds"] == ["Show source"] and seen.look["early"] == 1
+    assert seen.look["tables"] == [[1, ""]] and seen.look["twins"] == [["a", "b c"]]
     assert seen.look["head"], "it has no description"
     assert broken_links({"bad.html": seen}, tmp_path) == [f"bad.html: {(tmp_path / 'no').as_uri()}"]

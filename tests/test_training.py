@@ -219,7 +219,10 @@ def test_copy_settles_after_its_floor_was_held_for_2000_steps_without_a_break():
     trainer = RunInTraining(replace(COPY, stop="settled"), CPU)
     floor, settled = CopyTask.settled.floor, []
     losses = [(1000, floor), (2000, 2 * floor), (3000, floor), (4000, 0.0), (4999, floor)]
-    for trainer.step, value in [*losses, (5000, floor)]:
+    for step, value in [*losses, (5000, floor)]:
+        resumed = RunInTraining(trainer.run, CPU)
+        resumed.load(trainer.state())
+        trainer, trainer.step = resumed, step
         trainer.note_floor({"cross_entropy": value})
         settled.append(trainer.settled)
     assert settled == [False] * 5 + [True]

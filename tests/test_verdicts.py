@@ -151,23 +151,23 @@ def test_a_claim_of_several_parts_holds_where_every_part_does(verdicts):
     assert together([]) == OPEN
 
 
-def test_a_question_that_nothing_can_answer_is_an_error(result_of):
+@pytest.mark.parametrize(
+    ("experiment", "wanted", "message"),
+    [
+        ("table1", {"knid": "wrnn"}, "'knid', which no model or task has"),
+        ("table1", {"kind": "wrn"}, "no configuration of table1 has kind='wrn'"),
+        ("table1", {"length": 101}, "no configuration of table1 has length=101"),
+        ("table9", {}, "asks for experiment 'table9': there are table1"),
+    ],
+)
+def test_a_question_that_nothing_can_answer_is_an_error(experiment, wanted, message, result_of):
     evidence = Evidence({"table1": [result_of(SPREAD)]})
     assert len(evidence.find("table1", kind="wrnn", length=100)) == 1
-    for wanted, message in (
-        ({"knid": "wrnn"}, "'knid', which no model or task has"),
-        ({"kind": "wrn"}, "no configuration of table1 has kind='wrn'"),
-        ({"length": 101}, "no configuration of table1 has length=101"),
-    ):
-        with pytest.raises(WrnnError, match=message):
-            evidence.find("table1", **wanted)
-    with pytest.raises(WrnnError, match="asks for experiment 'table9': there are table1"):
-        evidence.find("table9")
     claim = Claim(
         "x", "memory", "s", "1", "u", at_least(1), "copy", ("table1",),
-        lambda e: Part(None, e.find("table1", lenght=100)),
+        lambda e: Part(None, e.find(experiment, **wanted)),
     )  # fmt: skip
-    with pytest.raises(WrnnError, match="lenght"):
+    with pytest.raises(WrnnError, match=message):
         judge(claim, evidence.results)
 
 

@@ -96,10 +96,16 @@ def test_means_and_sizes_of_sites_do_not_matter():
 
 
 def test_mixed_up_sites_are_no_wave():
-    """Not more often than stated, though all sites do the same at short delays."""
-    hidden, generator = travelling(1.0, 128, 32), np.random.default_rng(3)
-    assert judge(hidden).is_wave
-    tests = [judge(hidden[:, generator.permutation(32)], 49) for _ in range(60)]
+    """Not more often than stated, though all sites do the same at short delays.
+
+    Rotations alone would err in half of the cases: of a network in any order they are too sure.
+    """
+    generator, tests = np.random.default_rng(4), []
+    for _ in range(60):
+        series = np.convolve(generator.standard_normal(300), np.ones(8) / 8, "same")
+        delays = generator.permutation(8)
+        tests.append(judge(np.stack([series[d : d + 128] for d in delays], axis=1), 49))
+    assert np.mean([found.p_value <= 0.05 for found in tests]) > 0.2
     assert np.mean([found.is_wave for found in tests]) <= 0.1
     assert 0.3 <= np.mean([found.mixed_p_value <= 0.5 for found in tests]) <= 0.7
 

@@ -212,9 +212,20 @@ class WaveRNN(RecurrentLayer):
         WrnnError: an argument that is not one of these, here or in a call.
 
     >>> rnn = WaveRNN(3, 8, num_channels=2)
-    >>> output, h_n = rnn(torch.rand(5, 4, 3))
+    >>> x = torch.rand(5, 4, 3)
+    >>> output, h_n = rnn(x)
     >>> output.shape, h_n.shape
     (torch.Size([5, 4, 16]), torch.Size([1, 4, 16]))
+
+    What it computes, step by step:
+
+    >>> bias = rnn.bias_ih.view(2, 8) + rnn.bias_hh.unsqueeze(-1)
+    >>> h = torch.zeros(4, 2, 8)  # (B, channels, sites)
+    >>> for x_t in x:
+    ...     ring = F.pad(h, (1, 1), mode="circular")
+    ...     h = F.relu(F.conv1d(ring, rnn.weight_hh) + (x_t @ rnn.weight_ih.T).view(4, 2, 8) + bias)
+    >>> torch.allclose(h.flatten(1), h_n[0])
+    True
     """
 
     weight_ih: Tensor
@@ -277,9 +288,11 @@ class WaveRNN(RecurrentLayer):
         Without V-init the released code starts with ``input="normal", input_bias="uniform"``.
 
         Args:
-            recurrent: "shift" (u-shift), "identity" (a shift of velocity 0) or PyTorch's "default".
-            velocity: sites per step of the shift, one number or one per channel.
-            input: "ones" or "identity" (V-init, :func:`wrnn.init.single_site_`), "normal" for
+            recurrent: "shift" (u-shift, the kernel [0, 1 - v, v] from each channel to itself),
+                "identity" (a shift of velocity 0) or PyTorch's "default".
+            velocity: v, sites per step of the shift, one number or one per channel.
+            input: "ones" or "identity" (V-init: input enters at site 0 of every channel; from all
+                inputs with weight 1, or input i into channel i), "normal" for
                 N(0, 0.001), or "default" for torch.nn.Linear's U(-1/sqrt(d), 1/sqrt(d)), where d is
                 the input size.
             input_bias: "zero", or "uniform" for torch.nn.Linear's U(-1/sqrt(d), 1/sqrt(d)).

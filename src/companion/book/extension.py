@@ -1,10 +1,12 @@
 """What the site does beyond jupyter-book; a Sphinx extension that ``_config.yml`` names.
 
-Pages outside the numbered parts count their own sections, figures, tables and equations (A.1, A.2),
-every page describes itself and offers its files, and what the theme gets wrong for a screen reader is
-put right.
+Cells show what a reader needs (:mod:`companion.book.cells`), every figure has a face for dark pages
+and every table is offered as CSV. Pages outside the numbered parts count their own sections, figures,
+tables and equations (A.1, A.2), every page describes itself and offers its files, and what the theme
+gets wrong for a screen reader is put right.
 """
 
+import csv
 import json
 import re
 import shutil
@@ -15,8 +17,12 @@ from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
+from sphinx.transforms import SphinxTransform
+
+from companion.book.cells import show_cells
 
 _APPENDIX = re.compile(r"(?:.*/)?([A-Z]\d*)_")
+_WHOLE = re.compile(r"(?<=[≤≥]) | (?=× 10)|(?<=×) (?=10)")  # spaces within a number
 _INCLUDED = re.compile(r"\{include\} generated/((?:fig|tab)-[\w-]+\.md)")
 _CAPTION = re.compile(r"^:{3,}\{table\} (?P<table>.+)|^:alt:.*\n\n(?P<figure>.+)", re.MULTILINE)
 _MENDED = {
@@ -27,6 +33,61 @@ _MENDED = {
     ' role="list" class="citation-list"': ' class="citation-list"',
     ' role="doc-biblioentry"': "",
 }
+
+
+def show(app: Sphinx, page: str, source: list[str]) -> None:
+    """Leave of a chapter's cells what its page shows; Sphinx copies the notebook itself whole."""
+    path = Path(app.env.doc2path(page))
+    if path.suffix == ".ipynb":
+        notebook = json.loads(source[0])
+        show_cells(notebook, path.parent / "generated")
+        source[0] = json.dumps(notebook)
+
+
+class DarkFaces(SphinxTransform):
+    """Put ``NAME-dark.png`` beside a figure's ``NAME.png``, each for pages of its theme."""
+
+    default_priority = 200
+
+    def apply(self, **_: object) -> None:
+        """Add the second image to every figure that has one."""
+        folder = Path(self.env.doc2path(self.env.docname)).parent
+        for image in list(self.document.findall(nodes.image)):
+            path = Path(image["uri"])
+            dark = path.with_name(f"{path.stem}-dark{path.suffix}")
+            if (folder / dark).is_file():
+                second = image.copy()
+                second["uri"] = dark.as_posix()
+                second["ids"], second["names"] = [], []
+                image["classes"] = [*image["classes"], "only-light"]
+                second["classes"] = [*second["classes"], "only-dark"]
+                image.parent.insert(image.parent.index(image) + 1, second)
+
+
+def offer_tables(app: Sphinx, doctree: nodes.document, page: str) -> None:
+    """Write every table of a page as CSV, with a link in its caption; keep its numbers whole.
+
+    The file has the cells as they are read; on the page no line breaks within a power of ten.
+    """
+    if app.builder.format != "html":
+        return
+    folder = Path(app.outdir, "_tables")
+    folder.mkdir(exist_ok=True)
+    for count, table in enumerate(list(doctree.findall(nodes.table)), start=1):
+        name = table["names"][0] if table["names"] else f"{Path(page).name}-{count}"
+        with (folder / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
+            for row in table.findall(nodes.row):
+                csv.writer(file).writerow(" ".join(e.astext().split()) for e in row.children)
+        for text in list(table.findall(nodes.Text)):
+            text.parent.replace(text, nodes.Text(_WHOLE.sub("\N{NO-BREAK SPACE}", text)))
+        link = f'<a class="table-file" href="{"../" * page.count("/")}_tables/{name}.csv" download>'
+        link = nodes.raw("", f'{link}CSV<span class="visually-hidden"> of this table</span></a>')
+        link["format"] = "html"
+        caption = table.next_node(nodes.title)
+        if caption is not None:
+            caption += [nodes.Text(" "), link]
+        else:
+            table.parent.insert(table.parent.index(table) + 1, nodes.paragraph("", "", link))
 
 
 def number_by_page(app: Sphinx, env: BuildEnvironment) -> list[str]:
@@ -123,6 +184,9 @@ def setup(app: Sphinx) -> dict:
     """Register with Sphinx."""
     app.connect("env-get-updated", number_by_page, priority=900)  # once Sphinx has numbered all
     app.connect("source-read", list_figures)
+    app.connect("source-read", show)
+    app.add_transform(DarkFaces)
+    app.connect("doctree-resolved", offer_tables)
     app.connect("html-page-context", describe)
     app.connect("build-finished", mend)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -14,17 +14,14 @@ METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python", "pygments_lexer": "ipython3"},
 }
-PROMPTS = {
-    "parameters": "Parameters of this chapter",
-    "injected-parameters": "Parameters of this execution",
-}
 
 
 def convert(source: str | Path) -> NotebookNode:
     """Read a py:percent chapter as a notebook that depends on nothing but its text.
 
     Cells are named after the chapter and their place (``03_copy-04``); the kernel is always
-    ``python3``; cells keep their tags and no other metadata. The site folds parameters away.
+    ``python3``; cells keep their tags and no other metadata. ``companion.book.cells`` decides
+    what of them a page shows.
 
     Raises:
         WrnnError: the source does not exist.
@@ -68,14 +65,9 @@ def check_parameters(source: Path, notebook: NotebookNode, parameters: dict) -> 
 
 
 def keep_tags(cell: NotebookNode) -> None:
-    """Keep a cell's tags and nothing else; fold parameters away under a line that names them."""
+    """Keep a cell's tags and nothing else."""
     tags = list(cell.metadata.get("tags", ()))
-    metadata = {"tags": tags} if tags else {}
-    for tag in PROMPTS.keys() & set(tags):
-        metadata["mystnb"] = {"code_prompt_show": PROMPTS[tag], "code_prompt_hide": PROMPTS[tag]}
-        if "hide-input" not in tags:
-            tags.append("hide-input")
-    cell.metadata = nbformat.from_dict(metadata)
+    cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
 
 
 def sha256(path: Path) -> str:

@@ -1,7 +1,7 @@
 """What a travelling wave remembers (Figure 1 of the paper), in NumPy and float64.
 
 Three binary inputs drive a linear field, either a one-way wave (shift matrix) or a static bump
-(identity matrix). A linear decoder, fitted on some sequences and tested on others, reads the onset
+(identity matrix). A ridge regression, fitted on some sequences and tested on others, reads onset
 time and channel of each spike from the final state. Every random draw is from an explicit
 generator.
 """
@@ -9,10 +9,14 @@ generator.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from wrnn.errors import WrnnError
+
+if TYPE_CHECKING:
+    from sklearn.linear_model import Ridge
 
 
 def shift_matrix(sites: int, velocity: float = 1.0) -> np.ndarray:
@@ -92,11 +96,6 @@ def draw_onsets(
     return np.where(generator.random((count, inputs)) < silent, -1, onsets)
 
 
-def spike_trains(onsets: np.ndarray, length: int) -> np.ndarray:
-    """Turn one row of onsets (inputs,) into binary spike trains (length, inputs)."""
-    return (np.arange(length)[:, None] == np.asarray(onsets)[None, :]).astype(np.float64)
-
-
 def final_states(field: Field, onsets: np.ndarray, length: int) -> np.ndarray:
     """Return the states (count, sites) after `length` steps, one spike at most per input.
 
@@ -114,33 +113,26 @@ def final_states(field: Field, onsets: np.ndarray, length: int) -> np.ndarray:
     return states
 
 
-def fit_decoder(
-    states: np.ndarray, onsets: np.ndarray, length: int, ridge: float = 1e-5
-) -> np.ndarray:
-    """Fit a linear decoder by ridge regression; return its weights.
+def fit_decoder(states: np.ndarray, onsets: np.ndarray, length: int, ridge: float = 1e-5) -> Ridge:
+    """Fit a linear decoder by ridge regression on states (count, sites) and a constant.
 
     For each input the targets are whether it spiked (0 or 1) and its onset, one-hot over the
-    `length` steps; all are regressed on the state (count, sites) and a constant. Weights have
-    shape (sites + 1, inputs, 1 + length).
+    `length` steps.
     """
-    features = np.hstack([states, np.ones((len(states), 1))])
+    from sklearn.linear_model import Ridge
+
     targets = np.eye(length + 1)[onsets + 1]  # (count, inputs, 1 + length); entry 0: silent
     targets[..., 0] = onsets >= 0
-    penalty = ridge * len(states) * np.eye(features.shape[1])
-    penalty[-1, -1] = 0.0  # the constant is not shrunk
-    gram = features.T @ features + penalty
-    weights = np.linalg.solve(gram, features.T @ targets.reshape(len(onsets), -1))
-    return weights.reshape(features.shape[1], onsets.shape[1], length + 1)
+    return Ridge(alpha=ridge * len(states)).fit(states, targets.reshape(len(onsets), -1))
 
 
-def decode(weights: np.ndarray, states: np.ndarray) -> np.ndarray:
+def decode(decoder: Ridge, states: np.ndarray, length: int) -> np.ndarray:
     """Return the decoded onsets (count, inputs) from states (count, sites).
 
     An input is silent (-1) where its spike score is below one half; otherwise its onset is the
     step with the highest score.
     """
-    features = np.hstack([states, np.ones((len(states), 1))])
-    scores = np.tensordot(features, weights, axes=1)  # (count, inputs, 1 + length)
+    scores = decoder.predict(states).reshape(len(states), -1, 1 + length)
     return np.where(scores[..., 0] >= 0.5, scores[..., 1:].argmax(axis=-1), -1)
 
 
@@ -181,8 +173,8 @@ def decoding_error(
     states = final_states(field, onsets, length)
     states = states + noise * generator.standard_normal(states.shape)
     seen = generator.permutation(train) if shuffled else np.arange(train)
-    weights = fit_decoder(states[seen], onsets[:train], length)
-    decoded, true = decode(weights, states[train:]), onsets[train:]
+    decoder = fit_decoder(states[seen], onsets[:train], length)
+    decoded, true = decode(decoder, states[train:], length), onsets[train:]
     spiked, noticed = true >= 0, decoded >= 0
     miss = (decoded - true)[spiked & noticed]
     unnoticed = int((spiked & ~noticed).sum())

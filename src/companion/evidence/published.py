@@ -83,11 +83,11 @@ def load(file: Path = FILE) -> PublishedNumbers:
             group: tuple(Published(**entry) for entry in data[group])
             for group in ("records", "claims", "later")
         }
-        book = PublishedNumbers(paper=data["paper"], transcription=data["transcription"], **groups)
+        numbers = PublishedNumbers(data["paper"], data["transcription"], **groups)
     except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise WrnnError(f"published numbers {file}: {error}") from error
-    _ = book.by_id
-    return book
+    _ = numbers.by_id
+    return numbers
 
 
 @cache

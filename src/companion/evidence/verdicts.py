@@ -20,7 +20,7 @@ from dataclasses import dataclass, fields
 from companion.evidence import tables
 from companion.records.table import Interval, Result
 from companion.runs.run import ModelConfig
-from wrnn.errors import WrnnError
+from wrnn.errors import WrnnError, check_choice
 
 REPRODUCED, CONTRADICTED, INCONCLUSIVE = "reproduced", "contradicted", "inconclusive"
 HOLDS, FAILS, OPEN = "holds so far", "fails so far", "open"
@@ -186,6 +186,10 @@ class Claim:
     measure: Callable[[Evidence], Part | Sequence[Part]]
     asks: str = "compares"
     remark: Callable[[Evidence], str] | None = None
+
+    def __post_init__(self) -> None:
+        """Raise WrnnError for a budget that means something else."""
+        check_choice(f"what claim {self.id!r} asks", self.asks, ASKS)
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
+from companion.evidence.recall import trained_model
 from companion.records.files import Record
-from companion.runs.run import build_model
 from wrnn.errors import WrnnError
 
 SEQUENCES = 16  # test sequences that a network is judged on
@@ -283,18 +284,14 @@ def hidden_states(record: Record, count: int = SEQUENCES) -> np.ndarray | None:
     stored trace, its one sequence and channels, where the weights or the task's data are not at
     hand. None without either.
     """
-    weights, config = record.weights(), record.run.model
+    model, config = trained_model(record), record.run.model
     try:
-        x = None if weights is None else next(record.run.task.evaluation_batches("test", count))[0]
+        x = None if model is None else next(record.run.task.evaluation_batches("test", count))[0]
     except WrnnError:
         x = None
     if x is None:
         trace = record.trace() or {}
         return _sequences(trace["hidden"]) if "hidden" in trace else None
-    import torch
-
-    model = build_model(config, record.run.task)
-    model.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
     with torch.no_grad():
         states = model.rnn(x)[0].numpy()  # (T, sequences, hidden)
     states = states.reshape(*states.shape[:2], config.num_channels, -1).swapaxes(0, 1)

@@ -9,6 +9,7 @@ includes.
 
 import ast
 import os
+import re
 import sys
 import warnings
 from collections import Counter
@@ -40,6 +41,10 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     from matplotlib.figure import Figure
+
+
+_MARK = re.compile(r" \[([a-z]{1,2})\]")
+_VALUES = r" \((?:[\w ]+, )?n = \d+: ([^)]*)\)"  # of every seed, as Chapter.value gives them
 
 
 def output_folder() -> Path:
@@ -220,11 +225,11 @@ class Chapter:
 
         return [
             {
+                "verdict": f"{MARKS[finding.verdict]} {finding.verdict}",  # first: seen on a phone
                 "claim": statement(finding.claim),
                 "paper": f"{finding.claim.paper} {finding.claim.unit}",
                 "recorded": finding.shown + (self.note(finding.basis) if finding.recorded else ""),
                 "limit": str(finding.claim.rule),
-                "verdict": f"{MARKS[finding.verdict]} {finding.verdict}",
             }
             for finding in findings
         ]
@@ -278,8 +283,11 @@ class Chapter:
         return f" [{self._notes.setdefault(text, _letters(len(self._notes)))}]"
 
     def table(self, name: str, rows: Sequence[tables.Row], caption: str) -> None:
-        """Write ``generated/NAME.md``, a numbered table, and print it as plain text."""
-        notes = [f"[{letter}] {text}." for text, letter in self._notes.items()]
+        """Write ``generated/NAME.md``, a numbered table, and print it as plain text.
+
+        What most of its values have in common is said once below it and not in the cells.
+        """
+        rows, notes = said_once(rows, self._notes)
         self._notes = {}
         directive = f":::{{table}} {caption}\n:name: {name}\n\n{tables.markdown(rows)}:::\n"
         below = "\n" + "  \n".join(notes) + "\n" if notes else ""
@@ -350,7 +358,7 @@ class Chapter:
         """Write a table with a row per result, or the notice that there are none.
 
         A column is the name of a metric, shown with spread and origin, or a function of the result;
-        `notice` is what :meth:`nothing` gets after the name.
+        `notice` is what :meth:`nothing` gets after the name, by default the caption.
         """
         rows = [
             {
@@ -362,7 +370,7 @@ class Chapter:
         if rows:
             self.table(name, rows, caption)
         else:
-            self.nothing(name, *notice)
+            self.nothing(name, *(notice or [caption.rstrip(".")]))
 
     def smaller(self, name: str, experiment: str, what: str) -> None:
         """Write table ``tab-NAME`` and curves ``fig-NAME`` of an experiment on smaller networks.
@@ -422,15 +430,14 @@ class Chapter:
         film = animation.rings(name, spikes, fields, alt=alt, caption=caption)
         self._write(f"generated/{name}.md", f"```{{raw}} html\n{film}```\n")
 
-    def nothing(self, name: str, what: str, experiment: str, profile: str = "") -> None:
+    def nothing(self, name: str, what: str, experiment: str = "", profile: str = "") -> None:
         """Write a numbered notice in the place of a figure or table that has no record.
 
         It names the command that records the experiment, in this chapter's profile by default.
         """
-        row = {
-            "not yet recorded": what,
-            "command": f"`{command(experiment, profile or self.profile)}`",
-        }
+        row = {"not yet recorded": what}
+        if experiment:
+            row["command"] = f"`{command(experiment, profile or self.profile)}`"
         self.table(name, [row], f"{what}: not yet recorded")
 
     def say(self, text: str) -> None:
@@ -447,6 +454,35 @@ def _letters(index: int) -> str:
     """Return a, b, ... z, aa, ab, ... for 0, 1, ..."""
     first, last = divmod(index, 26)
     return ("" if first == 0 else _letters(first - 1)) + chr(ord("a") + last)
+
+
+def said_once(
+    rows: Sequence[tables.Row], notes: Mapping[str, str]
+) -> tuple[list[dict[str, object]], list[str]]:
+    """Return rows without the mark that most of their marked cells carry, and the notes below them.
+
+    These cells lose the status and number of seeds that :meth:`Chapter.value` puts before the mark,
+    since the note says both; the other marks are lettered anew. `notes` are text -> letter.
+    """
+    marks = [m for row in rows for value in row.values() for m in _MARK.findall(str(value))]
+    most, count = Counter(marks).most_common(1)[0] if marks else ("", 0)
+    common = most if count == len(marks) or (count > 1 and 2 * count >= len(marks)) else ""
+    others = [letter for letter in notes.values() if letter != common]
+    new = {letter: _letters(index) for index, letter in enumerate(others)}
+
+    def cell(value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        if common:
+            value = re.sub(_VALUES + rf" \[{common}\]", r" (\1)", value)
+            value = re.sub(rf"(?: \((?:[\w ]+, )?n = \d+\))? \[{common}\]", "", value)
+        return _MARK.sub(lambda mark: f" [{new[mark[1]]}]" if mark[1] in new else mark[0], value)
+
+    said = [f"[{new[letter]}] {text}." for text, letter in notes.items() if letter in new]
+    if common:
+        (text,) = (text for text, letter in notes.items() if letter == common)
+        said.insert(0, f"{'Where no letter stands' if said else 'Throughout'}: {text}.")
+    return [{key: cell(value) for key, value in row.items()} for row in rows], said
 
 
 def provenance(records: "pd.DataFrame") -> "pd.DataFrame":

@@ -9,6 +9,8 @@ data.
 
 from __future__ import annotations
 
+import colorsys
+import copy
 import functools
 import io
 import re
@@ -21,10 +23,17 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import seaborn
+from matplotlib.artist import Artist
+from matplotlib.collections import Collection
+from matplotlib.colors import to_rgb, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.text import Text
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+from matplotlib.transforms import ScaledTranslation
+from PIL import Image
 
 from companion.evidence.waves import Spectrum
 from companion.records.table import Result, curves_table, interval
@@ -32,6 +41,9 @@ from wrnn.errors import WrnnError
 
 WIDTH = 7.0  # inches: the text width of the book
 DPI = 150
+LEGEND_DROP = (
+    38  # points from a panel to the legend below it: its ticks and its label stand between
+)
 COLORBLIND = tuple(seaborn.color_palette("colorblind").as_hex())
 STYLE = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same glyphs on every machine
@@ -86,6 +98,9 @@ OTHER_MODEL = ModelStyle("#333333", ":", "H")
 DASHES = ("-", "--", "-.", (0, (3, 1, 1, 1)), (0, (1, 1)))  # for curves that are not of models
 MARKERS = "os^DvP"
 GREY = "#555555"
+# A quarter of the bytes, no colour more than a few of 255 off: two faces weigh less than one did.
+PALETTE = {"method": Image.Quantize.MAXCOVERAGE, "dither": Image.Dither.NONE}
+DARK_PAGE, DARK_INK = "#121212", "#ced6dd"  # background and text of the site's dark theme
 
 
 def model_style(label: str) -> ModelStyle:
@@ -137,18 +152,89 @@ def _plain_ticks(axis, subs: Sequence[int] = (1, 2, 5)) -> None:
 
 
 def save(figure: Figure, path: str | Path) -> Path:
-    """Write a figure as a PNG on white; the same figure gives the same bytes on every call."""
-    content = io.BytesIO()
+    """Write a figure as NAME.png on white, and NAME-dark.png for dark pages.
+
+    The same figure gives the same bytes on every call.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with matplotlib.rc_context(STYLE):
         # A second draw would start from the first one's layout and move it: lay out once, keep it.
         if isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
             figure.draw_without_rendering()
             figure.set_layout_engine("none")
-        figure.savefig(content, format="png", dpi="figure", metadata={"Software": None})
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content.getvalue())
+        dark = path.with_name(f"{path.stem}-dark{path.suffix}")
+        for face, name in ((figure, path), (for_dark_pages(figure), dark)):
+            content = io.BytesIO()
+            face.savefig(content, format="png", dpi="figure", facecolor="auto")
+            with Image.open(content) as drawn:
+                few = drawn.convert("RGB").quantize(256, **PALETTE)
+            few.save(name, "png", optimize=True)
     return path
+
+
+# ------------------------------------------------------------------------------------ dark pages
+
+
+def contrast(one: object, other: object) -> float:
+    """Return the contrast of two colours as WCAG 2 defines it, 1 to 21."""
+
+    def luminance(colour: object) -> float:
+        parts = np.array(to_rgb(colour))
+        linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+        return float(linear @ (0.2126, 0.7152, 0.0722))
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def on_dark(colour: object, least: float = 3.0) -> tuple[float, float, float, float]:
+    """Return what a colour becomes on a dark page, RGBA.
+
+    Black and white ink change places, dark greys turn light; anything else keeps its hue and is
+    made lighter until its contrast with the page is at least `least`.
+    """
+    red, green, blue, alpha = to_rgba(colour)
+    if alpha == 0:
+        return red, green, blue, alpha
+    hue, lightness, saturation = colorsys.rgb_to_hls(red, green, blue)
+    page, ink = np.array(to_rgb(DARK_PAGE)), np.array(to_rgb(DARK_INK))
+    if max(red, green, blue) - min(red, green, blue) < 0.02 and not 0.5 < lightness < 0.95:
+        return (*((1 - lightness) * ink + lightness * page).tolist(), alpha)
+    while contrast((red, green, blue), DARK_PAGE) < least:
+        lightness += 0.01
+        red, green, blue = colorsys.hls_to_rgb(hue, lightness, saturation)
+    return red, green, blue, alpha
+
+
+def for_dark_pages(figure: Figure) -> Figure:
+    """Return a copy of a figure in colours for dark pages; images and lines on them stay."""
+    figure = copy.deepcopy(figure)
+    on_images = {line for axis in figure.axes if axis.images for line in axis.lines}
+    for artist in figure.findobj():
+        if artist not in on_images:
+            _recolour(artist)
+    return figure
+
+
+def _recolour(artist: Artist) -> None:
+    if isinstance(artist, Text):
+        artist.set_color(on_dark(artist.get_color(), 4.5))
+    elif isinstance(artist, Line2D):
+        colour, *marker = (artist.get_color(), artist.get_markeredgecolor(), _marker_face(artist))
+        artist.set(color=on_dark(colour), markeredgecolor=on_dark(marker[0]))
+        artist.set_markerfacecolor(on_dark(marker[1]))
+    elif isinstance(artist, Patch):
+        face, edge = artist.get_facecolor(), artist.get_edgecolor()
+        artist.set(facecolor=on_dark(face), edgecolor=on_dark(edge))
+    elif isinstance(artist, Collection) and artist.get_array() is None:
+        faces, edges = artist.get_facecolor(), artist.get_edgecolor()
+        artist.set(facecolor=[*map(on_dark, faces)], edgecolor=[*map(on_dark, edges)])
+
+
+def _marker_face(line: Line2D) -> object:
+    face = line.get_markerfacecolor()
+    return (0, 0, 0, 0) if isinstance(face, str) and face == "none" else face
 
 
 # ------------------------------------------------------------------------------- training curves
@@ -172,8 +258,9 @@ def _legend_below(axis, handles: Sequence, labels: Sequence[str], title: str | N
     """Put a legend under a panel, in as many columns as its labels leave room for."""
     longest = max(map(len, labels), default=0)
     columns = 1 if longest > 45 else 2 if longest > 28 else 3
-    look = dict(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=columns, fontsize=9)
-    axis.legend(handles, labels, title=title, **look)
+    below = axis.transAxes + ScaledTranslation(0, -LEGEND_DROP / 72, axis.figure.dpi_scale_trans)
+    look = dict(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=columns, fontsize=9)
+    axis.legend(handles, labels, title=title, bbox_transform=below, **look)
 
 
 def _reported(record, name: str) -> tuple[float, float] | None:

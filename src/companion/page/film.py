@@ -1,5 +1,6 @@
 """Animations as text: SVG moved by CSS, which plays in a page without a script or a network.
 
+Text and rings have the colour of the page's text, on its ground: it suits light and dark pages.
 The first and only caller is :meth:`companion.page.chapter.Chapter.animation`. A reader can stop the
 film with its check box; where the system asks for reduced motion, and on paper, its last frame
 stands still.
@@ -77,15 +78,15 @@ def rings(
         f"<style>{style}</style>",
         f'<input type="checkbox" id="{name}-stop"/><label for="{name}-stop">stop the film</label>',
         f'<svg viewBox="0 0 {width} {PANEL + 30}" role="img" aria-label="{escape(alt)}" '
-        'style="display: block; width: 100%" font-family="sans-serif" text-anchor="middle">',
-        f'<rect width="{width}" height="{PANEL + 30}" rx="4" fill="#fff"/>',
+        'style="display: block; width: 100%" fill="currentColor" font-family="sans-serif" '
+        'text-anchor="middle">',
     ]
     for index, (title, states) in enumerate(fields):
         left = index * PANEL
         parts.append(f'<text x="{left + PANEL / 2:g}" y="22" font-size="19">{escape(title)}</text>')
         for place in range(states.shape[1]):
             x, y, radius = _place(place, states.shape[1] // inputs, inputs)
-            parts.append(_dot(left + x, y, radius, "#e6e6e6"))
+            parts.append(_dot(left + x, y, radius, "currentColor", 0.12))
     for step in range(steps):
         last = step == steps - 1
         delay = f' style="animation-delay: {step * seconds:.4g}s"'

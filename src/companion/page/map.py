@@ -6,15 +6,14 @@ chapters.
 
 import json
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import nbformat
 
 from companion.page.chapter import command
 from companion.records.files import Store, write_atomically
+from companion.records.table import whatever_source
 from companion.runs.experiments import ALIASES, EXPERIMENTS, Experiment
-from wrnn.tasks.base import Task
 
 _INCLUDED = re.compile(r"^[`~]{3,}\{include\} generated/((?:fig|tab)-[\w-]+)\.md", re.MULTILINE)
 _CAPTION = {
@@ -43,8 +42,12 @@ def figure_map(root: Path) -> list[dict]:
             paper = _items(caption)
             shown = _experiments(paper, page.stem)
             exact = [e for e in shown if e.name in _names(paper)]
-            wanted = {(_data(run.task), run.model) for e in shown for run in e.runs("paper")}
-            records = [key for key, run in stored if (_data(run.task), run.model) in wanted]
+            wanted = {
+                (whatever_source(run.task), run.model) for e in shown for run in e.runs("paper")
+            }
+            records = [
+                key for key, run in stored if (whatever_source(run.task), run.model) in wanted
+            ]
             entries.append(
                 {
                     "name": name,
@@ -86,8 +89,3 @@ def _names(paper: list[str]) -> list[str]:
     """Return "fig3" for "Figure 3"; the experiment's own name where that is an alias."""
     names = [item.lower().replace("figure ", "fig").replace("table ", "table") for item in paper]
     return list(dict.fromkeys(ALIASES.get(name, name) for name in names))
-
-
-def _data(task: Task) -> Task:
-    """Return the task whatever its images were read from."""
-    return replace(task, source="torchvision") if hasattr(task, "source") else task

@@ -22,6 +22,7 @@ from companion.records.files import Record, Store
 from companion.runs.experiments import EXPERIMENTS, Experiment
 from companion.runs.run import Run, build_model
 from wrnn.model import count_parameters
+from wrnn.tasks import Task
 
 MOST_SEEDS = 5
 RATE_RESOLUTION = 0.005  # per cent: half an answer of ten thousand, where 0 and 100 % are put
@@ -86,15 +87,11 @@ def _around(x: np.ndarray, back, values: tuple[float, ...], bound: str) -> Inter
         return Interval(values[0], None, None, 1, values, bound)
     if len(set(values)) == 1:  # exactly, not but for rounding
         return Interval(values[0], values[0], values[0], len(x), values, bound)
-    half = _student(len(x) - 1) * x.std(ddof=1) / len(x) ** 0.5
-    low, mean, high = (float(back(x.mean() + shift)) for shift in (-half, 0.0, half))
-    return Interval(mean, low, high, len(x), values, bound)
-
-
-def _student(freedom: float) -> float:
     from scipy.stats import t
 
-    return float(t.ppf(0.975, freedom))
+    half = t.ppf(0.975, len(x) - 1) * x.std(ddof=1) / len(x) ** 0.5
+    low, mean, high = (float(back(x.mean() + shift)) for shift in (-half, 0.0, half))
+    return Interval(mean, low, high, len(x), values, bound)
 
 
 def difference(
@@ -114,17 +111,12 @@ def difference(
     if first.empty or second.empty:
         return None
     mean, count = float(first.mean() - second.mean()), min(len(first), len(second))
-    if count == 1:
-        return Interval(mean, None, None, 1, (), bound)
-    parts = [each.var() / len(each) for each in (first, second)]
-    freedom = (
-        sum(parts) ** 2
-        / sum(part**2 / (len(each) - 1) for part, each in zip(parts, (first, second), strict=True))
-        if sum(parts)
-        else math.inf
-    )
-    half = _student(freedom) * sum(parts) ** 0.5
-    return Interval(mean, mean - half, mean + half, count, (), bound)
+    low, high = (None, None) if count == 1 else (mean, mean)
+    if count > 1 and first.var() + second.var() > 0:
+        from scipy.stats import ttest_ind
+
+        low, high = map(float, ttest_ind(first, second, equal_var=False).confidence_interval())
+    return Interval(mean, low, high, count, (), bound)
 
 
 def ratio(first: pd.Series, second: pd.Series, bound: str = "") -> Interval | None:
@@ -157,7 +149,7 @@ def records_table(store: Store) -> pd.DataFrame:
         run = record.run
         if run.profile != "paper":
             return run.profile
-        lossless = getattr(run.task, "source", "torchvision") == "torchvision"
+        lossless = run.task == whatever_source(run.task)
         if lossless and record.stopped == "settled":
             return "settled"
         whole = run in planned or run.steps >= budgets.get(run.task.name, math.inf)
@@ -235,9 +227,14 @@ def experiment_table(
     return pd.DataFrame(rows)
 
 
+def whatever_source(task: Task) -> Task:
+    """Return the task as if its images had been read from the original files."""
+    return replace(task, source="torchvision") if hasattr(task, "source") else task
+
+
 def _but_budget(run: Run) -> Run:
     """The run without what may differ in a stand-in: budget, stop rule, image files, seed."""
-    task = replace(run.task, source="torchvision") if hasattr(run.task, "source") else run.task
+    task = whatever_source(run.task)
     same = dict(steps=0, drop_steps=(), stop="budget", seed=0, trace=False)
     return replace(run, task=task, log_every=1, evaluate_every=1, **same)
 

@@ -11,7 +11,8 @@ from dataclasses import replace
 
 from companion.runs import images, synthetic
 from companion.runs.images import CIFAR_EPOCH, MNIST_EPOCH
-from companion.runs.run import ModelConfig, Run, irnn_config
+from companion.runs.run import ModelConfig, Run, irnn_config, wrnn_config
+from companion.runs.synthetic import NO_V_INIT
 from wrnn.errors import WrnnError
 from wrnn.tasks import NoisySequentialCIFAR10, SequentialMNIST
 
@@ -83,13 +84,13 @@ def _seed(run: Run, seed: int) -> Run:
 
 
 def _ordered(record_of: Callable) -> Iterator[Run]:
-    wrnn, without_v, without_u, _, _, _, irnn, with_shift, _ = (
-        run.model for run in synthetic.table4("paper")[:9]
-    )
+    wrnn, irnn = wrnn_config(100, 6), irnn_config(100)
+    without_v, without_u = replace(wrnn, **NO_V_INIT), replace(wrnn, recurrent="default")
+    with_shift = replace(irnn, recurrent="shift")
     adding = {
         (run.model.kind, run.task.length): run
         for run in synthetic.table1("paper")
-        if run.model.input_bias == ("uniform" if run.model.kind == "irnn" else "zero")
+        if run.model in (wrnn_config(100, 27), irnn)
     }
     for seed in range(5):
         yield from (_seed(run, seed) for run in synthetic.v_init("paper"))

@@ -159,7 +159,7 @@ def grid(experiment: Experiment) -> list[Run]:
 
 
 def plan(
-    experiments: Iterable[Experiment], profile: str, seeds: int = 1, settings: str = ""
+    experiments: Iterable[Experiment], profile: str, seeds: int = 1, search: str = ""
 ) -> list[Run]:
     """Return every run of the experiments once, in the order to train them.
 
@@ -167,10 +167,10 @@ def plan(
     permuted pixels before those in order, and LSTM and GRU, which are only compared with, come
     last.
 
-    ``settings="paper"`` adds the paper's grids, for seed 0 of the paper profile.
+    ``search="paper"`` adds the paper's grids, for seed 0 of the paper profile.
     """
-    if settings and (settings, profile) != ("paper", "paper"):
-        raise WrnnError(f"grid {settings!r}: only 'paper', with --profile paper, is there")
+    if search and (search, profile) != ("paper", "paper"):
+        raise WrnnError(f"grid {search!r}: only 'paper', with --profile paper, is there")
     experiments = list(experiments)
     planned = [
         run
@@ -180,7 +180,7 @@ def plan(
             key=lambda run: not getattr(run.task, "permuted", False),
         )
     ]
-    if settings:
+    if search:
         planned += [run for experiment in experiments for run in grid(experiment)]
     runs = {run.id: run for run in planned}
     return sorted(runs.values(), key=lambda run: (run.seed, run.model.kind in ("lstm", "gru")))

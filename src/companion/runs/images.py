@@ -75,8 +75,12 @@ def table2(profile: str) -> list[Run]:
 
 def fig2(profile: str) -> list[Run]:
     """The models of sMNIST whose hidden states are shown."""
-    wrnn, _, irnn, *_ = table2(profile)
-    return [wrnn, irnn]
+    return _first_of_both([run for run in table2(profile) if not run.task.permuted])
+
+
+def _first_of_both(runs: list[Run]) -> list[Run]:
+    """The paper's wRNN and iRNN, which come before their variants."""
+    return [next(run for run in runs if run.model.kind == kind) for kind in ("wrnn", "irnn")]
 
 
 def within_cpu(task: Task, models: Iterable[ModelConfig], steps: int, **options) -> list[Run]:
@@ -181,7 +185,7 @@ def cifar10_cpu(profile: str) -> list[Run]:
     The parameters of the models compare as those of the paper's models do.
     """
     if profile != "paper":
-        return table3(profile)[:2]
+        return _first_of_both(table3(profile))
     models = (
         wrnn_config(128, 4),
         wrnn_config(128, 4, recurrent_bias="zero"),
@@ -192,5 +196,5 @@ def cifar10_cpu(profile: str) -> list[Run]:
 
 def noise(profile: str) -> list[Run]:
     """The wRNN and the iRNN with the noise that all images share, and with fresh noise."""
-    shared = table3(profile)[:2]
+    shared = _first_of_both(table3(profile))
     return shared + [replace(run, task=replace(run.task, noise="fresh")) for run in shared]

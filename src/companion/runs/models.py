@@ -1,152 +1,201 @@
-"""Layers that the wRNN is compared with or built into, and that are no part of the small package.
+"""The models that a run names: their kinds and sizes, how they start, and what they are called."""
 
-The linear recurrent unit of Orvieto et al. (2023), and residual blocks around any layer that is
-called as torch.nn.RNN is.
-"""
-
-import math
 from collections.abc import Callable
-from itertools import pairwise
+from dataclasses import dataclass, fields
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
+from companion.runs.layers import LinearRecurrentUnit, ResidualBlocks
 from wrnn import init
 from wrnn.errors import WrnnError
+from wrnn.model import IdentityRNN, LocalWaveRNN, SequenceModel, WaveRNN
+from wrnn.tasks import Task
 
 
-class _DiagonalScan(torch.autograd.Function):
-    """States h_t = decay * h_{t-1} + drive_t of a diagonal linear recurrence, from h = 0."""
+@dataclass(frozen=True)
+class ModelConfig:
+    """One model of the paper: its kind, its size and how it starts.
 
-    @staticmethod
-    def forward(ctx, decay: Tensor, drive: Tensor) -> Tensor:
-        states = drive.clone()  # (T, B, N)
-        for before, state in pairwise(states):
-            state.addcmul_(decay, before)
-        ctx.save_for_backward(decay, states)
-        return states
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        decay, states = ctx.saved_tensors
-        adjoint = gradient.clone()  # (T, B, N)
-        for t in range(len(adjoint) - 1, 0, -1):
-            adjoint[t - 1].addcmul_(decay.conj(), adjoint[t])
-        return (states[:-1].conj() * adjoint[1:]).sum(dim=(0, 1)), adjoint
-
-
-def diagonal_scan(decay: Tensor, drive: Tensor) -> Tensor:
-    """Return every state of h_t = decay * h_{t-1} + drive_t from a state of zero.
-
-    `decay` is (N,), `drive` (T, B, N), both real or both complex; returns (T, B, N). What autograd
-    would do with the plain loop, in two operations a step.
-    """
-    return _DiagonalScan.apply(decay, drive)
-
-
-class LinearRecurrentUnit(nn.Module):
-    """The LRU of Orvieto et al. (2023, arXiv 2303.06349), sections 3.2 to 3.4 and appendix A.
-
-    h_t = lambda * h_{t-1} + gamma * (B x_t), y_t = Re(C h_t) + D * x_t, with a complex diagonal
-    lambda = exp(-exp(nu_log) + i exp(theta_log)), which is stable whatever the parameters are, and
-    gamma = exp(gamma_log), which starts at sqrt(1 - |lambda|^2). It is linear in its input:
-    `ResidualBlocks` has the nonlinearity.
-
-    Called as torch.nn.RNN is: x (T, B, width) to y (T, B, width) and the last state (1, B,
-    state_size). B (state_size, width, 2) and C (width, state_size, 2) hold real and imaginary
-    parts.
-
-    Args:
-        radii: smallest and largest |lambda| at the start, which is uniform on that ring.
+    ``size`` is the number of units per channel for a wRNN, as the paper's n, and the number of
+    hidden units otherwise. ``recurrent``, ``input``, ``input_bias`` and ``recurrent_bias`` are the
+    switches of the models' ``reset_parameters``, and an iRNN may also start at a random orthogonal
+    matrix (``recurrent="orthogonal"``); a gated model (LSTM, GRU) keeps PyTorch's own
+    initialisation but for ``forget_bias``. With a ``depth``, that many layers stand in residual
+    blocks of ``width`` units.
     """
 
-    def __init__(
-        self,
-        width: int,
-        state_size: int,
-        *,
-        radii: tuple[float, float] = (0.9, 0.999),
-        generator: torch.Generator | None = None,
-    ):
-        super().__init__()
-        self.hidden_size = width
-        low, high = (radius**2 for radius in radii)
-        squared = torch.rand(state_size, generator=generator) * (high - low) + low  # |lambda|^2
-        phase = 2 * math.pi * torch.rand(state_size, generator=generator).clamp(min=1e-6)
-        self.nu_log = nn.Parameter((-0.5 * squared.log()).log())
-        self.theta_log = nn.Parameter(phase.log())
-        self.gamma_log = nn.Parameter(0.5 * (1 - squared).log())
-        self.B = nn.Parameter(
-            torch.randn(state_size, width, 2, generator=generator) / math.sqrt(2 * width)
-        )
-        self.C = nn.Parameter(
-            torch.randn(width, state_size, 2, generator=generator) / math.sqrt(2 * state_size)
-        )
-        self.D = nn.Parameter(torch.randn(width, generator=generator))
+    kind: str  # one of LAYERS
+    size: int
+    num_channels: int = 1
+    kernel_size: int = 3
+    nonlinearity: str = "relu"
+    readout: str = "linear"
+    recurrent: str = "shift"
+    input: str = "ones"
+    recurrent_bias: str = "default"
+    velocity: float | tuple[float, ...] = 1.0  # of the shift, one or one per channel
+    input_bias: str = "zero"
+    frozen: bool = False  # the recurrent kernel and its bias keep their start
+    forget_bias: float | None = None  # of an LSTM's start; None is PyTorch's
+    leak: float = 0.0  # share that the start of a wRNN's kernel loses in every step
+    depth: int = 0  # residual blocks; 0 is the layer alone
+    width: int = 0  # of the residual blocks
 
     @property
-    def decay(self) -> Tensor:
-        """The complex diagonal lambda, (state_size,)."""
-        return torch.exp(torch.complex(-self.nu_log.exp(), self.theta_log.exp()))
+    def label(self) -> str:
+        """Short name for legends and tables, such as "wRNN" or "iRNN (n=100)"."""
+        if self.depth:
+            if self.kind != "wrnn":
+                return f"{self.depth} {self.kind.upper()} blocks (width {self.width})"
+            entry = {"ones": "V-init", "default": "uniform V"}.get(self.input, f"{self.input} V")
+            remarks = [f"{self.recurrent_bias} bias", entry]
+            remarks += [f"leak {self.leak:g}"] * (self.leak > 0)
+            return f"{self.depth} wRNN blocks ({', '.join(remarks)})"
+        if self.frozen:
+            return f"frozen {'random kernel' if self.recurrent == 'default' else self.recurrent}"
+        if self.kind in ("wrnn", "local"):
+            name = "wRNN" if self.kind == "wrnn" else "local wRNN"
+            speeds = self.velocity if isinstance(self.velocity, tuple) else ()
+            uniform = (self.input, self.input_bias) == ("default", "zero")
+            remarks = {
+                " + MLP": self.readout == "mlp",
+                " (zero bias)": self.recurrent_bias == "zero",
+                " (uniform V, zero input bias)": uniform,
+                f" (leak {self.leak:g})": self.leak,
+                " (V-init of the text)": self.input == "identity",
+                f" (kernel {self.kernel_size})": self.kernel_size != 3,
+                f" ({self.nonlinearity})": self.nonlinearity != "relu",
+                f" (speeds {min(speeds, default=1):g} to {max(speeds, default=1):g})": speeds,
+                " − V-init": self.input in ("normal", "default"),
+                f" − u-shift ({self.recurrent})": self.recurrent != "shift",
+            }
+            return name + "".join(text for text, there in remarks.items() if there)
+        if self.kind == "irnn":
+            added = ["Σ-init"] * (self.recurrent == "shift") + ["V-init"] * (self.input == "ones")
+            name = " + ".join([f"iRNN (n={self.size})", *added])
+            remarks = [self.nonlinearity] * (self.nonlinearity != "relu")
+            remarks += ["default start"] * (self.recurrent == "default")
+            remarks += ["orthogonal start"] * (self.recurrent == "orthogonal")
+            remarks += ["V of torch.nn.RNN"] * (self.input == "default")
+            without_v_init = self.input not in ("ones", "identity")
+            remarks += ["zero input bias"] * (without_v_init and self.input_bias == "zero")
+            return f"{name}, {', '.join(remarks)}" if remarks else name
+        forget = "" if self.forget_bias is None else f", forget bias {self.forget_bias:g}"
+        return f"{self.kind.upper()} (n={self.size}{forget})"
 
-    def forward(self, x: Tensor, h_0: None = None) -> tuple[Tensor, Tensor]:
-        """Run the whole sequence from a state of zero, the only one; shapes as in the class."""
-        _refuse_state(h_0)
-        gain = self.gamma_log.exp()[:, None]  # (N, 1)
-        B, C = gain[..., None] * self.B, self.C
-        drive = torch.complex(F.linear(x, B[..., 0]), F.linear(x, B[..., 1]))  # (T, B, N)
-        states = diagonal_scan(self.decay, drive)  # (T, B, N)
-        real = F.linear(states.real, C[..., 0]) - F.linear(states.imag, C[..., 1])  # Re(C h)
-        return real + self.D * x, states[-1:]
+
+# Fields that are younger than the first records: at their defaults no part of a run's id.
+LATER_FIELDS = tuple(field.name for field in fields(ModelConfig)[10:])
 
 
-class ResidualBlocks(nn.Module):
-    """Recurrent layers on top of each other: x + MLP(layer(normalise(x))), block after block.
+def wrnn_config(size: int, num_channels: int, **options) -> ModelConfig:
+    """Describe a wRNN: ``num_channels`` rings of ``size`` units."""
+    return ModelConfig("wrnn", size, num_channels, **options)
 
-    Called as torch.nn.RNN is: input (T, B, input_size) to output (T, B, width), and the last output
-    (1, B, width). A linear layer maps the input to the width; every block normalises its input
-    (layer norm), runs its own recurrent layer and mixes that one's units with one hidden GELU layer
-    of `width` units.
 
-    Args:
-        make_layer: makes the recurrent layer of one block from its input width.
-        depth: number of blocks, at least 1.
+def irnn_config(
+    size: int,
+    input: str = "normal",
+    recurrent: str = "identity",
+    input_bias: str = "uniform",
+    **options,
+) -> ModelConfig:
+    """Describe an iRNN of ``size`` units, by default as in the released copy and adding code.
+
+    The released code for images starts it with ``input="uniform"``.
     """
-
-    def __init__(
-        self,
-        input_size: int,
-        width: int,
-        depth: int,
-        make_layer: Callable[[int], nn.Module],
-        generator: torch.Generator | None = None,
-    ):
-        super().__init__()
-        if depth < 1:
-            raise WrnnError(f"depth is {depth}: residual blocks need at least 1")
-        self.hidden_size = width
-        self.encoder = nn.Linear(input_size, width)
-        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(depth))
-        self.layers = nn.ModuleList(make_layer(width) for _ in range(depth))
-        self.mlps = nn.ModuleList(
-            nn.Sequential(nn.Linear(layer.hidden_size, width), nn.GELU(), nn.Linear(width, width))
-            for layer in self.layers
-        )
-        for module in [self.encoder, *self.mlps.modules()]:
-            if isinstance(module, nn.Linear):
-                init.fan_in_uniform_(module.weight, module.in_features, generator)
-                init.fan_in_uniform_(module.bias, module.in_features, generator)
-
-    def forward(self, x: Tensor, h_0: None = None) -> tuple[Tensor, Tensor]:
-        """Run the whole sequence from a state of zero, the only one; shapes as in the class."""
-        _refuse_state(h_0)
-        x = self.encoder(x)  # (T, B, width)
-        for norm, layer, mlp in zip(self.norms, self.layers, self.mlps, strict=True):
-            x = x + mlp(layer(norm(x))[0])
-        return x, x[-1:]
+    options |= dict(input=input, recurrent=recurrent, input_bias=input_bias)
+    return ModelConfig("irnn", size, **options)
 
 
-def _refuse_state(h_0: None) -> None:
-    if h_0 is not None:
-        raise WrnnError("h_0 was given: this layer starts from a state of zero only")
+def _ring(config: ModelConfig, input_size: int, generator: torch.Generator | None) -> nn.Module:
+    layer = LocalWaveRNN if config.kind == "local" else WaveRNN
+    rnn = layer(
+        input_size,
+        config.size,
+        config.num_channels,
+        kernel_size=config.kernel_size,
+        nonlinearity=config.nonlinearity,
+    )
+    rnn.reset_parameters(
+        recurrent=config.recurrent,
+        velocity=config.velocity,
+        input=config.input,
+        input_bias=config.input_bias,
+        recurrent_bias=config.recurrent_bias,
+        generator=generator,
+    )
+    if config.leak:
+        with torch.no_grad():
+            rnn.weight_hh *= 1 - config.leak
+    return rnn
+
+
+def _irnn(config: ModelConfig, input_size: int, generator: torch.Generator | None) -> nn.Module:
+    rnn = IdentityRNN(input_size, config.size, nonlinearity=config.nonlinearity)
+    orthogonal = config.recurrent == "orthogonal"
+    rnn.reset_parameters(
+        recurrent="identity" if orthogonal else config.recurrent,
+        input=config.input,
+        input_bias=config.input_bias,
+        recurrent_bias=config.recurrent_bias,
+        generator=generator,
+    )
+    if orthogonal:
+        nn.init.orthogonal_(rnn.weight_hh_l0, generator=generator)
+    return rnn
+
+
+def _gated(config: ModelConfig, input_size: int, generator: torch.Generator | None) -> nn.Module:
+    rnn = {"lstm": nn.LSTM, "gru": nn.GRU}[config.kind](input_size, config.size)
+    for parameter in rnn.parameters():
+        init.fan_in_uniform_(parameter, config.size, generator)
+    if config.forget_bias is not None:
+        if config.kind != "lstm":
+            raise WrnnError(f"forget_bias is for an lstm only, not for {config.kind!r}")
+        with torch.no_grad():  # the gates are in the order input, forget, cell, output
+            rnn.bias_ih_l0.view(4, -1)[1] = config.forget_bias
+            rnn.bias_hh_l0.view(4, -1)[1] = 0
+    return rnn
+
+
+def _lru(config: ModelConfig, input_size: int, generator: torch.Generator | None) -> nn.Module:
+    return LinearRecurrentUnit(input_size, config.size, generator=generator)
+
+
+# kind -> what makes its layer, called as torch.nn.RNN is, with all weights from the generator
+LAYERS: dict[str, Callable[[ModelConfig, int, torch.Generator | None], nn.Module]] = {
+    "wrnn": _ring,
+    "local": _ring,
+    "irnn": _irnn,
+    "lstm": _gated,
+    "gru": _gated,
+    "lru": _lru,
+}
+
+
+def build_model(
+    config: ModelConfig, task: Task, generator: torch.Generator | None = None
+) -> SequenceModel:
+    """Build the model for a task with every weight drawn from ``generator`` (on the CPU)."""
+    if config.kind not in LAYERS:
+        raise WrnnError(f"unknown model {config.kind!r}: use {', '.join(LAYERS)}")
+
+    def layer(input_size: int) -> nn.Module:
+        return LAYERS[config.kind](config, input_size, generator)
+
+    if config.depth:
+        rnn = ResidualBlocks(task.input_size, config.width, config.depth, layer, generator)
+    else:
+        rnn = layer(task.input_size)
+    if config.frozen:
+        for name, parameter in rnn.named_parameters():
+            if "_hh" in name:
+                parameter.requires_grad_(False)
+    model = SequenceModel(rnn, task.output_size, readout=config.readout, every_step=task.every_step)
+    for module in model.readout.modules():
+        if isinstance(module, nn.Linear):
+            init.fan_in_uniform_(module.weight, module.in_features, generator)
+            init.fan_in_uniform_(module.bias, module.in_features, generator)
+    return model

@@ -163,8 +163,9 @@ def carry(profile: str) -> list[Run]:
     lag, length = copy_lags(profile)[0], adding_lengths(profile)[0]
 
     def models(name: str) -> list[ModelConfig]:
-        wrnn, _, shift, _, _, _, irnn = _controls(name, profile)
-        return [wrnn, shift, irnn, _lstm_of(name, profile)]
+        shift = _wrnn_of(name, profile, recurrent_bias="zero", frozen=True)
+        irnn = _irnns_of(name, profile)[1]
+        return [_wrnn_of(name, profile), shift, irnn, _lstm_of(name, profile)]
 
     return [
         *on_copy(lag, models("copy"), profile),

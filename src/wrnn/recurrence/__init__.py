@@ -275,9 +275,9 @@ def _function(backend: str) -> Compute:
 
         return fused
     if backend == "numba":
-        from wrnn.recurrence.cpu import compiled  # only here: a GPU can do without numba
+        from wrnn.recurrence.cpu import tiled  # only here: a GPU can do without numba
 
-        return compiled
+        return tiled
     return loop.step_loop
 
 

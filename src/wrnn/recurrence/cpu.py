@@ -46,7 +46,7 @@ inlined = njit(nogil=True, error_model="numpy", forceinline=True)
 _spare: dict[str, Tensor] = {}
 
 
-def compiled(
+def tiled(
     tensors: Tensors,
     nonlinearity: str,
     last_only: bool = False,

@@ -121,6 +121,20 @@ class ImageTask(Task):
         }
 
 
+class DigitsTask(ImageTask):
+    """What tasks on scikit-learn's 8 x 8 digits share: 1,297 / 200 / 300 images.
+
+    There is no official test set: all three splits are drawn with `split_seed`.
+    """
+
+    validation_size: ClassVar[int] = 200
+    test_size: ClassVar[int] = 300
+
+    def data(self) -> data.ImageData:
+        """The digits bundled with scikit-learn; see wrnn.tasks.data.digits."""
+        return data.digits()
+
+
 @lru_cache(maxsize=8)
 def _split(
     total: int, official: int, validation: int, test: int, seed: int, device: str
@@ -203,10 +217,8 @@ class SequentialMNIST(PixelTask):
 
 
 @dataclass(frozen=True)
-class SequentialDigits(PixelTask):
+class SequentialDigits(DigitsTask, PixelTask):
     """The same on scikit-learn's 8 x 8 digits: 64 pixels, 1,297 / 200 / 300 images.
-
-    There is no official test set: all three splits are drawn with `split_seed`.
 
     >>> x, y = SequentialDigits().batch(4, generator=torch.Generator().manual_seed(0))
     >>> x.shape, y.shape
@@ -215,14 +227,8 @@ class SequentialDigits(PixelTask):
 
     name: ClassVar[str] = "sequential_digits"
     pixels: ClassVar[int] = 64
-    validation_size: ClassVar[int] = 200
-    test_size: ClassVar[int] = 300
 
     @property
     def title(self) -> str:
         """The task in words."""
         return f"{'permuted ' if self.permuted else ''}sequential digits (8 x 8)"
-
-    def data(self) -> data.ImageData:
-        """The digits bundled with scikit-learn; see wrnn.tasks.data.digits."""
-        return data.digits()

@@ -10,7 +10,7 @@ from torch import Tensor
 from wrnn.errors import check_choice, check_device, check_flag, check_integer
 from wrnn.tasks import data
 from wrnn.tasks.base import checksum, seeded_generator
-from wrnn.tasks.images import ImageTask
+from wrnn.tasks.images import DigitsTask, ImageTask
 
 # Mean and standard deviation of CIFAR10's training pixels in [0, 1]: red, green, blue.
 CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
@@ -159,7 +159,7 @@ class NoisySequentialCIFAR10(NoisyRowsTask):
 
 
 @dataclass(frozen=True)
-class NoisySequentialDigits(NoisyRowsTask):
+class NoisySequentialDigits(DigitsTask, NoisyRowsTask):
     """The same on scikit-learn's digits: 8 rows of 8 and noise to step 100; 1,297 / 200 / 300.
 
     >>> x, y = NoisySequentialDigits().batch(4, generator=torch.Generator().manual_seed(0))
@@ -170,8 +170,6 @@ class NoisySequentialDigits(NoisyRowsTask):
     name: ClassVar[str] = "noisy_sequential_digits"
     input_size: ClassVar[int] = 8
     rows: ClassVar[int] = 8
-    validation_size: ClassVar[int] = 200
-    test_size: ClassVar[int] = 300
 
     noise: str = "fixed"
     noise_seed: int = 0
@@ -182,7 +180,3 @@ class NoisySequentialDigits(NoisyRowsTask):
     def title(self) -> str:
         """The task in words."""
         return f"noisy sequential digits (8 x 8){', fresh noise' if self.noise == 'fresh' else ''}"
-
-    def data(self) -> data.ImageData:
-        """The digits bundled with scikit-learn; see wrnn.tasks.data.digits."""
-        return data.digits()
