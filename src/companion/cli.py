@@ -359,7 +359,6 @@ def gpu(
     """Run the GPU's tests, the benchmark and the paper's runs; pack the results into one tar."""
     from companion.first_hour import stages, work_through
 
-    _check_seeds(seeds)
     if estimate:
         check_choice("--profile", profile, PROFILES)
         from companion import hours
