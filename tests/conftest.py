@@ -1,19 +1,21 @@
-"""Options of the test run: tests marked ``gpu`` run only with ``--gpu``."""
+"""Options of the test run: tests marked ``gpu`` or ``slow`` run only where they are asked for."""
 
 import pytest
 
 
 def pytest_addoption(parser):
-    """Add ``--gpu``."""
+    """Add ``--gpu`` and ``--slow``."""
     parser.addoption(
         "--gpu", action="store_true", help="also run the tests that need a CUDA device"
     )
+    parser.addoption("--slow", action="store_true", help="also run the tests that take minutes")
 
 
 def pytest_collection_modifyitems(config, items):
-    """Skip the GPU tests unless they were asked for."""
-    if config.getoption("--gpu"):
-        return
+    """Skip what was not asked for; ``--gpu`` asks for both, since the slow ones are about GPUs."""
+    gpu = config.getoption("--gpu")
     for item in items:
-        if item.get_closest_marker("gpu"):
+        if item.get_closest_marker("gpu") and not gpu:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device: run pytest --gpu"))
+        if item.get_closest_marker("slow") and not (gpu or config.getoption("--slow")):
+            item.add_marker(pytest.mark.skip(reason="takes minutes: run pytest --slow"))

@@ -56,6 +56,7 @@ def test_the_stages_leave_time_for_each_other_and_their_commands_take_their_opti
     assert runs.bound(3600, 1800) == 1800 - first_hour.GRACE - first_hour.TAR
     assert tests.bound(math.inf, math.inf) == 900 and runs.bound(math.inf, math.inf) == math.inf
     assert runs.bound(600, 10) == 0
+    assert "gpu or slow" in tests.command
     assert tests.command[1:3] == ["-m", "pytest"] and "--gpu" in tests.command
     known = typer.main.get_command(cli.app).commands
     for stage in (bench, runs):

@@ -414,7 +414,10 @@ def test_the_examples_of_the_api_page_run():
 
 BAD = {
     "even kernel": (lambda: WaveRNN(1, 8, kernel_size=4), "odd"),
-    "kernel larger than the ring": (lambda: WaveRNN(1, 3, kernel_size=5), "channel_size"),
+    "kernel larger than the ring": (
+        lambda: WaveRNN(1, 3, kernel_size=5),
+        "ring of 3 sites: it must",
+    ),
     "negative size": (lambda: WaveRNN(1, -8), "channel_size"),
     "zero input": (lambda: WaveRNN(0, 8), "input_size"),
     "negative hidden size": (lambda: IdentityRNN(1, -1), "hidden_size"),

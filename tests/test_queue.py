@@ -60,20 +60,37 @@ def left_behind(store: Store) -> set[str]:
     return {path.name for path in store.folder.iterdir() if path.suffix not in (".json", ".npz")}
 
 
-def test_seed_0_comes_alone_and_the_others_in_groups(store, fake):
-    RunQueue(SEEDS, store, replicas=2).train(device="cpu")
-    assert [[(run.model.kind, run.seed) for run in group] for group in fake.groups] == [
-        [("wrnn", 0)],
-        [("irnn", 0)],
-        [("wrnn", 1), ("wrnn", 2)],
-        [("irnn", 1), ("irnn", 2)],
-        [("wrnn", 3)],
-        [("irnn", 3)],
+def test_runs_of_one_length_are_trained_together_and_seed_0_first(store, fake):
+    longer = [replace(run, task=replace(run.task, lag=11)) for run in SEEDS[:4]]
+    runs = [*SEEDS[:1], *longer[:2], *SEEDS[1:], *longer[2:]]
+    RunQueue(runs, store, replicas=3).train(device="cpu")
+    assert [[(r.task.lag, r.model.kind, r.seed) for r in group] for group in fake.groups] == [
+        [(10, "wrnn", 0), (10, "irnn", 0)],
+        [(11, "wrnn", 0), (11, "irnn", 0)],
+        [(10, "wrnn", 1), (10, "irnn", 1), (10, "wrnn", 2)],
+        [(10, "irnn", 2), (10, "wrnn", 3), (10, "irnn", 3)],
+        [(11, "wrnn", 1), (11, "irnn", 1)],
     ]
-    assert {record.run for record in store.all()} == set(SEEDS)
+    assert {record.run for record in store.all()} == set(runs)
     assert left_behind(store) == set()
     with pytest.raises(WrnnError, match="at least 1"):
         RunQueue(SEEDS, store, replicas=0)
+
+
+def test_a_group_of_different_runs_is_counted_for_each_of_them(store, fake):
+    runs = [RUN, replace(OTHER, steps=30)]
+    sweep = RunQueue(runs, store, replicas=2)
+    seen = []
+    fake.during = lambda group: seen.append([row[2:] for row in sweep.rows()])
+    sweep.train(device="cpu")
+    assert seen[0] == [
+        ("10 of 20, 4 per second", "5.0 s left"),
+        ("10 of 30, 4 per second", "10.0 s left"),
+    ]
+    assert sweep.spent == {runs[0]: (16.0, 4.0), runs[1]: (24.0, 6.0)}
+    again = [replace(run, seed=1) for run in runs]
+    sweep.runs += again
+    assert sweep.seconds_left() == (12.5, 0)
 
 
 def test_a_run_that_another_process_has_is_left_out_of_its_group(store, fake):

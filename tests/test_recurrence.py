@@ -22,9 +22,10 @@ from wrnn.recurrence import (
     recurrent_states,
     wave_recurrence,
 )
+from wrnn.recurrence.loop import Tensors
 
 NONLINEARITIES = ("relu", "tanh", "identity")
-NAMES = ("x", "h_0", "weight_ih", "bias_ih", "weight_hh", "bias_hh", "weight_out", "bias_out")
+NAMES = Tensors._fields
 
 
 def arguments(steps, batch, inputs, channels, n, kernel, outputs=3, *, seed=0, **kind):
@@ -124,6 +125,20 @@ def test_inputs_that_are_not_shared_are_refused():
         run(tensors, backend="numba", shared_from=-1)
 
 
+def test_inputs_that_are_not_one_hot_are_refused_and_others_change_nothing():
+    tensors = arguments(6, 5, 4, 3, 7, 3)
+    for x in (tensors["x"], torch.ones(6, 5, 4), torch.zeros(6, 5, 4)):
+        with pytest.raises(WrnnError, match="x is not one_hot: at some step"):
+            run(tensors | {"x": x.double()}, backend="numba", one_hot=True)
+    with pytest.raises(WrnnError, match="one_hot must be True or False"):
+        run(tensors, one_hot=2)
+    tensors["x"] = torch.eye(4, dtype=torch.float64)[torch.arange(30).view(6, 5) % 4]
+    for backend in ("loop", "numba"):
+        assert torch.equal(
+            run(tensors, backend=backend, one_hot=True), run(tensors, backend=backend)
+        )
+
+
 SIZES = [  # steps, batch, inputs, channels, n, kernel
     (5, 3, 2, 2, 9, 3),
     (1, 2, 1, 3, 4, 1),
@@ -203,8 +218,7 @@ def test_numba_is_the_loop_at_random_sizes(seed):
 
 def states_and_last(tensors, **options):
     """Return all states or readouts, (T, B, ...), and the last state, each with its gradient."""
-    values = [tensors[name] for name in NAMES[:6]]
-    return recurrent_states(*values, weight_out=tensors.get("weight_out"), **options)
+    return recurrent_states(Tensors(**tensors)._replace(bias_out=None), **options)
 
 
 @pytest.mark.parametrize("seed", range(30))

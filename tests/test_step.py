@@ -200,6 +200,14 @@ def test_replicas_in_one_capture_get_the_records_they_get_alone(captures, tmp_pa
     assert captures[3:] == [3]
 
 
+def test_different_runs_in_one_capture_get_the_records_they_get_alone(captures, tmp_path):
+    runs = [RUNS["copy"], replace(RUNS["adding"], steps=8), RUNS["permuted digits"]]
+    alone = [train(run, Store(tmp_path / "alone")).outcome() for run in runs]
+    del captures[:]
+    assert outcomes(runs, tmp_path / "together") == alone
+    assert captures == [3, 2]
+
+
 def test_a_captured_run_is_resumed_bit_for_bit(captures, tmp_path):
     whole = train(COPY, Store(tmp_path / "whole")).outcome()
     for step in (2, 8, 13):

@@ -130,9 +130,17 @@ def test_a_time_limit_saves_every_replica(store, whole):
     assert [record.outcome() for record in resumed] == [whole(run).outcome() for run in runs]
 
 
-def test_only_seeds_of_one_run_are_replicas(store):
-    with pytest.raises(WrnnError, match="equal but for seed and trace"):
-        train_replicas([COPY, replace(COPY, seed=1, clip=0.0)], store)
+def test_different_runs_together_get_the_records_they_get_alone(store, whole):
+    runs = [
+        COPY,
+        replace(COPY, model=irnn_config(8), steps=7, clip=0.5, seed=1),
+        replace(COPY, task=AddingTask(12, test_batch_size=8), drop_steps=(4,), trace=True),
+        replace(COPY, task=SequentialDigits(), batch_size=3, log_every=2, keep="best"),
+    ]
+    leave_checkpoint(runs[2], store, 5)
+    records = train_replicas(runs, store)
+    assert [record.outcome() for record in records] == [whole(run).outcome() for run in runs]
+    assert [record.replicas for record in records] == [4] * 4
     assert train_replicas([], store) == []
     assert len(train_replicas([COPY, COPY], store)) == 2
 

@@ -470,8 +470,8 @@ def _compiled_loop(x, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, bias_o
     """Run the loop with its step compiled; a whole sequence would take minutes to compile."""
     readout = weight_out if case.every_step else None
     h_0 = x.new_zeros(case.batch_size, len(weight_ih))
-    tensors = (x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, readout)
-    output, h_n = loop.step_loop(*tensors, "relu", not case.every_step, step)
+    tensors = loop.Tensors(x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, readout)
+    output, h_n = loop.step_loop(tensors, "relu", not case.every_step, step)
     return output + bias_out if case.every_step else F.linear(h_n, weight_out, bias_out)
 
 

@@ -152,7 +152,7 @@ def run(
         typer.Option(help="torchvision, or folder: an image folder such as of JPEGs: other runs"),
     ] = "torchvision",
     replicas: Annotated[
-        int, typer.Option(help="seeds of one run trained together; 0: 4 on CUDA, 1 on a CPU")
+        int, typer.Option(help="runs trained together; 0: 4 on CUDA, 1 on a CPU")
     ] = 0,
     executor: Executor = "serial",
     scheduler: Scheduler = "",
@@ -412,10 +412,24 @@ def gpu(
     seeds: Seeds = 1,
     cifar10: Annotated[str, typer.Option(help="torchvision, or folder")] = "torchvision",
     folder: Annotated[Path, typer.Option(help="where results go")] = Path("gpu-results"),
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="train nothing: estimate the hours of a GPU")
+    ] = False,
 ) -> None:
     """Run the GPU's tests, the benchmark and the paper's runs; pack the results into one tar."""
     from companion.first_hour import stages, work_through
 
+    if estimate:
+        check_choice("--profile", profile, PROFILES)
+        from companion import hours
+
+        try:
+            hours.estimate(find_experiments(["all"]), profile, seeds)
+        except ImportError as error:
+            raise WrnnError(
+                f"{error.name} is missing, which is published for Linux only"
+            ) from error
+        return
     kind = resolve_device(device).type
     if time_limit < 0:
         raise WrnnError("--time-limit must not be negative")

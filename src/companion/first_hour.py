@@ -47,7 +47,7 @@ class Stage:
 def stages(device: str, *, profile: str, seeds: int, cifar10: str, folder: Path) -> list[Stage]:
     """Return the tests, the benchmark and the runs; correctness comes first."""
     python, root = sys.executable, project_root()
-    tests = ["-q", "-rs", "-m", "gpu", *["--gpu"] * (device == "cuda"), str(root / "tests")]
+    tests = ["-q", "-rs", "-m", "gpu or slow", *["--gpu"] * (device == "cuda"), str(root / "tests")]
     options = ["--device", device, "--profile", profile]
     bench = ["--device", device, "--profile", "paper" if profile == "paper" else "quick"]
     runs = ["all", *options, "--seeds", str(seeds), "--cifar10", cifar10]

@@ -17,8 +17,8 @@ PRECISIONS = ("ieee", "tf32x3", "tf32")
 SHARED_BYTES = {80: 166_912, 90: 232_448, 100: 232_448}  # of a program, by capability
 REGISTERS = 65_536  # of a multiprocessor
 ISSUED = 4  # instructions a cycle
-CONFIGURATIONS = {  # n, channels, kernel size, input size, outputs of every step
-    "copy": (100, 6, 3, 10, 10),
+CONFIGURATIONS = {  # n, channels, kernel size, inputs (< 0: one-hot), outputs of every step
+    "copy": (100, 6, 3, -10, 10),
     "adding": (100, 27, 3, 2, 0),
     "sequential MNIST": (256, 16, 3, 1, 0),
     "sequential MNIST, n=169": (169, 32, 3, 1, 0),
@@ -34,20 +34,28 @@ def kernels_of(
 
     ``registers`` (of a program) and ``shared`` (bytes), ``stack`` and ``spills`` (0 where all fits
     into registers), counts of ``multiply-adds`` and ``tensor products`` in the code, and ``cycles``
-    per step, a bound. Outputs are as in `gpu_kernels`: 0 where only the last state is read.
+    per step, a bound. Inputs are those of a step, negative where one of them is 1 and the others 0;
+    outputs are as in `gpu_kernels`: 0 where only the last state is read.
     """
     from wrnn.recurrence import gpu_kernels  # triton, which is there for Linux only
-    from wrnn.recurrence.gpu import INPUTS, layout
+    from wrnn.recurrence.gpu import INPUTS, layouts
 
-    sizes = layout(n, channels, size, precision, capability) | {"NONLINEARITY": "relu"}
-    kind = "narrow" if "GROUPS" in sizes else "wide"
-    constants = {
-        "forward": {"INPUTS": inputs if inputs <= INPUTS else 0, "KEEP": True},
-        "backward": {"OUTPUTS": outputs, "NEEDS_KERNEL": True},
-    }
+    own = (
+        {"INPUTS": max(-1, inputs) if inputs <= INPUTS else 0, "KEEP": True},
+        {"OUTPUTS": outputs, "NEEDS_KERNEL": True},
+    )
     return {
-        direction: _resources(getattr(gpu_kernels, f"{direction}_{kind}"), sizes | own, capability)
-        for direction, own in constants.items()
+        direction: _resources(
+            getattr(gpu_kernels, direction),
+            {**sizes._asdict(), **constants, "NONLINEARITY": "relu"},
+            capability,
+        )
+        for direction, sizes, constants in zip(
+            ("forward", "backward"),
+            layouts(n, channels, size, precision, capability),
+            own,
+            strict=True,
+        )
     }
 
 
@@ -58,18 +66,14 @@ def _resources(kernel, constants: dict, capability: int) -> dict[str, int]:
     from triton.compiler import ASTSource
 
     options = {name: constants.pop(name) for name in ("num_warps", "num_stages", "maxnreg")}
-    signature = {
-        name: "constexpr"
-        if name in constants
-        else "i32"
-        if name in ("steps", "batch", "own")
-        else "*fp32"
-        for name in kernel.arg_names
-    }
+    kinds = dict.fromkeys(constants, "constexpr") | dict.fromkeys(("steps", "batch", "own"), "i32")
+    if constants.get("INPUTS", 0) < 0:
+        kinds["x"] = "*i32"
+    signature = {name: kinds.get(name, "*fp32") for name in kernel.arg_names}
     aligned = {
         (i,): [["tt.divisibility", 16]]
         for i, kind in enumerate(signature.values())
-        if kind == "*fp32"
+        if kind.startswith("*")
     }
     compiled = triton.compile(
         ASTSource(kernel, signature, constants, attrs=aligned),

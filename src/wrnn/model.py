@@ -28,11 +28,14 @@ from wrnn.errors import (
 from wrnn.recurrence import (
     BACKENDS,
     as_computed,
+    check_kernel_size,
     checked,
     choose_backend,
+    read_out,
     recurrent_states,
     without_autocast,
 )
+from wrnn.recurrence.loop import Tensors
 
 FLOATS = (torch.float32, torch.float64)
 # Arguments of torch.nn.RNN that these layers have at one value only, and what to do instead.
@@ -53,6 +56,7 @@ class RecurrentLayer(nn.Module):
 
     suffix = ""
     local = False
+    nonlinearity: str
 
     def __init__(
         self,
@@ -95,7 +99,8 @@ class RecurrentLayer(nn.Module):
     def forward(self, input: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Run the whole sequence from the state hx, or from zero; shapes as in the class."""
         x, h_0 = self._check(input, hx)
-        output, h_n = self._states(x, h_0, batch_first=self.batch_first)
+        states, h_n = self._states(x, h_0, batch_first=self.batch_first)
+        output = read_out(states, h_n)
         h_n = h_n.unsqueeze(0)  # (1, B, hidden)
         if input.dim() == 2:
             return output.squeeze(1), h_n.squeeze(1)
@@ -104,23 +109,27 @@ class RecurrentLayer(nn.Module):
     def compute(self, input: Tensor, hx: Tensor | None = None, **options) -> Tensor:
         """Run the sequence and return, time first, only what is asked for.
 
-        Options are ``last_only``, ``weight_out``, ``bias_out``, ``checkpoint_every`` and
-        ``shared_from`` of :func:`wrnn.recurrence.wave_recurrence`: what is not needed is never
-        written out.
+        Options are ``last_only``, ``weight_out``, ``bias_out``, ``checkpoint_every``,
+        ``shared_from`` and ``one_hot`` of :func:`wrnn.recurrence.wave_recurrence`: what is not
+        needed is never written out.
         """
         x, h_0 = self._check(input, hx)
-        output, h_n = self._states(x, h_0, **options)
-        if output is None:  # last_only
-            output, weight_out = h_n.unsqueeze(0), options.get("weight_out")
-            if weight_out is not None:
-                output = F.linear(output, weight_out, options.get("bias_out"))
+        results = self._states(x, h_0, **options)
+        output = read_out(*results, options.get("weight_out"), options.get("bias_out"))
         return output.squeeze(1) if input.dim() == 2 else output
 
-    def _states(self, x: Tensor, h_0: Tensor, **options) -> tuple[Tensor | None, Tensor]:
+    def _states(
+        self,
+        x: Tensor,
+        h_0: Tensor,
+        weight_out: Tensor | None = None,
+        bias_out: Tensor | None = None,
+        **options: Any,
+    ) -> tuple[Tensor | None, Tensor]:
         """Return the states of x (T, B, input), or what is read out of them, and the last one."""
         weight_ih, weight_hh, bias_ih, bias_hh = self._weights()
         return recurrent_states(
-            *(x, h_0, weight_ih, bias_ih, weight_hh, bias_hh),
+            Tensors(x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, bias_out),
             nonlinearity=self.nonlinearity,
             backend=self.backend,
             local=self.local,
@@ -154,21 +163,20 @@ class RecurrentLayer(nn.Module):
                 raise WrnnError(f"h_0 has shape {tuple(h_0.shape)}: expected {shape}")
         h_0 = h_0[0] if batched else h_0
         weight = getattr(self, f"weight_ih{self.suffix}")
-        tensors = []
+        x, h_0 = as_computed(x), as_computed(h_0)
         for name, tensor in (("input", x), ("h_0", h_0)):
-            tensor = as_computed(tensor)
             if (tensor.dtype, tensor.device) != (weight.dtype, weight.device):
                 raise WrnnError(
                     f"{name} is {tensor.dtype} on {tensor.device}, but the layer is "
                     f"{weight.dtype} on {weight.device}"
                 )
-            tensors.append(tensor)
-        return tuple(tensors)
+        return x, h_0
 
-    def _weights(self) -> list[Tensor | None]:
+    def _weights(self) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         """Return weight_ih, weight_hh, bias_ih and bias_hh."""
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        return [getattr(self, name + self.suffix) for name in names]
+        weight_ih, weight_hh, bias_ih, bias_hh = (getattr(self, n + self.suffix) for n in names)
+        return weight_ih, weight_hh, bias_ih, bias_hh
 
     def __prepare_scriptable__(self):
         raise WrnnError("torch.jit.script is not supported: use torch.compile or torch.export")
@@ -220,6 +228,11 @@ class WaveRNN(RecurrentLayer):
     True
     """
 
+    weight_ih: Tensor
+    weight_hh: Tensor
+    bias_ih: Tensor | None
+    bias_hh: Tensor | None
+
     def __init__(
         self,
         input_size: int,
@@ -239,11 +252,7 @@ class WaveRNN(RecurrentLayer):
         channel_size = check_integer("channel_size", channel_size, 1)
         num_channels = check_integer("num_channels", num_channels, 1)
         kernel_size = check_integer("kernel_size", kernel_size, 1)
-        if kernel_size % 2 == 0 or kernel_size > channel_size:
-            raise WrnnError(
-                f"kernel_size {kernel_size} is not allowed: use an odd size from 1 to "
-                f"channel_size ({channel_size})"
-            )
+        check_kernel_size(kernel_size, channel_size)
         check_choice("nonlinearity", nonlinearity, ("relu", "tanh", "identity"))
         sites = (channel_size,) if self.local else ()
         super().__init__(
@@ -361,6 +370,10 @@ class IdentityRNN(RecurrentLayer):
     """
 
     suffix = "_l0"
+    weight_ih_l0: Tensor
+    weight_hh_l0: Tensor
+    bias_ih_l0: Tensor | None
+    bias_hh_l0: Tensor | None
 
     def __init__(
         self,
@@ -439,30 +452,36 @@ class IdentityRNN(RecurrentLayer):
         kind = "zero" if recurrent_bias == "default" else recurrent_bias
         _start_bias_(self.bias_hh_l0, kind, self.hidden_size, generator, "recurrent bias init")
 
-    def _states(self, x: Tensor, h_0: Tensor, **options) -> tuple[Tensor | None, Tensor]:
+    def _states(
+        self,
+        x: Tensor,
+        h_0: Tensor,
+        weight_out: Tensor | None = None,
+        bias_out: Tensor | None = None,
+        last_only: bool = False,
+        **options: Any,
+    ) -> tuple[Tensor | None, Tensor]:
         weight_ih, matrix, *biases = self._weights()
         kernel = matrix.unsqueeze(-1)  # (hidden, hidden, 1)
-        tensors = (x, h_0, weight_ih, biases[0], kernel, biases[1])
+        tensors = Tensors(x, h_0, weight_ih, biases[0], kernel, biases[1], weight_out, bias_out)
         if x.shape[1] and choose_backend(x, kernel)[0] == "numba":
-            return recurrent_states(*tensors, nonlinearity=self.nonlinearity, **options)
-        last_only = check_flag("last_only", options.get("last_only", False))
-        *_, weight_out, bias_out = checked(
-            *tensors, options.get("weight_out"), options.get("bias_out")
-        )
+            options |= {"nonlinearity": self.nonlinearity, "last_only": last_only}
+            return recurrent_states(tensors, **options)
+        check_flag("last_only", last_only)
+        *_, weight_out, bias_out = checked(tensors)
         run = torch.rnn_relu if self.nonlinearity == "relu" else torch.rnn_tanh
         weights = [weight_ih, matrix, *(biases if self.bias else ())]
         sizes = (self.bias, 1, 0.0, torch.is_grad_enabled(), False, False)
         with without_autocast(x):
-            output, h_n = run(x, h_0.unsqueeze(0), weights, *sizes)  # (T, B, hidden)
-            if last_only:
-                output = None
-            elif weight_out is not None:
+            states, h_n = run(x, h_0.unsqueeze(0), weights, *sizes)  # (T, B, hidden)
+            output = None if last_only else states
+            if output is not None and weight_out is not None:
                 output = F.linear(output, weight_out, bias_out)
         return output, h_n[0]
 
     def flatten_parameters(self) -> None:
         """Lay the parameters out one behind the other, as cuDNN wants them, where it is used."""
-        weights = list(self.parameters())
+        weights: list[Tensor] = list(self.parameters())
         if weights[0].is_cuda and torch.backends.cudnn.is_acceptable(weights[0]):
             mode = 0 if self.nonlinearity == "relu" else 1
             sizes = (self.input_size, mode, self.hidden_size, 0, 1)
@@ -500,7 +519,8 @@ class SequenceModel(nn.Module):
         super().__init__()
         output_size = check_integer("output_size", output_size, 1)
         check_choice("readout", readout, ("linear", "mlp"))
-        if not isinstance(rnn, nn.Module) or not isinstance(getattr(rnn, "hidden_size", None), int):
+        hidden_size = getattr(rnn, "hidden_size", None)
+        if not isinstance(rnn, nn.Module) or not isinstance(hidden_size, int):
             raise WrnnError(f"rnn must be a layer with a hidden_size, not {shown(rnn)}")
         if getattr(rnn, "batch_first", False):
             raise WrnnError("SequenceModel takes a layer with time first: use batch_first=False")
@@ -509,32 +529,38 @@ class SequenceModel(nn.Module):
         self.rnn = rnn
         self.every_step = check_flag("every_step", every_step)
         like = next(rnn.parameters())
-        kind = {"device": like.device, "dtype": like.dtype}
+        kind: dict[str, Any] = {"device": like.device, "dtype": like.dtype}
+        self.readout: nn.Module
         if readout == "linear":
-            self.readout = nn.Linear(rnn.hidden_size, output_size, **kind)
+            self.readout = nn.Linear(hidden_size, output_size, **kind)
         else:
             self.readout = nn.Sequential(
-                nn.Linear(rnn.hidden_size, 100, **kind),
+                nn.Linear(hidden_size, 100, **kind),
                 nn.ReLU(),
                 nn.Linear(100, output_size, **kind),
             )
 
     def forward(
-        self, x: Tensor, h_0: Tensor | None = None, *, shared_from: int | None = None
+        self,
+        x: Tensor,
+        h_0: Tensor | None = None,
+        *,
+        shared_from: int | None = None,
+        one_hot: bool = False,
     ) -> Tensor:
         """Map x to the output, shapes as in the class, from the state h_0 as the layer takes it.
 
-        From step ``shared_from`` on all samples have the same input, which saves time; see
-        :func:`wrnn.recurrence.wave_recurrence`.
+        From step ``shared_from`` on all samples have the same input, or all inputs are ``one_hot``,
+        which saves time; see :func:`wrnn.recurrence.wave_recurrence`.
         """
         if isinstance(self.rnn, RecurrentLayer) and not _has_hooks(self.rnn):
+            options: dict[str, Any] = {"shared_from": shared_from, "one_hot": one_hot}
             if not self.every_step:
-                options = {"last_only": True, "shared_from": shared_from}
-                return self.readout(self.rnn.compute(x, h_0, **options)[0])
+                return self.readout(self.rnn.compute(x, h_0, last_only=True, **options)[0])
             linear = isinstance(self.readout, nn.Linear) and not _has_hooks(self.readout)
             if linear and not self.rnn.local:
-                weights = {"weight_out": self.readout.weight, "bias_out": self.readout.bias}
-                return self.rnn.compute(x, h_0, **weights, shared_from=shared_from)
+                options |= {"weight_out": self.readout.weight, "bias_out": self.readout.bias}
+                return self.rnn.compute(x, h_0, **options)
         output, _ = self.rnn(x, h_0)  # (T, B, hidden)
         return self.readout(output if self.every_step else output[-1])
 

@@ -9,7 +9,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import replace
 
 from companion.records.files import Store
 from companion.records.provenance import device_name
@@ -63,7 +62,8 @@ def signals_noted() -> Iterator[list[int]]:
 class RunQueue:
     """Runs to train in order: what this process has spent on them, what it trains, what is left.
 
-    ``replicas`` runs that are equal but for their seed are trained together; seed 0 comes alone.
+    ``replicas`` runs are trained together whose sequences and batches are of one size, so that none
+    waits long for another one's step; those of seed 0 come first.
     ``replan`` gives the runs anew after each one, where what is recorded decides what comes next.
     """
 
@@ -162,13 +162,7 @@ class RunQueue:
         return measured or self._recorded.get((*_kind(run), run.stop))
 
     def _groups(self, runs: list[Run]) -> Iterator[list[Run]]:
-        """Cut runs into groups of replicas."""
-        while runs:
-            first = runs[0]
-            same = [r for r in runs if r.seed and replace(r, seed=first.seed) == first]
-            group = same[: self.replicas] if first.seed else [first]
-            runs = [run for run in runs if run not in group]
-            yield group
+        return in_groups(runs, self.replicas)
 
     def _train_group(self, group: list[Run], options: dict) -> bool:
         """Train those runs of a group that no other process holds or has finished.
@@ -215,20 +209,20 @@ class RunQueue:
         """Update the rate of the group; returns the seconds that it has taken so far."""
         seconds = time.monotonic() - self._began
         if taken := self._steps - (self._earlier or 0):
-            self._rates[_kind(self._group[0])] = taken / seconds
+            self._rates |= dict.fromkeys(map(_kind, self._group), taken / seconds)
         return seconds
 
     def _end(self, unfinished: str) -> None:
         """Note what the group took, and say what became of its runs."""
         records = {run: self.store.find(run) for run in self._group}
         self._steps -= sum(run.steps - r.steps for run, r in records.items() if r)  # not needed
-        seconds = self._measure() / len(records)
-        steps = (self._steps - (self._earlier or 0)) / len(records)
+        seconds, steps = self._measure(), self._steps - (self._earlier or 0)
         for run, record in records.items():
             before = self.spent.get(run, (0, 0))
-            self.spent[run] = before[0] + steps, before[1] + seconds
+            share = run.steps / sum(run.steps for run in records)
+            self.spent[run] = before[0] + steps * share, before[1] + seconds * share
             state = "trained" if record else unfinished
-            self._print(f"{state} {run.description} in {duration(seconds)}")
+            self._print(f"{state} {run.description} in {duration(seconds * share)}")
         self._group = []
         if len(self.runs) > 1:
             self._print(self.headline())
@@ -268,9 +262,10 @@ class RunQueue:
             now += group
             for run in group:
                 rate = self._rate(run)
-                steps = together // len(group)
-                time_left = duration((run.steps * len(group) - together) / rate) if rate else "?"
-                done = f"{steps:,} of {run.steps:,}" + (f", {rate:,.0f} per second" if rate else "")
+                steps = min(run.steps, together // len(group))
+                time_left = duration((run.steps - steps) * len(group) / rate) if rate else "?"
+                speed = f", {rate:,.0f} per second" if rate else ""
+                done = f"{steps:,} of {run.steps:,}{speed}"
                 rows.append(("now", run.description, done, f"{time_left} left"))
         for run in [run for run in self.left() if run not in now][:ROWS]:
             rate = self._rate(run)
@@ -335,6 +330,18 @@ def duration(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {unit}"
     return f"{seconds:.1f} s"
+
+
+def in_groups(runs: list[Run], replicas: int) -> Iterator[list[Run]]:
+    """Cut runs into groups that are trained together; their budgets are within a factor of two."""
+
+    def pace(run: Run) -> tuple:
+        return run.task.length, run.batch_size, run.steps.bit_length(), run.seed == 0
+
+    while runs:
+        group = [run for run in runs if pace(run) == pace(runs[0])][:replicas]
+        runs = [run for run in runs if run not in group]
+        yield group
 
 
 def _kind(run: Run) -> tuple:

@@ -80,7 +80,7 @@ class TrainingState:
         """Draw a batch and take one Adam step; reads nothing back from the device."""
         run = self.run
         x, y = run.task.batch(run.batch_size, generator=self.generator, device=self.device)
-        loss = run.task.loss(self.model(x, shared_from=run.task.shared_from), y)
+        loss = run.task.loss(self.model(x, **run.task.promises), y)
         self.optimizer.zero_grad(set_to_none=True)
         (loss * run.loss_scale).backward()
         if run.clip > 0:

@@ -10,7 +10,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -217,7 +217,7 @@ def evaluate(model: SequenceModel, run: Run, split: str, device: torch.device) -
     for x, y in run.task.evaluation_batches(split, EVALUATION_BATCH, device=device):
         size = x.shape[1]
         samples += size
-        output = model(x, shared_from=run.task.shared_from)
+        output = model(x, **run.task.promises)
         for name, value in run.task.metrics(output, y).items():
             totals[name] = totals.get(name, 0.0) + value * size
     return {name: total / samples for name, total in totals.items()}
@@ -271,7 +271,7 @@ def train_replicas(
     checkpoint_seconds: float = 30.0,
     progress: Callable[[int], None] = lambda steps: None,
 ) -> list[Record]:
-    """Train several seeds of one run together, or go on with them, and store their records.
+    """Train several runs together, or go on with them, and store their records.
 
     Every run keeps what is its own (weights, optimiser, generators, clipping, checkpoint), so its
     record is the one that it gets alone: bit for bit on a CPU, to rounding on CUDA, where the group
@@ -284,7 +284,7 @@ def train_replicas(
     hardly gain from more, and the record does not depend on how many cores there are.
 
     Args:
-        runs: what to train, equal but for seed and trace; records already stored are returned.
+        runs: what to train; records already stored are returned.
         store: folder of records and checkpoints.
         device: "cpu", "cuda" or "auto".
         deadline: value of time.monotonic() at which to stop.
@@ -297,11 +297,9 @@ def train_replicas(
 
     Raises:
         TrainingStopped: the deadline came first; the checkpoints are saved.
-        WrnnError: the runs differ in more than seed and trace, the device is not there, or a data
-            file is damaged. A damaged checkpoint is set aside, and its run starts again.
+        WrnnError: the device is not there, or a data file is damaged. A damaged checkpoint is set
+            aside, and its run starts again.
     """
-    if len({replace(run, seed=0, trace=False) for run in runs}) > 1:
-        raise WrnnError("only runs that are equal but for seed and trace can be trained together")
     records = {run.id: record for run in runs if (record := store.get(run)) is not None}
     progress(sum(run.steps for run in runs if run.id in records))
     trainers = _resume([run for run in dict.fromkeys(runs) if run.id not in records], store, device)

@@ -16,13 +16,14 @@ from torch import Tensor
 
 from wrnn.errors import WrnnError, check_choice, check_flag, check_integer, check_tensor
 from wrnn.recurrence import loop
+from wrnn.recurrence.loop import Tensors
 
 __all__ = ["BACKENDS", "choose_backend", "local_recurrence", "wave_recurrence"]
 BACKENDS = ("auto", "loop", "numba", "triton")
 NONLINEARITIES = tuple(loop.ACTIVATIONS)
 PRECISIONS = ("float32", "tf32x3", "tf32")
 REQUIRED = "x", "h_0", "weight_ih", "weight_hh"
-NAMES = "x", "h_0", "weight_ih", "bias_ih", "weight_hh", "bias_hh", "weight_out", "bias_out"
+Compute = Callable[..., tuple[Tensor | None, Tensor]]
 INSTALLED = [name for name in ("numba", "triton") if importlib.util.find_spec(name)]
 
 
@@ -42,6 +43,7 @@ def wave_recurrence(
     last_only: bool = False,
     checkpoint_every: int | None = None,
     shared_from: int | None = None,
+    one_hot: bool = False,
 ) -> Tensor:
     """Run h_t = act(u ⋆ h_{t-1} + V x_t + b) over a sequence (section 2, equation 2).
 
@@ -69,6 +71,9 @@ def wave_recurrence(
             sample. Results differ by rounding only. The loop, and all with `checkpoint_every` or
             where the gradient of x is wanted, compute as without it. "numba" checks the promise; on
             a GPU that would wait for the device.
+        one_hot: whether the input of every sample is at every step a single 1 among zeros: a GPU
+            then takes a column of V in place of a product. The others compute as without it, and
+            "numba" checks the promise.
 
     Returns:
         The states after each step, (T, B, hidden), or what is read out of them, (T, B, out); with
@@ -83,21 +88,18 @@ def wave_recurrence(
     >>> wave_recurrence(x, h_0, V, None, u, None).shape
     torch.Size([5, 4, 24])
     """
-    output, h_n = recurrent_states(
-        *(x, h_0, weight_ih, bias_ih, weight_hh, bias_hh),
+    tensors = Tensors(x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, bias_out)
+    results = recurrent_states(
+        tensors,
         nonlinearity=nonlinearity,
         backend=backend,
         precision=precision,
-        weight_out=weight_out,
-        bias_out=bias_out,
         last_only=last_only,
         checkpoint_every=checkpoint_every,
         shared_from=shared_from,
+        one_hot=one_hot,
     )
-    if not last_only:
-        return output
-    output = h_n.unsqueeze(0)
-    return output if weight_out is None else F.linear(output, weight_out, bias_out)
+    return read_out(*results, weight_out, bias_out)
 
 
 def local_recurrence(
@@ -122,34 +124,41 @@ def local_recurrence(
     >>> local_recurrence(x, h_0, V, None, u, None, last_only=True).shape
     torch.Size([1, 4, 24])
     """
-    output, h_n = recurrent_states(
-        *(x, h_0, weight_ih, bias_ih, weight_hh, bias_hh),
+    results = recurrent_states(
+        Tensors(x, h_0, weight_ih, bias_ih, weight_hh, bias_hh),
         nonlinearity=nonlinearity,
         last_only=last_only,
         checkpoint_every=checkpoint_every,
         local=True,
     )
-    return h_n.unsqueeze(0) if last_only else output
+    return read_out(*results)
+
+
+def read_out(
+    output: Tensor | None,
+    h_n: Tensor,
+    weight_out: Tensor | None = None,
+    bias_out: Tensor | None = None,
+) -> Tensor:
+    """Return the output of all steps or, where there is none, what is read out of the last."""
+    if output is not None:
+        return output
+    last = h_n.unsqueeze(0)  # (1, B, hidden)
+    return last if weight_out is None else F.linear(last, weight_out, bias_out)
 
 
 def recurrent_states(
-    x: Tensor,
-    h_0: Tensor,
-    weight_ih: Tensor,
-    bias_ih: Tensor | None,
-    weight_hh: Tensor,
-    bias_hh: Tensor | None,
+    tensors: Tensors,
     *,
     nonlinearity: str = "relu",
     backend: str = "auto",
     precision: str = "float32",
-    weight_out: Tensor | None = None,
-    bias_out: Tensor | None = None,
     last_only: bool = False,
     checkpoint_every: int | None = None,
     batch_first: bool = False,
     local: bool = False,
     shared_from: int | None = None,
+    one_hot: bool = False,
 ) -> tuple[Tensor | None, Tensor]:
     """Run either recurrence; arguments and errors as in `wave_recurrence`, `local` says which.
 
@@ -159,37 +168,47 @@ def recurrent_states(
     """
     _check_names(nonlinearity, backend, precision)
     check_flag("last_only", last_only)
-    tensors = checked(
-        x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, bias_out, local=local
-    )
-    x, _, _, _, weight_hh, _, weight_out, bias_out = tensors
-    tensors = (*tensors[:6], None if last_only else weight_out)
+    check_flag("one_hot", one_hot)
+    tensors = checked(tensors, local=local)
+    x, weight_hh, bias_out = tensors.x, tensors.weight_hh, tensors.bias_out
+    if last_only:
+        tensors = tensors._replace(weight_out=None)
     if local or not x.shape[1]:
         backend = "loop"
     elif backend == "auto":
         backend, _ = choose_backend(x, weight_hh, nonlinearity=nonlinearity, precision=precision)
     elif reason := _cannot(backend, x, weight_hh, precision):
         raise WrnnError(f"backend {backend!r} cannot compute this: {reason}")
-    compute = partial(_function(backend), nonlinearity=nonlinearity)
+    compute: Compute = partial(_function(backend), nonlinearity=nonlinearity)
     if local:
         step = partial(loop.one_step, connection=loop.local_connection)
         compute = partial(compute, step=step)
     elif backend == "triton":
-        compute = partial(compute, precision=precision)
+        compute = partial(compute, precision=precision, one_hot=one_hot)
     elif backend == "numba":
         compute = partial(compute, batch_first=batch_first)
+        if one_hot and not torch.compiler.is_compiling():
+            _check_one_hot(x)
     if shared_from is not None:
         check_integer("shared_from", shared_from, 0)
         if backend != "loop" and checkpoint_every is None:
             compute = partial(compute, shared_from=shared_from)
-    compute = _checkpointed(compute, checkpoint_every)
+    if checkpoint_every is not None:
+        every = check_integer("checkpoint_every", checkpoint_every, 1)
+        compute = loop.checkpointed(compute, every)
     with without_autocast(x):
-        output, h_n = compute(*tensors, last_only=last_only)
+        output, h_n = compute(tensors, last_only=last_only)
     if backend == "triton" and h_n.requires_grad:
         for result in (output, h_n):
             if result is not None:
                 result.register_hook(_refuse_a_second_derivative)
-    return output if bias_out is None or last_only else output + bias_out, h_n
+    return output if output is None or bias_out is None else output + bias_out, h_n
+
+
+def _check_one_hot(x: Tensor) -> None:
+    """Raise where an input is not a single 1 among zeros."""
+    if not ((x.amax(-1) == 1) & (x.abs().sum(-1) == 1)).all():
+        raise WrnnError("x is not one_hot: at some step a sample has no single 1 among zeros")
 
 
 def choose_backend(
@@ -203,7 +222,7 @@ def choose_backend(
     _check_names(nonlinearity, "auto", precision)
     check_tensor("x", x, 3)
     check_tensor("weight_hh", weight_hh, 3)
-    refused = []
+    refused: list[str] = []
     for backend, praise in (
         ("triton", "the whole sequence in one launch"),
         ("numba", "the fastest on a CPU"),
@@ -249,7 +268,7 @@ def _triton_cannot(x: Tensor, weight_hh: Tensor) -> str | None:
     return None
 
 
-def _function(backend: str) -> Callable[..., tuple[Tensor | None, Tensor]]:
+def _function(backend: str) -> Compute:
     """Return the function that computes a backend."""
     if backend == "triton":
         from wrnn.recurrence.gpu import fused  # only here: a CPU can do without triton
@@ -286,13 +305,6 @@ def _refuse_a_second_derivative(grad: Tensor) -> None:
         )
 
 
-def _checkpointed(compute, every: int | None):
-    """Wrap `compute` in checkpoints where they are asked for."""
-    if every is None:
-        return compute
-    return loop.checkpointed(compute, check_integer("checkpoint_every", every, 1))
-
-
 def _check_names(nonlinearity: str, backend: str, precision: str) -> None:
     """Raise where a name is unknown."""
     check_choice("nonlinearity", nonlinearity, NONLINEARITIES)
@@ -300,31 +312,21 @@ def _check_names(nonlinearity: str, backend: str, precision: str) -> None:
     check_choice("precision", precision, PRECISIONS)
 
 
-def checked(*tensors: Tensor | None, local: bool = False) -> list[Tensor | None]:
-    """Return the tensors of `wave_recurrence` as they are computed with; raise where one is wrong.
-
-    They come in the order of `NAMES`; those of `REQUIRED` may not be None.
-    """
-    for name, tensor in zip(NAMES, tensors, strict=True):
+def checked(tensors: Tensors, *, local: bool = False) -> Tensors:
+    """Return tensors as they are computed with; raise where one is wrong or does not fit."""
+    for name, tensor in zip(Tensors._fields, tensors, strict=True):
         if tensor is not None or name in REQUIRED:
             check_tensor(name, tensor)
-    tensors = [None if tensor is None else as_computed(tensor) for tensor in tensors]
-    _check_sizes(*tensors, local=local)
-    return tensors
-
-
-def _check_sizes(
-    x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, bias_out, *, local: bool
-) -> None:
-    """Raise where shapes, types or devices do not fit together."""
-    kernel_form = "(C, C, n, K)" if local else "(C, C, K)"
-    for name, tensor, form, least in (
-        ("x", x, "(T, B, input_size)", (1, 0, 1)),
-        ("h_0", h_0, "(B, hidden)", (0, 1)),
-        ("weight_ih", weight_ih, "(hidden, input_size)", (1, 1)),
-        ("weight_hh", weight_hh, kernel_form, (1, 1, 1, 1)),
-        ("weight_out", weight_out, "(out, hidden)", (1, 1)),
+    tensors = Tensors._make(None if t is None else as_computed(t) for t in tensors)
+    x, _, weight_ih, _, weight_hh, _, weight_out, _ = tensors
+    for name, form, least in (
+        ("x", "(T, B, input_size)", (1, 0, 1)),
+        ("h_0", "(B, hidden)", (0, 1)),
+        ("weight_ih", "(hidden, input_size)", (1, 1)),
+        ("weight_hh", "(C, C, n, K)" if local else "(C, C, K)", (1, 1, 1, 1)),
+        ("weight_out", "(out, hidden)", (1, 1)),
     ):
+        tensor = getattr(tensors, name)
         if tensor is None:
             continue
         fits = tensor.dim() == form.count(",") + 1
@@ -334,21 +336,19 @@ def _check_sizes(
     if hidden % channels:
         raise WrnnError(f"hidden = {hidden} is no multiple of the {channels} channels of weight_hh")
     n = hidden // channels
-    if kernel_size % 2 == 0 or kernel_size > n:
-        raise WrnnError(
-            f"kernel size {kernel_size} does not fit a ring of {n} sites: "
-            "it must be odd and no larger than the ring"
-        )
+    check_kernel_size(kernel_size, n)
     sites = (n,) if local else ()
-    for name, tensor, shape in (
-        ("h_0", h_0, (x.shape[1], hidden)),
-        ("weight_ih", weight_ih, (hidden, x.shape[2])),
-        ("bias_ih", bias_ih, (hidden,)),
-        ("weight_hh", weight_hh, (channels, channels, *sites, kernel_size)),
-        ("bias_hh", bias_hh, (channels, *sites)),
-        ("weight_out", weight_out, (None if weight_out is None else weight_out.shape[0], hidden)),
-        ("bias_out", bias_out, () if weight_out is None else (weight_out.shape[0],)),
+    outputs = () if weight_out is None else weight_out.shape[:1]
+    for name, shape in (
+        ("h_0", (x.shape[1], hidden)),
+        ("weight_ih", (hidden, x.shape[2])),
+        ("bias_ih", (hidden,)),
+        ("weight_hh", (channels, channels, *sites, kernel_size)),
+        ("bias_hh", (channels, *sites)),
+        ("weight_out", (*outputs, hidden)),
+        ("bias_out", tuple(outputs)),
     ):
+        tensor = getattr(tensors, name)
         if tensor is None:
             continue
         if tuple(tensor.shape) != shape:
@@ -359,6 +359,16 @@ def _check_sizes(
             )
     if x.dtype not in (torch.float32, torch.float64):
         raise WrnnError(f"x must be float32 or float64, not {x.dtype}")
+    return tensors
+
+
+def check_kernel_size(kernel_size: int, n: int) -> None:
+    """Raise unless a kernel fits on a ring of n sites."""
+    if kernel_size % 2 == 0 or kernel_size > n:
+        raise WrnnError(
+            f"kernel size {kernel_size} does not fit a ring of {n} sites: "
+            "it must be odd and no larger than the ring"
+        )
 
 
 def _form(tensor: Tensor) -> str:

@@ -32,7 +32,8 @@ from wrnn.recurrence.lanes import (
     where_positive,
     zeros,
 )
-from wrnn.recurrence.operator import forward, new_output, states_shape
+from wrnn.recurrence.loop import Tensors
+from wrnn.recurrence.operator import NUMBER, forward, new_output, states_shape
 
 RELU, TANH = 1, 2
 ACTIVATIONS = {"identity": 0, "relu": RELU, "tanh": TANH}
@@ -46,13 +47,7 @@ _spare: dict[str, Tensor] = {}
 
 
 def tiled(
-    x: Tensor,
-    h_0: Tensor,
-    weight_ih: Tensor,
-    bias_ih: Tensor | None,
-    weight_hh: Tensor,
-    bias_hh: Tensor | None,
-    weight_out: Tensor | None,
+    tensors: Tensors,
     nonlinearity: str,
     last_only: bool = False,
     batch_first: bool = False,
@@ -63,10 +58,10 @@ def tiled(
     Where a gradient is needed all states are kept, otherwise two. From step `shared_from` on the
     input is the same for every sample: there V x_t + b is computed once and not per sample.
     """
-    tensors = (x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out)
-    keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+    used = tensors[:NUMBER]
+    keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in used)
     options = (nonlinearity, shared_from, last_only, batch_first, keep)
-    output, h_n, _ = forward(*tensors, *options)
+    output, h_n, _ = forward(*used, *options)
     return None if last_only else output, h_n
 
 

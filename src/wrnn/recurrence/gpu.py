@@ -17,6 +17,7 @@ Nothing here waits for the GPU or outlives a call, so a call can be recorded in 
 """
 
 import sys
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -25,88 +26,120 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from wrnn.recurrence import gpu_kernels as kernels
+from wrnn.recurrence.loop import Tensors
 
 INPUTS = 2  # the widest input that is multiplied inside the kernel
 OUTPUTS = 16  # the widest readout whose gradient is made inside the kernel
 STRETCH = 32  # states that are kept at once where no gradient is wanted
 
 
-def layout(
+class Layout(NamedTuple):
+    """What a kernel is compiled for, by the names in `gpu_kernels`, which says what they are."""
+
+    n: int
+    C: int
+    K: int
+    GROUPS: int  # 0: wide
+    P: int  # channels of a slot, with padding
+    BLOCK: int
+    TILES: int
+    WINDOW: int
+    REST: int
+    WIDTH: int  # narrow: channels of a thread
+    PRECISION: str
+    num_warps: int
+    maxnreg: int
+    num_stages: int = 1
+
+
+def layouts(
     n: int, channels: int, kernel_size: int, precision: str, capability: int = 90
-) -> dict[str, int | str]:
-    """Choose what both kernels are compiled for; with "GROUPS" it is the narrow pair.
+) -> tuple[Layout, Layout]:
+    """Choose what the forward and the backward kernel are compiled for; they share their slots.
 
     T and B have no part in it, so other lengths and batches compile nothing new. Every choice fits
     registers and shared memory at a GPU's `capability` (80, 90, ...), which is tested by compiling
-    every configuration of the paper. "tf32x3" of many channels does not fit below 90, and is exact
-    there.
+    every configuration of the paper.
     """
-    sizes = {"n": n, "C": channels, "K": kernel_size, "num_stages": 1}
     window = channels * kernel_size
-    share = max(1, 54 // window)  # channels of a thread: two numbers each per tap stay in registers
+    share = max(1, 54 // window)  # channels of a thread: a number each per tap stays in registers
     groups = triton.next_power_of_2(-(-channels // share))
     sites = triton.next_power_of_2(n)
     if channels <= 8 and groups * sites <= 256:
+        # With 128 registers two samples share a multiprocessor.
+        sizes = {
+            "BLOCK": sites,
+            "TILES": 1,
+            "WINDOW": 0,
+            "REST": 0,
+            "WIDTH": -(-channels // groups),
+        }
         warps = -(-groups * sites // 32)
-        return sizes | {"BLOCK": sites, "GROUPS": groups, "num_warps": warps, "maxnreg": 255}
+        kind = {"PRECISION": "ieee", "num_warps": warps, "maxnreg": 128}
+        narrow = Layout(n, channels, kernel_size, groups, channels, **sizes, **kind)
+        return narrow, narrow
     # Aligned addresses, as far as they cost little memory.
     rounded = [-(-channels // multiple) * multiple for multiple in (4, 2, 1)]
     padded = next(size for size in rounded if size <= 1.125 * channels)
-    window = max(16, triton.next_power_of_2(kernel_size * padded))
-    block = max(16, min(sites, 8192 // window))
-    warps = 8  # spills nothing with tensor cores; exact products take more or fewer
-    if precision == "tf32x3" and window >= 128 and capability < 90:
-        precision = "ieee"
-    tight = "tf32" if capability < 90 else "tf32x3" if capability < 100 else None
-    if precision == tight and window >= 128:
-        block, warps = 16, 4
-    elif precision == "ieee" and window >= 128:
-        warps = 16
-    elif precision == "ieee" and block * window <= 4096:
-        warps = 4
+    window, rest = _powers_of_2(kernel_size * padded)
     width = max(8, triton.next_power_of_2(padded))
-    warps = min(warps, block * width // 32)  # a thread that repeats another one could see its store
-    return sizes | {
-        "P": padded,
-        "BLOCK": block,
-        "TILES": -(-n // block),
-        "WINDOW": window,
-        "WIDTH": width,
-        "PRECISION": precision,
-        "num_warps": warps,
-        "maxnreg": min(255, 2048 // warps),  # all there are: ptxas on its own takes 64 and spills
-    }
+    if precision == "ieee":
+        blocks = (32, 32) if window >= 64 else (128, 128)
+    elif capability >= 90:
+        blocks = (64, 32 if window >= 64 else 64)
+    elif precision == "tf32x3":
+        blocks = (16, 16) if window >= 64 else (64, 32)
+    else:
+        blocks = (64, 16 if window >= 64 else 64)
+
+    def wide(block: int) -> Layout:
+        block = min(block, max(16, sites))
+        # No more than there are elements: a thread that repeats another one could see its store.
+        warps = min(4, block * width // 32)
+        tiles = -(-n // block)
+        sizes = (n, channels, kernel_size, 0, padded, block, tiles, window, rest, width)
+        return Layout(*sizes, precision, num_warps=warps, maxnreg=255)
+
+    return wide(blocks[0]), wide(blocks[1])
+
+
+def _powers_of_2(size: int) -> tuple[int, int]:
+    """Return the powers of two, 16 at least or the second 0, whose sum covers a size most closely.
+
+    >>> _powers_of_2(84), _powers_of_2(48), _powers_of_2(57)
+    ((64, 32), (32, 16), (64, 0))
+    """
+    whole = max(16, triton.next_power_of_2(size))
+    rest = max(16, triton.next_power_of_2(size - whole // 2))
+    return (whole, 0) if whole == 16 or rest >= whole // 2 else (whole // 2, rest)
 
 
 def fused(
-    x: Tensor,
-    h_0: Tensor,
-    weight_ih: Tensor,
-    bias_ih: Tensor | None,
-    weight_hh: Tensor,
-    bias_hh: Tensor | None,
-    weight_out: Tensor | None,
+    tensors: Tensors,
     nonlinearity: str,
     precision: str = "float32",
     last_only: bool = False,
     shared_from: int | None = None,
+    one_hot: bool = False,
 ) -> tuple[Tensor | None, Tensor]:
     """Run the recurrence over time; arguments and results are those of `loop.step_loop`.
 
     `precision` is "float32", "tf32x3" or "tf32"; the narrow kernels are exact under every name.
-    From step `shared_from` on the input is the same for every sample.
+    From step `shared_from` on the input is the same for every sample; `one_hot` says that it is one
+    1 among zeros at every step.
     """
+    x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, _ = tensors
     channels, _, kernel_size = weight_hh.shape
     n = len(weight_ih) // channels
     precision = "ieee" if precision == "float32" else precision
     major, minor = torch.cuda.get_device_capability(x.device) if x.is_cuda else (9, 0)
-    sizes = layout(n, channels, kernel_size, precision, 10 * major + minor)
+    sizes, sizes_back = layouts(n, channels, kernel_size, precision, 10 * major + minor)
     bias = x.new_zeros(len(weight_ih))
     if bias_ih is not None:
         bias = bias + bias_ih
     if bias_hh is not None:
         bias = bias + bias_hh[:, None].expand(channels, n).flatten()
-    tensors = (
+    used = (
         x.contiguous(),
         h_0.contiguous(),
         _slots(weight_ih.t(), sizes).contiguous(),  # (d, slot)
@@ -116,62 +149,73 @@ def fused(
     )
     differentiate = torch.is_grad_enabled()
     own = len(x)  # steps at which every sample's input is multiplied
+    one_hot = one_hot and x.shape[2] > INPUTS
     if shared_from is not None and x.shape[2] > INPUTS and not (x.requires_grad and differentiate):
         own = min(shared_from, own)
-    if differentiate and any(t is not None and t.requires_grad for t in tensors):
-        return _Fused.apply(*tensors, sizes, nonlinearity, last_only, own)
-    two_are_enough = last_only and (x.shape[2] <= INPUTS or own == 0)
+    if differentiate and any(t is not None and t.requires_grad for t in used):
+        return _Fused.apply(*used, sizes, nonlinearity, last_only, own, one_hot, sizes_back)
+    two_are_enough = last_only and (x.shape[2] <= INPUTS or own == 0 or one_hot)
     kept = 2 if two_are_enough else 1 + min(STRETCH, len(x))
-    return _forward(*tensors, sizes, nonlinearity, last_only, own, kept)[1:]
+    return _forward(*used, sizes, nonlinearity, last_only, own, one_hot, kept)[1:]
 
 
 def _forward(
-    x, h_0, weight_ih, bias, weight_hh, weight_out, sizes, nonlinearity, last_only, own, kept
+    x,
+    h_0,
+    weight_ih,
+    bias,
+    weight_hh,
+    weight_out,
+    sizes,
+    nonlinearity,
+    last_only,
+    own,
+    one_hot,
+    kept,
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """Run forward with `kept` slots: T + 1, or fewer to be used again and again.
 
     Returns the slots, (kept, B, slot), and the outputs and the last state as `loop.step_loop`.
     """
     steps, batch, input_size = x.shape
-    hidden = len(weight_hh) * sizes["n"]
-    inputs = input_size if input_size <= INPUTS else 0
+    hidden = len(weight_hh) * sizes.n
+    inputs = -1 if one_hot else input_size if input_size <= INPUTS else 0
     states = x.new_empty(kept, batch, len(bias))
     kernel = _matrix(weight_hh, sizes)
-    shared = torch.addmm(bias, x[own:, 0], weight_ih) if own < steps else bias  # (T - own, slot)
+    shared = bias  # for nothing, or (T - own, slot), or (d, slot)
+    if one_hot:
+        x, shared = x.argmax(2).int(), weight_ih + bias
+    elif own < steps:
+        shared = torch.addmm(bias, x[own:, 0], weight_ih)
     output = None
     if not last_only:
-        output = x.new_empty(steps, batch, hidden if weight_out is None else len(weight_out))
+        output = weight_ih.new_empty(
+            steps, batch, hidden if weight_out is None else len(weight_out)
+        )
     start, h = 0, h_0
     for stretch in x.split(steps if kept == 2 else kept - 1):
         length = len(stretch)
         slots = states[1 : 1 + length].flatten(0, 1)  # (length * B, slot)
         own_here = min(max(own - start, 0), length)
-        if not inputs and own_here:
+        if inputs == 0 and own_here:
             own_x, own_slots = (
                 v.flatten(0, 1) for v in (stretch[:own_here], states[1 : 1 + own_here])
             )
             torch.addmm(bias, own_x, weight_ih, out=own_slots)
-        with torch.cuda.device_of(x):
-            (kernels.forward_narrow if "GROUPS" in sizes else kernels.forward_wide)[(batch,)](
-                states,
-                h,
-                kernel,
-                stretch,
-                weight_ih,
-                bias,
-                shared[max(start - own, 0) :],
-                length,
-                batch,
-                own_here,
+        with torch.cuda.device_of(h):
+            kernels.forward[(batch,)](
+                *(states, h, kernel, stretch, weight_ih, bias),
+                shared if one_hot else shared[max(start - own, 0) :],
+                *(length, batch, own_here),
                 INPUTS=inputs,
                 KEEP=kept > 2,
                 NONLINEARITY=nonlinearity,
-                **sizes,
+                **sizes._asdict(),
             )
         if output is not None:
             part = output[start : start + length].flatten(0, 1)
             if weight_out is None:
-                part.unflatten(1, (-1, sizes["n"])).copy_(_inside(slots, sizes))
+                part.unflatten(1, (-1, sizes.n)).copy_(_inside(slots, sizes))
             else:
                 torch.mm(slots, weight_out.t(), out=part)
         last = _inside(states[length % 2 if kept == 2 else length], sizes)  # (B, C, n)
@@ -186,9 +230,10 @@ class _Fused(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, h_0, weight_ih, bias, weight_hh, weight_out, *options):
         tensors = (x, h_0, weight_ih, bias, weight_hh, weight_out)
+        *options, ctx.sizes = options
         states, output, h_n = _forward(*tensors, *options, kept=len(x) + 1)
         ctx.save_for_backward(x, weight_ih, weight_hh, weight_out, states)
-        ctx.sizes, ctx.nonlinearity, _, ctx.own = options
+        _, ctx.nonlinearity, _, ctx.own, _ = options
         ctx.set_materialize_grads(False)
         return output, h_n
 
@@ -211,24 +256,21 @@ class _Fused(torch.autograd.Function):
                 outputs = -1
             grad_output = _as_read(grad_output, sizes) if outputs < 0 else grad_output.contiguous()
         if not any(ctx.needs_input_grad[:5]):
-            return *[None] * 5, grad_out, *[None] * 4
+            return *[None] * 5, grad_out, *[None] * 6
         if grad_last is None:
-            grad_last = x.new_zeros(batch, channels * sizes["n"])
+            grad_last = x.new_zeros(batch, channels * sizes.n)
         kernel = _matrix(weight_hh.transpose(0, 1).flip(2), sizes)
         grad_kernel = x.new_empty(batch, *kernel.shape) if needs_hh else None
-        (kernels.backward_narrow if "GROUPS" in sizes else kernels.backward_wide)[(batch,)](
-            states,
-            kernel,
-            _as_read(grad_last, sizes),
+        kernels.backward[(batch,)](
+            *(states, kernel, _as_read(grad_last, sizes)),
             grad_last if outputs == 0 else grad_output,
             weight_ih if outputs <= 0 else weight_out,
             kernel if grad_kernel is None else grad_kernel,
-            steps,
-            batch,
+            *(steps, batch),
             OUTPUTS=outputs,
             NEEDS_KERNEL=needs_hh,
             NONLINEARITY=ctx.nonlinearity,
-            **sizes,
+            **sizes._asdict(),
         )
         torch.autograd.graph.increment_version(states)  # deltas now: a second backward must fail
 
@@ -252,47 +294,47 @@ class _Fused(torch.autograd.Function):
             grad_h_0 = torch.einsum("bonk,oik->bin", windows, weight).flatten(1)
         if needs_hh:
             grad_hh = _taps(grad_kernel.sum(0), weight_hh, sizes)
-        return grad_x, grad_h_0, grad_ih, grad_bias, grad_hh, grad_out, *[None] * 4
+        return grad_x, grad_h_0, grad_ih, grad_bias, grad_hh, grad_out, *[None] * 6
 
 
-def _slots(tensor: Tensor, sizes: dict[str, int]) -> Tensor:
+def _slots(tensor: Tensor, sizes: Layout) -> Tensor:
     """Reorder (..., C * n) to (..., slot), with zeros in the halo and in padding."""
-    rings = tensor.unflatten(-1, (-1, sizes["n"]))  # (..., C, n)
-    halo = (sizes["K"] // 2,) * 2
-    if "GROUPS" in sizes:
+    rings = tensor.unflatten(-1, (-1, sizes.n))  # (..., C, n)
+    halo = (sizes.K // 2,) * 2
+    if sizes.GROUPS:
         return F.pad(rings, halo).flatten(-2)
-    return F.pad(rings.transpose(-1, -2), (0, sizes["P"] - sizes["C"], *halo)).flatten(-2)
+    return F.pad(rings.transpose(-1, -2), (0, sizes.P - sizes.C, *halo)).flatten(-2)
 
 
-def _inside(slots: Tensor, sizes: dict[str, int]) -> Tensor:
+def _inside(slots: Tensor, sizes: Layout) -> Tensor:
     """View (..., slot) as (..., C, n), without halo and padding."""
-    n, reach = sizes["n"], sizes["K"] // 2
-    if "GROUPS" in sizes:
-        return slots.unflatten(-1, (sizes["C"], -1))[..., reach : reach + n]
-    rings = slots.unflatten(-1, (-1, sizes["P"]))  # (..., n + K - 1, P)
-    return rings[..., reach : reach + n, : sizes["C"]].transpose(-1, -2)
+    n, reach = sizes.n, sizes.K // 2
+    if sizes.GROUPS:
+        return slots.unflatten(-1, (sizes.C, -1))[..., reach : reach + n]
+    rings = slots.unflatten(-1, (-1, sizes.P))  # (..., n + K - 1, P)
+    return rings[..., reach : reach + n, : sizes.C].transpose(-1, -2)
 
 
-def _as_read(grad: Tensor, sizes: dict[str, int]) -> Tensor:
+def _as_read(grad: Tensor, sizes: Layout) -> Tensor:
     """Return a gradient (..., C * n) as the kernels read it: as it is, or as slots."""
-    return (grad if "GROUPS" in sizes else _slots(grad, sizes)).contiguous()
+    return (grad if sizes.GROUPS else _slots(grad, sizes)).contiguous()
 
 
-def _matrix(weight_hh: Tensor, sizes: dict[str, int]) -> Tensor:
-    """Return the kernel as the kernels read it: (C, C, K) or (WINDOW, WIDTH)."""
-    if "GROUPS" in sizes:
+def _matrix(weight_hh: Tensor, sizes: Layout) -> Tensor:
+    """Return the kernel as the kernels read it: (C, C, K) or (WINDOW + REST, WIDTH)."""
+    if sizes.GROUPS:
         return weight_hh.contiguous()
-    padding = (0, sizes["WIDTH"] - sizes["C"], 0, sizes["P"] - sizes["C"])
+    padding = (0, sizes.WIDTH - sizes.C, 0, sizes.P - sizes.C)
     matrix = F.pad(weight_hh.permute(2, 1, 0), padding).flatten(0, 1)  # (K * P, WIDTH)
-    return F.pad(matrix, (0, 0, 0, sizes["WINDOW"] - len(matrix)))
+    return F.pad(matrix, (0, 0, 0, sizes.WINDOW + sizes.REST - len(matrix)))
 
 
-def _taps(matrix: Tensor, weight_hh: Tensor, sizes: dict[str, int]) -> Tensor:
+def _taps(matrix: Tensor, weight_hh: Tensor, sizes: Layout) -> Tensor:
     """Undo `_matrix`."""
-    if "GROUPS" in sizes:
+    if sizes.GROUPS:
         return matrix
-    taps = matrix[: sizes["K"] * sizes["P"]].unflatten(0, (sizes["K"], sizes["P"]))
-    return taps[:, : sizes["C"], : sizes["C"]].permute(2, 1, 0)
+    taps = matrix[: sizes.K * sizes.P].unflatten(0, (sizes.K, sizes.P))
+    return taps[:, : sizes.C, : sizes.C].permute(2, 1, 0)
 
 
 def _say_compiled(*, src, times, cache_hit: bool, **_) -> None:

@@ -5,6 +5,7 @@ and for any kernel size, and it is the oracle that every faster way of computing
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,19 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
     "identity": lambda value: value,
 }
+
+
+class Tensors(NamedTuple):
+    """What a recurrence is computed from; `wrnn.recurrence.wave_recurrence` says what each is."""
+
+    x: Tensor  # (T, B, input_size)
+    h_0: Tensor  # (B, hidden)
+    weight_ih: Tensor  # (hidden, input_size)
+    bias_ih: Tensor | None  # (hidden,)
+    weight_hh: Tensor  # (C, C, K), or (C, C, n, K) where it is local
+    bias_hh: Tensor | None  # (C,), or (C, n)
+    weight_out: Tensor | None = None  # (out, hidden)
+    bias_out: Tensor | None = None  # (out,); added where the results are
 
 
 def circular_convolution(h: Tensor, weight_hh: Tensor, bias_hh: Tensor | None) -> Tensor:
@@ -57,22 +71,17 @@ def one_step(
 
 
 def step_loop(
-    x: Tensor,
-    h_0: Tensor,
-    weight_ih: Tensor,
-    bias_ih: Tensor | None,
-    weight_hh: Tensor,
-    bias_hh: Tensor | None,
-    weight_out: Tensor | None,
+    tensors: Tensors,
     nonlinearity: str,
     last_only: bool = False,
     step: Callable[..., Tensor] = one_step,
 ) -> tuple[Tensor | None, Tensor]:
-    """Run the recurrence over time; see `wrnn.recurrence.wave_recurrence` for the arguments.
+    """Run the recurrence over time.
 
     Returns the states after each step, (T, B, hidden), or their products with `weight_out`,
     (T, B, out), or None with `last_only`; and the last state, (B, hidden).
     """
+    x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, _ = tensors
     channels = len(weight_hh)
     h = h_0.unflatten(-1, (channels, h_0.shape[-1] // channels))  # (B, C, n)
     states = []
@@ -88,19 +97,17 @@ def step_loop(
 def checkpointed(recurrence: Callable[..., tuple], every: int) -> Callable[..., tuple]:
     """Make `recurrence` keep only each `every`-th state and compute the others again when needed.
 
-    `recurrence(x, h_0, ..., last_only=...)` returns as `step_loop` does, and is run on stretches of
+    `recurrence(tensors, last_only=...)` returns as `step_loop` does, and is run on stretches of
     `every` steps. The backward pass then holds T / every states and the states of one stretch,
     fewest at √T, for one forward pass more. The gradients are the same.
     """
 
-    def run(x: Tensor, h_0: Tensor, *parameters: Tensor | None, last_only: bool = False) -> tuple:
-        outputs, h = [], h_0
-        for stretch in x.split(every):
+    def run(tensors: Tensors, last_only: bool = False) -> tuple[Tensor | None, Tensor]:
+        outputs, h = [], tensors.h_0
+        for stretch in tensors.x.split(every):
             output, h = checkpoint(
                 recurrence,
-                stretch,
-                h,
-                *parameters,
+                tensors._replace(x=stretch, h_0=h),
                 last_only=last_only,
                 use_reentrant=False,
                 preserve_rng_state=False,

@@ -100,7 +100,8 @@ def _differentiate_again(ctx, *grads):
         def results(*wanted):
             rest = iter(wanted)
             used = (next(rest) if need else t for t, need in zip(tensors, ctx.needs, strict=True))
-            output, h_n = loop.step_loop(*used, ctx.nonlinearity, last_only=grad_output is None)
+            last_only = grad_output is None
+            output, h_n = loop.step_loop(loop.Tensors(*used), ctx.nonlinearity, last_only)
             pairs = ((output, grad_output), (h_n, grad_h_n))
             return tuple(result for result, grad in pairs if grad is not None)
 

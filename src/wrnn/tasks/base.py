@@ -48,6 +48,7 @@ class Task(ABC):
     output_size: ClassVar[int]
     every_step: ClassVar[bool]  # whether the model answers at every step or at the last one only
     selection: ClassVar[tuple[str, str]]  # metric that chooses between checkpoints, "min" or "max"
+    one_hot: ClassVar[bool] = False  # whether an input is a single 1 among zeros
     splits: ClassVar[tuple[str, ...]] = ("train", "validation", "test")
     settled: ClassVar[Settled | None] = None  # None: such a task is always trained to the end
     # Metric and threshold of a task that can be solved: by a validation, and, the paper's
@@ -66,6 +67,11 @@ class Task(ABC):
     def shared_from(self) -> int | None:
         """First step from which on every sequence has the same input, if there is one."""
         return None
+
+    @property
+    def promises(self) -> dict[str, Any]:
+        """What :class:`wrnn.SequenceModel` may know of the inputs to be faster."""
+        return {"shared_from": self.shared_from, "one_hot": self.one_hot}
 
     @property
     @abstractmethod

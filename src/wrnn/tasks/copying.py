@@ -38,6 +38,7 @@ class CopyTask(SyntheticTask):
     input_size: ClassVar[int] = 10
     output_size: ClassVar[int] = 10
     every_step: ClassVar[bool] = True
+    one_hot: ClassVar[bool] = True
     selection: ClassVar[tuple[str, str]] = ("cross_entropy", "min")
     # The floor, in nats: a loss of 2^-23 for the average symbol is one step of float32 below
     # certainty. Less than that counts how many symbols were rounded to certainty, and no longer
