@@ -49,7 +49,7 @@ page = chapter.Chapter(profile=profile, device=device, seeds=seeds, train=False)
 # {numref}`tab-commands` gives the command for each figure and table of the paper; names in one row
 # are the same runs. A run that has a record is never trained again, and one that was stopped goes
 # on where it was, so every command can be interrupted and repeated. `--seeds 5` trains five seeds,
-# seed 0 of everything first; `--replicas 4` trains four seeds of one run together;
+# seed 0 of everything first; `--replicas 4` trains up to that many runs of one length together;
 # `--time-limit SECONDS` stops cleanly; `--profile quick --device cpu` runs the small version;
 # `--grid paper` adds all settings that the paper tried. At its end a command says how long each
 # experiment took, and what is left.
@@ -242,7 +242,7 @@ page.table("tab-changes", CHANGES, "Rules that changed after records existed.")
 # library, the command line and the chapters. {numref}`tab-faults` counts what came of it. *Lost* is
 # a record that was not there in the end; *wrong* one that differed by a bit from that of an
 # undisturbed run, or damage or bad input that was taken for good; *loud* more than one line, or a
-# wrong exit status; *left* a lock or half a file that nothing took away.
+# wrong exit status; *left* a lock or an unfinished file that nothing took away.
 
 # %% tags=["hide-cell"]
 path = page.committed.folder / "faults" / "faults.json"

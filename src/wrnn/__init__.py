@@ -4,7 +4,7 @@ from wrnn import init, tasks
 from wrnn.errors import WrnnError
 from wrnn.model import IdentityRNN, LocalWaveRNN, SequenceModel, WaveRNN, count_parameters
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "IdentityRNN",
     "LocalWaveRNN",
