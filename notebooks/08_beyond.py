@@ -9,8 +9,7 @@
 # **What this chapter does.** It takes the claim apart. A network in which the wave is nothing but a
 # fixed buffer, networks that are asked for more than one lap, or for another lag than they were
 # trained on, and the recurrent layers that a reader would use today: one question a section, one
-# small experiment, one figure, and an answer that is computed from the records. What the paper's
-# appendix shows of several speeds and of waves through training is at the end.
+# small experiment, one figure, and an answer that is computed from the records.
 #
 # Every experiment has a paper form with five seeds, for a CPU, and a quick form that is trained
 # with this book. An answer says which of them it is about. A value is a mean over seeds with its
@@ -28,7 +27,7 @@ import re
 
 import numpy as np
 
-from companion.evidence import dynamics, paired, recall, tables, waves
+from companion.evidence import dynamics, paired, recall, tables
 from companion.page import chapter, figures
 from companion.records.table import interval
 from companion.runs import why
@@ -681,148 +680,6 @@ for words, results in found:
 # **What would change it.** More steps, and clipping, which hides a divergence. The layers of a
 # block are narrower than the single one, so that depth is paid for in rings.
 #
-# (sec-appendix-waves)=
-# ## What the appendix shows
-#
-# Two things that the paper's appendix shows and this book measures, with the measure that
-# {ref}`sec-wave-measure` defines: waves of several speeds in one network (Figure 10), and waves
-# through training from three starts of the kernel (Figure 18). The speed of a single channel is
-# also taken from its raster: the shift along the ring at which states some steps apart match best.
-
-# %% tags=["hide-cell"]
-rows, several = [], []
-for result in page.shown("fig10"):
-    hidden = next((h for record in result.records for h in waves.orders(record).values()), None)
-    if hidden is None:
-        continue
-    velocity = result.run.model.velocity
-    starts = sorted(set(velocity)) if isinstance(velocity, tuple) else [velocity]
-    tests = waves.channel_tests(hidden, generator=np.random.default_rng(0))
-    several.append((result, [test.speed for test in tests if test.is_wave], len(tests)))
-    for channel, test in enumerate(tests):
-        raster = waves.raster_speed(hidden[..., [channel], :])
-        rows.append(
-            {
-                "model": result.label,
-                "accuracy (%)": page.value(result, "accuracy"),
-                "channel": channel,
-                "speed at the start": tables.number(float(starts[channel % len(starts)])),
-                "trained": tables.number(test.speed),
-                "in the raster": tables.number(raster),
-                "contrast": tables.number(test.contrast, 2),
-                "p": tables.number(test.larger_p, 2),
-                "wave": "yes" if test.is_wave else "no",
-            }
-        )
-page.table(
-    "tab-speeds",
-    rows,
-    "Speeds of single channels (sites per step) before and after training on sequential images, as "
-    "{ref}`sec-wave-measure` has it. The paper's Figure 10.",
-    ("Speeds of single channels after training", "fig10"),
-)
-
-# %% [markdown]
-# ```{include} generated/tab-speeds.md
-# ```
-
-# %% tags=["hide-input"]
-page.say(page.missing("fig10"))
-for result, moving, channels in several:
-    speeds = " and ".join(map(tables.number, sorted(set(moving))))
-    page.say(
-        f"{result.label} ({result.description}): {len(moving)} of {channels} channels carry a wave"
-        f"{f', at {speeds} sites per step' * bool(moving)}."
-    )
-
-# %% [markdown]
-# The start at four speeds is ours: a network that has been given several speeds is a cleaner
-# question than whether some appear. In the runs of {numref}`fig-waves-training` the learning rate
-# stays constant, so that every run is the beginning of the next.
-
-# %% tags=["hide-input"]
-STARTS = {"shift": "u-shift", "identity": "identity kernel", "default": "random kernel"}
-through = {}  # record id -> (start, result, record, wave)
-for result in page.shown("fig18"):
-    for record in result.records:
-        hidden = waves.orders(record).get("ring") if record.id not in through else None
-        if hidden is not None:
-            wave = waves.wave_test(hidden, generator=np.random.default_rng(0))
-            through[record.id] = (STARTS[record.run.model.recurrent], result, record, wave)
-
-panels = {"speed (sites per step)": {}, "contrast": {}, "accuracy (%)": {}}
-for start, _, record, wave in through.values():
-    size = "paper's sizes" if record.run.profile == "paper" else f"{record.run.profile} profile"
-    row = (wave.speed, wave.contrast, record.metrics["accuracy"])
-    for groups, value in zip(panels.values(), row, strict=True):
-        groups.setdefault(f"{start}, {size}", []).append((record.run.steps, value))
-page.figure(
-    "fig-waves-training",
-    figures.points(
-        [("", ylabel, groups) for ylabel, groups in panels.items()],
-        xlabel="training step",
-        connected=True,
-        log_x=True,
-    )
-    if through
-    else None,
-    alt="Three panels against training step: the speed of the strongest line, its contrast, and "
-    "test accuracy, one curve for each start of the recurrent kernel.",
-    caption="Waves through training on sequential images, from three starts of the kernel (the "
-    "paper's Figure 18): speed and contrast by {ref}`sec-wave-measure`, and test accuracy. A speed "
-    "means something where {numref}`tab-waves-training` says that there is a wave.",
-    results=[result for _, result, _, _ in through.values()],
-    notice=("Waves through training", "fig18"),
-)
-
-# %% [markdown]
-# ```{include} generated/fig-waves-training.md
-# ```
-
-# %% tags=["hide-cell"]
-page.table(
-    "tab-waves-training",
-    [
-        {
-            "start of the kernel": start,
-            "steps": record.run.steps,
-            "speed (sites per step)": tables.number(wave.speed),
-            "contrast": tables.number(wave.contrast, 2),
-            "p": tables.number(wave.larger_p, 2),
-            "wave": "yes" if wave.is_wave else "no",
-            "accuracy (%)": page.value(result, "accuracy"),
-        }
-        for start, result, record, wave in through.values()
-    ],
-    "The values of {numref}`fig-waves-training`.",
-    ("Waves through training", "fig18"),
-)
-
-# %% [markdown]
-# ```{include} generated/tab-waves-training.md
-# ```
-
-# %% tags=["hide-input"]
-page.say(page.missing("fig18"))
-for key in dict.fromkeys((start, r.run.profile) for start, _, r, _ in through.values()):
-    states = [entry for entry in through.values() if (entry[0], entry[2].run.profile) == key]
-    first, last = (choose(states, key=lambda s: s[2].run.steps) for choose in (min, max))
-    (start, result, record, wave), before = last, first[2].run.steps
-    then = f"; at step {before:,} it was {tables.number(first[3].contrast, 2)}"
-    page.say(
-        f"From the {start}, after {record.run.steps:,} steps ({result.description}): "
-        f"**{'a wave' if wave.is_wave else 'no wave'}** at {tables.number(wave.speed)} sites per "
-        f"step, contrast {tables.number(wave.contrast, 2)}, p = {tables.number(wave.larger_p, 2)}"
-        f"{then * (len(states) > 1)}."
-    )
-
-# %% tags=["hide-cell"]
-page.verdicts("beyond", "What the appendix shows")
-
-# %% [markdown]
-# ```{include} generated/tab-beyond-claims.md
-# ```
-#
 # ## What could still be unfair
 
 # %% tags=["hide-input"]
@@ -855,6 +712,5 @@ page.say(
 #
 # ```bash
 # wrnn run why --profile paper --device cpu --seeds 5
-# wrnn run fig10 fig18 --profile paper --device cuda
 # papermill book/08_beyond.ipynb out.ipynb -p profile paper -p train False
 # ```

@@ -79,5 +79,5 @@ page.table("tab-claims", front.by_verdict(judged), "The paper's claims and what 
 #
 # Chapters {ref}`sec-waves-as-memory` and {ref}`sec-wave-rnn` explain the idea and the model;
 # {ref}`sec-copy`, {ref}`sec-adding`, {ref}`sec-images` and {ref}`sec-noisy` hold the experiments,
-# {ref}`sec-ablations` takes the model apart, {ref}`sec-beyond` goes further, and
-# {ref}`sec-text-and-code` compares the paper with its code.
+# {ref}`sec-ablations` takes the model apart, {ref}`sec-beyond` and {ref}`sec-appendix` go further,
+# and {ref}`sec-text-and-code` compares the paper with its code.
