@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from companion import bench, cli
 from companion.evidence import tables
 from companion.records.files import Store
+from companion.training.step import TrainingState
 from wrnn.errors import WrnnError
 from wrnn.tasks import CopyTask
 
@@ -328,9 +330,12 @@ def test_linear_cost_is_a_line_of_exponent_one():
 def test_replicas_take_whole_training_steps(monkeypatch):
     monkeypatch.setattr(bench, "REPLICAS", (1, 3))
     monkeypatch.setattr(bench, "CopyTask", lambda lag: CopyTask(10))
+    taken, update = [], TrainingState.update
+    monkeypatch.setattr(TrainingState, "update", lambda own: taken.append(own) or update(own))
     fit = bench._replicas("cpu", 1)
     assert fit["values"] == [1, 3]
-    assert fit["relative_time"][1] > 1.5  # one after the other, on a CPU
+    assert len(set(map(id, taken))) == 1 + 3
+    assert len(set(Counter(map(id, taken)).values())) == 1  # as many steps of each
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux tells")
