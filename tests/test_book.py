@@ -7,10 +7,12 @@ import sys
 from pathlib import Path
 
 import nbformat
+import papermill
 import pytest
 
 from companion import book
 from companion.book.cells import show_cells
+from companion.book.execute import papermill_run
 from wrnn import WrnnError
 
 ROOT = Path(__file__).parents[1]
@@ -430,3 +432,22 @@ def test_a_chapter_without_records_says_what_is_missing(chapter, words, tmp_path
     written = book.execute(source, destination=tmp_path, parameters=parameters)
     text = written.read_text(encoding="utf-8")
     assert all(word in text for word in words)
+
+
+@pytest.mark.parametrize(("silent", "started"), [(1, 2), (2, 2)])
+def test_a_kernel_that_never_answers_is_started_once_more(silent, started, monkeypatch):
+    calls = []
+
+    def start(notebook, output, parameters, **options):
+        calls.append(parameters)
+        if len(calls) <= silent:
+            raise RuntimeError("Kernel died before replying to kernel_info")
+        return notebook
+
+    monkeypatch.setattr(papermill, "execute_notebook", start)
+    if silent < started:
+        assert papermill_run(Path("03_copy.py"), "notebook", {}) == "notebook"
+    else:
+        with pytest.raises(RuntimeError, match="before replying"):
+            papermill_run(Path("03_copy.py"), "notebook", {})
+    assert len(calls) == started

@@ -16,7 +16,6 @@ from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
-import papermill
 import torch
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
@@ -24,7 +23,7 @@ from papermill.exceptions import PapermillExecutionError
 from test_arguments import CALLS
 from trials import Trials, command_line
 
-from companion.book.execute import execute
+from companion.book.execute import execute, papermill_run
 from companion.book.source import check_parameters, convert, parameters_of
 from companion.page.chapter import Chapter
 from companion.runs.run import PROFILES
@@ -325,9 +324,7 @@ def bad_executions(trials: Trials, count: int) -> None:
                 execute(source, destination=pages, parameters=parameters)
                 return
             try:
-                options = dict(cwd=source.parent, progress_bar=False, log_output=False)
-                options["extra_arguments"] = ["--log-level=CRITICAL"]
-                papermill.execute_notebook(notebook, None, parameters, **options)
+                papermill_run(source, notebook, parameters)
             except PapermillExecutionError as error:
                 kind_of = WrnnError if error.ename == "WrnnError" else RuntimeError
                 raise kind_of(error.evalue) from error

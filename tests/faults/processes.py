@@ -63,11 +63,11 @@ def kills(trials: Trials, count: int) -> None:
     file operations."""
     for _ in range(count):
         with trials.trial("kill") as store:
-            for _ in range(2):
+            for latest in (0.02, 0.4):  # the first while it surely trains
                 children = [
                     trials.child(training(store)) for _ in range(trials.draw.choice((1, 2)))
                 ]
-                time.sleep(trials.draw.uniform(0.0, 0.4))
+                time.sleep(trials.draw.uniform(0.0, latest))
                 for child in children:
                     os.kill(child, signal.SIGKILL)
                     trials.of("kill").faults += ended(child) == -signal.SIGKILL

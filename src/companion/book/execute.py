@@ -141,18 +141,25 @@ def _environment(**values: str) -> Iterator[None]:
                 os.environ[name] = value
 
 
+def papermill_run(source: Path, notebook: NotebookNode, parameters: Mapping) -> NotebookNode:
+    """Execute a notebook in its source's folder with papermill, quietly.
+
+    A kernel that never answers is started once more: between the choice of its ports and their use
+    another kernel can have taken one.
+    """
+    options = dict(cwd=source.parent, progress_bar=False, log_output=False, record_timing=False)
+    options["extra_arguments"] = ["--log-level=CRITICAL"]
+    try:
+        return papermill.execute_notebook(notebook, None, parameters, **options)
+    except RuntimeError as error:
+        if "before replying" not in str(error):
+            raise
+        return papermill.execute_notebook(notebook, None, parameters, **options)
+
+
 def _run(source: Path, notebook: NotebookNode, parameters: dict) -> NotebookNode:
     try:
-        notebook = papermill.execute_notebook(
-            notebook,
-            None,
-            parameters,
-            cwd=source.parent,
-            progress_bar=False,
-            log_output=False,
-            record_timing=False,
-            extra_arguments=["--log-level=CRITICAL"],
-        )
+        notebook = papermill_run(source, notebook, parameters)
     except PapermillExecutionError as error:
         reason = (error.evalue.strip().splitlines() or [""])[0]
         if error.ename == "WrnnError":
