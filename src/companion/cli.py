@@ -203,7 +203,8 @@ def _queue(
     if executor == "serial":
         if scheduler or workers:
             raise WrnnError("--scheduler and --workers are for --executor dask")
-        replicas = replicas or (4 if resolve_device(device).type == "cuda" else 1)
+        kind = resolve_device(device).type  # checked also where there is nothing left to train
+        replicas = replicas or (4 if kind == "cuda" else 1)
         return RunQueue(runs, store, replicas=replicas, replan=replan)
     if scheduler:
         check_choice("--device", device, ("auto", "cpu", "cuda"))  # of the workers
