@@ -1,6 +1,32 @@
-"""Options of the test run: tests marked ``gpu`` or ``slow`` run only where they are asked for."""
+"""The command line, called; tests marked ``gpu`` or ``slow`` run only where they are asked for."""
+
+from typing import NamedTuple
 
 import pytest
+
+from companion.cli import main
+
+
+class Called(NamedTuple):
+    """What came of a command."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch, capfd):
+    """Run ``wrnn ARGUMENTS`` in tmp_path and return what came of it."""
+
+    def run(*arguments) -> Called:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr("sys.argv", ["wrnn", *arguments])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        return Called(caught.value.code, *capfd.readouterr())
+
+    return run
 
 
 def pytest_addoption(parser):

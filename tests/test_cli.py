@@ -1,30 +1,13 @@
 import re
-from types import SimpleNamespace
 
 import pytest
 from torchvision.datasets import MNIST
 
-from companion.cli import main
 from companion.records.files import Store
 from companion.runs.experiments import EXPERIMENTS
 from companion.runs.run import PROFILES
 
 FIG3 = len(EXPERIMENTS["fig3"].runs("smoke"))
-
-
-@pytest.fixture
-def call(tmp_path, monkeypatch, capfd):
-    """Run `wrnn ARGUMENTS` in tmp_path; returns returncode, stdout and stderr."""
-
-    def run(*arguments):
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr("sys.argv", ["wrnn", *arguments])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        out, err = capfd.readouterr()
-        return SimpleNamespace(returncode=caught.value.code, stdout=out, stderr=err)
-
-    return run
 
 
 def test_run_trains_what_is_missing_and_status_counts_it(call, tmp_path):
@@ -79,6 +62,9 @@ def test_time_limit_steps_and_match(call, tmp_path):
         (["run", "fig3", "--epochs", "5"], "has no epochs"),
         (["book", "--seeds", "200000"], "less than or equal to 100"),
         (["campaign", "--time-limit", "nan"], "finite"),
+        (["campaign", "--time-limit", "1\n2\x85"], "1\\n2\\x85 must be"),
+        (["records", "merge", "no\nwhere"], "there is no no\\nwhere"),
+        (["campaign", "--device", "nowhere", "--left"], "nowhere"),
         (["records", "merge", "/dev/null"], "not a regular file"),
         (["run", "fig3", "--replicas", "-1"], "negative"),
         (["run", "fig3", "--match", "("], "regular expression"),
@@ -191,9 +177,3 @@ def test_a_bad_file_does_not_end_status_export_or_book(call, tmp_path):
         assert result.stderr.count("\n") == 1
     refused = call("book", "--profile", "paper", "--publish")
     assert (refused.returncode, "notes.json" in refused.stderr) == (2, True)
-
-
-def test_a_device_is_checked_where_replicas_are_given(call):
-    done = call("campaign", "--device", "nowhere", "--records", "here", "--left")
-    assert done.returncode != 0
-    assert "nowhere" in done.stderr

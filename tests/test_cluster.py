@@ -12,7 +12,6 @@ from dataclasses import replace
 import pytest
 from samples import COPY, make_record
 
-from companion.cli import main
 from companion.records.files import Store
 from companion.runs.experiments import EXPERIMENTS
 from companion.runs.run import irnn_config
@@ -76,20 +75,6 @@ def dask(tmp_path_factory):
 @pytest.fixture
 def store(tmp_path):
     return Store(tmp_path / "records")
-
-
-@pytest.fixture
-def call(tmp_path, monkeypatch, capfd):
-    """Run `wrnn ARGUMENTS` in tmp_path; returns its exit status and what it wrote."""
-
-    def run(*arguments):
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr("sys.argv", ["wrnn", *arguments])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        return caught.value.code, *capfd.readouterr()
-
-    return run
 
 
 def same_as_serial(store: Store, runs, folder) -> None:
@@ -229,21 +214,30 @@ def test_a_record_that_was_sent_is_checked_before_it_is_stored(store):
     assert store.path(ONE_RUN).read_bytes() == content
 
 
+def submitted(folder, workers: int, **streams) -> subprocess.Popen:
+    """A process that trains on that many workers of its own, in a session of its own."""
+    command = f"-m companion run fig3 --profile paper --match 100 --device cpu --records {folder}"
+    return subprocess.Popen(
+        [sys.executable, *command.split(), "--executor", "dask", "--workers", str(workers)],
+        text=True,
+        start_new_session=True,
+        **streams,
+    )
+
+
+def held(folder) -> int:
+    """How many runs are being trained."""
+    return len([path for path in folder.glob("*.lock") if path.name[0] != "."])
+
+
 @pytest.mark.parametrize(("number", "to_all"), [(signal.SIGINT, True), (signal.SIGTERM, False)])
 def test_a_signal_saves_what_is_trained_and_leaves_no_process(number, to_all, tmp_path):
     """SIGINT goes to every process of the terminal, SIGTERM to the one that was started."""
     folder = tmp_path / "records"
-    command = "run fig3 --profile paper --match 100 --device cpu --executor dask --workers 2"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "companion", *command.split(), "--records", str(folder)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    process = submitted(folder, 2, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         end = time.monotonic() + 100
-        while len([p for p in folder.glob("*.lock") if p.name[0] != "."]) < 2:
+        while held(folder) < 2:
             assert time.monotonic() < end and process.poll() is None, process.communicate()
             time.sleep(0.1)
         time.sleep(1)
@@ -259,15 +253,9 @@ def test_a_signal_saves_what_is_trained_and_leaves_no_process(number, to_all, tm
 
 def test_a_killed_submitting_process_takes_its_workers_along(tmp_path):
     folder = tmp_path / "records"
-    command = "run fig3 --profile paper --match 100 --device cpu --executor dask --workers 1"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "companion", *command.split(), "--records", str(folder)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    process = submitted(folder, 1, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     end = time.monotonic() + 100
-    while not [p for p in folder.glob("*.lock") if p.name[0] != "."]:
+    while not held(folder):
         assert time.monotonic() < end and process.poll() is None
         time.sleep(0.1)
     process.kill()

@@ -485,6 +485,11 @@ def _interrupt(number: int, frame: object) -> None:
     raise Interrupted(number)
 
 
+def _one_line(message: object) -> str:
+    """Return a message with what is not printable in it, such as a line's end, as its escape."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(message))
+
+
 def main() -> None:
     """Run the command line; every error that the input or the machine can cause is one line."""
     if sys.argv[1:] in ([], ["records"]):
@@ -497,17 +502,17 @@ def main() -> None:
         status = app(standalone_mode=False)
         sys.stdout.flush()
     except WrnnError as error:
-        print(f"wrnn: {error}", file=sys.stderr)
+        print(f"wrnn: {_one_line(error)}", file=sys.stderr)
         status = 2
     except typer.TyperException as error:
-        print(f"wrnn: {error.format_message()}", file=sys.stderr)
+        print(f"wrnn: {_one_line(error.format_message())}", file=sys.stderr)
         status = 2
     except BrokenPipeError:  # as in `wrnn status | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        print(f"wrnn: {where}{error.strerror or error}", file=sys.stderr)
+        print(f"wrnn: {_one_line(where)}{error.strerror or error}", file=sys.stderr)
         status = 1
     except (RuntimeError, MemoryError) as error:
         print(
