@@ -70,6 +70,14 @@ def test_legend_says_what_each_line_stands_for():
     ]
 
 
+def test_a_run_that_diverged_before_its_first_point_has_no_empty_panel():
+    diverged = result(WRNN, task=CopyTask(20), values=())
+    (axis,) = figures.loss_curves([result(WRNN), diverged]).axes
+    assert axis.get_title(loc="left") == COPY.title
+    beside = result(SMALL, task=CopyTask(20))
+    assert len(figures.loss_curves([result(WRNN), diverged, beside]).axes) == 2
+
+
 def test_a_legend_stands_below_the_panel_and_names_a_common_scale_once():
     results = [result(model, "quick") for model in (WRNN, SMALL)]
     (axis,) = figures.loss_curves(results).axes

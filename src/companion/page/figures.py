@@ -289,7 +289,8 @@ def loss_curves(
 
     Every seed is a thin line and the median over seeds a strong one, in which a seed that stopped
     earlier goes on at its last value. Marks are the weights that were tested. The legend says what
-    each line stands for, and names the results that are not recorded.
+    each line stands for, and names the results that are not recorded. A panel without a point is
+    left out where others have some.
 
     Args:
         references: name -> value of dotted horizontal lines (a baseline, a floor), or a function
@@ -300,6 +301,8 @@ def loss_curves(
     for result in results:
         panels.setdefault((result.run.task.title, result.run.profile), []).append(result)
     table = curves_table(results, curve)
+    drawn = set(table["configuration"])  # a run that diverged at once has no point
+    panels = {k: v for k, v in panels.items() if drawn & {r.run.id for r in v}} or panels
     styles = looks({result.label: None for result in results})
     most = max(map(len, panels.values()), default=0)
     figure, axes = _panels(len(panels), 3.0 + 0.13 * most)
