@@ -1,4 +1,4 @@
-"""Ratios of steps where a run never gets there, and the words for one that diverged."""
+"""Ratios of steps where a run never gets there, and parameters for an accuracy."""
 
 from dataclasses import replace
 
@@ -51,3 +51,12 @@ def test_a_run_that_diverged_counts_with_all_planned_steps_and_is_named():
     assert chapter.divergence(adding(100)) == ""
     assert "diverged at step 300" in chapter.Chapter().value(lost, "solved_step_training")
     assert "never" in chapter.Chapter().value(adding(None), "solved_step_training")
+
+
+def test_parameters_needed_for_an_accuracy():
+    needed = measures.parameters_needed
+    points = [(10_000, 90.0), (100, 50.0), (1000, 70.0)]
+    assert needed(points, 70.0) == pytest.approx(1000)
+    assert needed(points, 80.0) == pytest.approx(10**3.5)  # half way on a logarithmic scale
+    assert needed(points, 40.0) == 100  # the smallest has it already
+    assert needed(points, 95.0) == float("inf")

@@ -164,7 +164,7 @@ def test_a_question_that_nothing_can_answer_is_an_error(experiment, wanted, mess
     evidence = Evidence({"table1": [result_of(SPREAD)]})
     assert len(evidence.find("table1", kind="wrnn", length=100)) == 1
     claim = Claim(
-        "x", "memory", "s", "1", "u", at_least(1), "copy", ("table1",),
+        "x", "memory", "s", "1", "u", at_least(1), "copy",
         lambda e: Part(None, e.find(experiment, **wanted)),
     )  # fmt: skip
     with pytest.raises(WrnnError, match=message):
@@ -179,7 +179,7 @@ def test_a_finding_says_its_seeds_its_bound_and_what_is_missing(result_of):
         Part(None, (result,), "T = 3"),
     ]
     claim = Claim(
-        "x", "memory", "s", "1", "u", at_least(1), "copy", (), lambda e: parts,
+        "x", "memory", "s", "1", "u", at_least(1), "copy", lambda e: parts,
         remark=lambda e: "A remark",
     )  # fmt: skip
     finding = judge(claim, {})

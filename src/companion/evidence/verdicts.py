@@ -15,11 +15,11 @@ trained too little. The quick and smoke profiles give no verdict.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from companion.evidence import tables
 from companion.records.table import Interval, Result
-from companion.runs.run import ModelConfig
+from companion.runs.run import Run
 from wrnn.errors import WrnnError, check_choice
 
 REPRODUCED, CONTRADICTED, INCONCLUSIVE = "reproduced", "contradicted", "inconclusive"
@@ -30,53 +30,45 @@ ASKS = ("compares", "reached", "fails")
 
 @dataclass(frozen=True)
 class Rule:
-    """What a claim is held to: "at least" or "at most" a limit, "within" it of a target, "agree".
+    """The range that a claim is held to, and its words in the table of claims.
 
-    "agree" is for a yes (1) or no (0) of every seed.
+    The whole interval must lie in it; or, for a yes (1) or no (0), the value of every seed.
     """
 
-    kind: str
-    limit: float = 1.0
-    target: float = 0.0
+    words: str
+    low: float = -math.inf
+    high: float = math.inf
+    every_seed: bool = False
+
+    def __str__(self) -> str:
+        return self.words
 
     def holds(self, interval: Interval) -> bool | None:
         """Whether the whole interval keeps the rule, or breaks it; None where it crosses."""
         low, high = interval.ends
-        if self.kind == "agree":
+        if self.every_seed:
             low, high = min(interval.values), max(interval.values)
-        first, last = {
-            "at least": (self.limit, math.inf),
-            "at most": (-math.inf, self.limit),
-            "within": (self.target - self.limit, self.target + self.limit),
-            "agree": (self.limit, math.inf),
-        }[self.kind]
-        if first <= low and high <= last:
+        if self.low <= low and high <= self.high:
             return True
-        return False if high < first or low > last else None
-
-    def __str__(self) -> str:
-        """The rule in words, as the table of claims prints it."""
-        limit = tables.number(self.limit, 4)
-        words = {"within": f"± {limit}", "agree": "every seed"}
-        return words.get(self.kind, f"{self.kind} {limit}")
+        return False if high < self.low or low > self.high else None
 
 
 def at_least(limit: float) -> Rule:
     """Reproduced from the limit upwards."""
-    return Rule("at least", limit)
+    return Rule(f"at least {tables.number(limit, 4)}", low=limit)
 
 
 def at_most(limit: float) -> Rule:
     """Reproduced up to the limit."""
-    return Rule("at most", limit)
+    return Rule(f"at most {tables.number(limit, 4)}", high=limit)
 
 
 def within(target: float, limit: float) -> Rule:
     """Reproduced within the limit of the target."""
-    return Rule("within", limit, target)
+    return Rule(f"± {tables.number(limit, 4)}", target - limit, target + limit)
 
 
-AGREE = Rule("agree")
+AGREE = Rule("every seed", low=1.0, every_seed=True)
 
 
 @dataclass(frozen=True)
@@ -140,11 +132,13 @@ class Evidence:
         if experiment not in self.results:
             known = ", ".join(self.results) or "none"
             raise WrnnError(f"a claim asks for experiment {experiment!r}: there are {known}")
-        found = [r for r in self.results[experiment] if self._matches(r, wanted)]
+        found = self.results[experiment]
+        for name, value in wanted.items():
+            found = [result for result in found if _field(result.run, name) == value]
         if not found:
             asked = ", ".join(f"{name}={value!r}" for name, value in wanted.items())
             raise WrnnError(f"no configuration of {experiment} has {asked}")
-        return found
+        return list(found)
 
     def one(self, experiment: str, **wanted: object) -> Result:
         """Return the only configuration that matches; WrnnError where there are several."""
@@ -153,17 +147,12 @@ class Evidence:
             raise WrnnError(f"{len(found)} configurations of {experiment} match {wanted}")
         return found[0]
 
-    @staticmethod
-    def _matches(result: Result, wanted: Mapping[str, object]) -> bool:
-        model, task = result.run.model, result.run.task
-        of_model = {field.name for field in fields(ModelConfig)}
-        for name in wanted:
-            if name not in of_model and not hasattr(task, name):
-                raise WrnnError(f"a claim asks for {name!r}, which no model or task has")
-        return all(
-            getattr(model if name in of_model else task, name) == value
-            for name, value in wanted.items()
-        )
+
+def _field(run: Run, name: str) -> object:
+    for part in (run.model, run.task):
+        if hasattr(part, name):
+            return getattr(part, name)
+    raise WrnnError(f"a claim asks for {name!r}, which no model or task has")
 
 
 @dataclass(frozen=True)
@@ -182,7 +171,6 @@ class Claim:
     unit: str
     rule: Rule
     section: str  # label of the chapter that shows it, without "sec-"
-    experiments: tuple[str, ...]
     measure: Callable[[Evidence], Part | Sequence[Part]]
     asks: str = "compares"
     remark: Callable[[Evidence], str] | None = None
@@ -227,26 +215,26 @@ class Finding:
         return "; ".join(texts) + (f". {self.remark}" if self.remark else "")
 
     def _texts(self, *, seeds: bool) -> list[str]:
-        if self.claim.rule.kind == "agree":
-            names: dict[str, list[str]] = {}
-            for part in self.recorded:
-                yes, count = int(sum(part.interval.values)), part.interval.count
-                share = f"{yes} of {count} seed{'s' * (count > 1)}"
-                if self.claim.asks == "fails":
-                    share += " fails" if yes == 1 else " fail"
-                names.setdefault(share, []).append(part.name)
-            return [
-                f"{share} at {', '.join(of)}".removesuffix(" at ") for share, of in names.items()
-            ]
-        texts = []
+        if not self.claim.rule.every_seed:
+            return [_text(part, seeds=seeds) for part in self.recorded]
+        names: dict[str, list[str]] = {}
         for part in self.recorded:
-            text = f"{part.name}: {tables.interval(part.interval)}".removeprefix(": ")
-            each = ", ".join(tables.number(value) for value in part.interval.values)
-            if seeds:
-                several = len(set(part.interval.values)) > 1
-                text += f" (seeds {each})" if several else f" (n = {part.interval.count})"
-            texts.append(text)
-        return texts
+            yes, count = int(sum(part.interval.values)), part.interval.count
+            share = f"{yes} of {count} seed{'s' * (count > 1)}"
+            if self.claim.asks == "fails":
+                share += " fails" if yes == 1 else " fail"
+            names.setdefault(share, []).append(part.name)
+        return [f"{share} at {', '.join(of)}".removesuffix(" at ") for share, of in names.items()]
+
+
+def _text(part: Part, *, seeds: bool) -> str:
+    found = part.interval
+    text = f"{part.name}: {tables.interval(found)}".removeprefix(": ")
+    if not seeds:
+        return text
+    if len(set(found.values)) < 2:
+        return f"{text} (n = {found.count})"
+    return f"{text} (seeds {', '.join(map(tables.number, found.values))})"
 
 
 def judge(claim: Claim, results: Mapping[str, Sequence[Result]]) -> Finding:
