@@ -7,28 +7,17 @@ from samples import make_record
 
 from companion.evidence.paired import (
     best_rates,
-    by_seed,
     by_task,
     choice_effects,
-    difference,
     effect_of,
     gained,
-    main_effects,
     outcomes,
     side,
 )
 from companion.records.table import Result, gather, interval
 from companion.runs.experiments import Experiment
 from companion.runs.run import Run, wrnn_config
-from wrnn import WrnnError
 from wrnn.tasks import AddingTask, CopyTask
-
-
-def test_a_difference_is_taken_within_seeds():
-    first, second = {0: 10.0, 1: 20.0, 2: 30.0, 7: 0.0}, {0: 9.0, 1: 19.0, 2: 29.0}
-    found = difference(first, second)
-    assert (found.mean, found.low, found.high, found.count) == (1.0, 1.0, 1.0, 3)
-    assert difference({0: 1.0}, {1: 1.0}) is None
 
 
 def test_the_share_of_what_is_gained_over_chance():
@@ -40,35 +29,20 @@ def test_the_share_of_what_is_gained_over_chance():
     assert gained({0: 1.0}, {1: 2.0}, chance=0, best=1) is None
 
 
-def test_main_effects_of_a_sum_are_its_terms():
-    outcomes = {
-        (bias, kind): {
-            seed: 10 * seed + 3 * (bias == "zero") - 2 * (kind == "identity") for seed in range(4)
-        }
-        for bias in ("default", "zero")
-        for kind in ("ones", "identity")
-    }
-    bias, kind = main_effects(outcomes)
-    assert (bias.mean, kind.mean) == (3.0, -2.0)
-    assert (bias.low, bias.high, bias.count) == (3.0, 3.0, 4)
-    outcomes["zero", "identity"] = {}
-    assert main_effects(outcomes) is None
-    with pytest.raises(WrnnError, match="3 outcomes are no full factorial"):
-        main_effects({key: outcomes[key] for key in list(outcomes)[:3]})
+def recorded(run: Run, **by_seed: list) -> Result:
+    """A result with one record per seed, of fields of a record by seed."""
+    seeds = zip(*by_seed.values(), strict=True)
+    records = [
+        make_record(replace(run, seed=seed), **dict(zip(by_seed, values, strict=True)))
+        for seed, values in enumerate(seeds)
+    ]
+    return gather(Experiment("x", "X", "08_beyond", lambda profile: [run]), "quick", records)[0]
 
 
 def result(rate: float, validation: list[float], seeds: int = 2) -> Result:
     run = Run(AddingTask(10), wrnn_config(4, 1), "quick", steps=2, learning_rate=rate)
-    records = [
-        make_record(
-            replace(run, seed=seed),
-            metrics={"mse": rate},
-            curves={"mse": [[step, value] for step, value in enumerate(validation)]},
-        )
-        for seed in range(seeds)
-    ]
-    experiment = Experiment("rates", "Rates", "08_beyond", lambda profile: [run])
-    return gather(experiment, "quick", records)[0]
+    curves = {"mse": [[step, value] for step, value in enumerate(validation)]}
+    return recorded(run, metrics=[{"mse": rate}] * seeds, curves=[curves] * seeds)
 
 
 def test_the_rate_is_chosen_by_validation_not_by_test():
@@ -76,7 +50,7 @@ def test_the_rate_is_chosen_by_validation_not_by_test():
     lucky = result(0.1, [0.1], seeds=1)
     empty = result(0.03, [], seeds=0)
     assert best_rates([fast, slow, lucky, empty]) == [slow]
-    assert by_seed(slow, "mse") == {0: 0.001, 1: 0.001}
+    assert outcomes(slow) == {0: 0.001, 1: 0.001}
 
 
 def test_the_side_of_a_line_is_that_of_the_whole_interval():
@@ -86,36 +60,29 @@ def test_the_side_of_a_line_is_that_of_the_whole_interval():
 
 
 def copying(run: Run, outcome: dict[int, float]) -> Result:
-    records = [
-        make_record(replace(run, seed=seed), metrics={"token_accuracy": value})
-        for seed, value in outcome.items()
-    ]
-    experiment = Experiment("switches", "Switches", "08_beyond", lambda profile: [run])
-    return gather(experiment, "quick", records)[0]
+    return recorded(run, metrics=[{"token_accuracy": value} for value in outcome.values()])
 
 
 def test_a_change_of_the_model_is_averaged_over_its_pairs_within_seeds():
     effect = {"zero": 3.0, "default": 0.0, "identity": -2.0, "ones": 0.0}
+    run = Run(CopyTask(20), wrnn_config(8, 2), "quick", steps=2)
     found = [
         copying(
-            Run(
-                CopyTask(20),
-                wrnn_config(8, 2, recurrent_bias=bias, input=kind),
-                "quick",
-                steps=2,
+            replace(
+                run,
+                model=replace(run.model, recurrent_bias=bias, input=kind),
                 loss_scale=scale,
             ),
-            {
-                seed: 50 + 10 * seed + effect[bias] + effect[kind] + 4 * (scale == 1)
-                for seed in (0, 1)
-            },
+            {s: 50 + 10 * s + effect[bias] + effect[kind] + 4 * (scale == 1) for s in (0, 1)},
         )
         for bias in ("default", "zero")
         for scale in (0.5, 1.0)
         for kind in ("ones", "identity")
     ]
     assert [e.mean for e in choice_effects(found)] == [3.0, 4.0, -2.0]
+    assert choice_effects(found)[0].values == (3.0, 3.0)
     assert choice_effects(found[:-1]) is None
+    assert choice_effects([*found[:-1], copying(found[-1].run, {})]) is None
     divided = [result for result in found if result.run.loss_scale < 1]
     assert effect_of(divided, recurrent_bias="zero").mean == 3.0
     assert effect_of(divided, input="identity").values == (-2.0, -2.0)

@@ -12,15 +12,15 @@ from companion.evidence import published as paper
 from wrnn.errors import WrnnError
 
 ROOT = Path(__file__).parents[1]
-BOOK = paper.load()
+TABLES = [n for n in paper.select("") if n.id.startswith(("table", "parameters/"))]
 
 
 def test_every_table_is_complete_and_sourced():
-    per_table = Counter(number.id.partition("/")[0] for number in BOOK.records)
+    per_table = Counter(number.id.partition("/")[0] for number in TABLES)
     assert per_table == {"table1": 20, "table2": 52, "table3": 30, "table4": 28, "parameters": 11}
     bibliography = (ROOT / "book" / "references.bib").read_text(encoding="utf-8")
     keys = set(re.findall(r"^@\w+\{(\w+),", bibliography, re.MULTILINE))
-    assert {number.source for number in BOOK.by_id.values()} <= keys
+    assert {number.source for number in paper.select("")} <= keys
     for number in paper.select("table4/"):  # printed on the released code's scale
         assert number.cross_entropy == pytest.approx(50 * number.value, rel=1e-12)
     lengths = [number.length for number in paper.select("table1/wrnn/") if "mse" in number.id]
@@ -69,6 +69,4 @@ def test_every_number_of_the_tables_has_one_place():
             if call in ("paper.select", "chapter.by_model"):
                 prefix = ast.literal_eval(node.args[0]) + "/" * call.endswith("by_model")
                 shown.update(number.id for number in paper.select(prefix))
-    assert {number.id: shown[number.id] for number in BOOK.records} == dict.fromkeys(
-        (number.id for number in BOOK.records), 1
-    )
+    assert {number.id: shown[number.id] for number in TABLES if shown[number.id] != 1} == {}

@@ -4,11 +4,13 @@ What chapter 8 asks is answered by these: a value by seed, an interval, and the 
 """
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import pandas as pd
+
 from companion.records.table import Interval, Result, interval
-from wrnn.errors import WrnnError
+from companion.records.table import difference as difference
 from wrnn.tasks import Task
 
 CHOICES = {  # of the released code: what is done instead, and the two values of the switch
@@ -35,8 +37,8 @@ def by_task(results: Sequence[Result]) -> dict[Task, list[Result]]:
 
 
 def outcomes(result: Result) -> dict[int, float]:
-    """Return the outcome of a result's task by seed."""
-    return by_seed(result, outcome(result.run.task)[0])
+    """Return the outcome of a result's task by seed; seeds that lack it are left out."""
+    return result.seeds(outcome(result.run.task)[0]).to_dict()
 
 
 def side(found: Interval | None, line: float = 0.0) -> str:
@@ -49,63 +51,43 @@ def side(found: Interval | None, line: float = 0.0) -> str:
     return "above" if found.low > line else "below" if found.high < line else "open"
 
 
-def by_seed(result: Result, metric: str) -> dict[int, float]:
-    """Return a test metric by seed; seeds that lack it are left out."""
-    return result.seeds(metric).to_dict()
-
-
-def difference(first: Mapping[int, float], second: Mapping[int, float]) -> Interval | None:
-    """Estimate first minus second over the seeds of both; None where they share none."""
-    seeds = sorted(first.keys() & second.keys())
-    return interval([first[seed] - second[seed] for seed in seeds]) if seeds else None
-
-
 def gained(
     first: Mapping[int, float], second: Mapping[int, float], *, chance: float, best: float
 ) -> Interval | None:
     """Estimate how much of what the second gains over chance the first has, in per cent.
 
-    `best` is what a perfect model gets. Seeds in which the second gains less than a tenth of the
-    way from chance to there have nothing to divide by and are left out; None where none is left.
+    Both are by seed; `best` is what a perfect model gets. Seeds in which the second gains less than
+    a tenth of the way from chance to there have nothing to divide by and are left out; None where
+    none is left.
     """
+    gains = pd.DataFrame([pd.Series(each, dtype=float) - chance for each in (first, second)])
     shares = [
-        100 * (first[seed] - chance) / (second[seed] - chance)
-        for seed in sorted(first.keys() & second.keys())
-        if (second[seed] - chance) / (best - chance) >= 0.1
+        100 * one / two
+        for one, two in gains.dropna(axis=1).T.to_numpy()
+        if two / (best - chance) >= 0.1
     ]
-    return interval(shares) if shares else None
+    return interval(shares)
 
 
-def main_effects(
-    outcomes: Mapping[tuple[Hashable, ...], Mapping[int, float]],
-) -> list[Interval] | None:
-    """Estimate what each two-valued switch of a full factorial does, over paired seeds.
+def choice_effects(results: Sequence[Result]) -> list[Interval] | None:
+    """Return the main effects of `CHOICES` on one task; None while a combination has no seed.
 
-    `outcomes` maps the values of all switches to an outcome by seed. The effect of a switch is the
-    mean outcome at its second value minus that at its first, in the order in which the values
-    appear, over all values of the other switches; one number per seed, and the estimate is over
-    seeds. None where no seed has every outcome.
+    The effect of a choice is the mean outcome over the four combinations at its second value less
+    that over the four at its first; one number per seed that all have, and the interval over seeds.
     """
-    count = len(next(iter(outcomes)))
-    levels = [list(dict.fromkeys(values[k] for values in outcomes)) for k in range(count)]
-    if any(len(values) != 2 for values in levels) or len(outcomes) != 2**count:
-        raise WrnnError(
-            f"{len(outcomes)} outcomes are no full factorial of {count} two-valued switches"
-        )
-    seeds = sorted(set.intersection(*(set(by) for by in outcomes.values())))
-    if not seeds:
+    table = pd.DataFrame(
+        {
+            (r.run.model.recurrent_bias, r.run.loss_scale < 1, r.run.model.input): outcomes(r)
+            for r in results
+        }
+    ).dropna()  # a row per seed, a column per combination
+    if table.shape[1] != 2 ** len(CHOICES) or table.empty:
         return None
-    return [
-        interval(
-            [
-                sum((1 if v[k] == levels[k][1] else -1) * by[seed] for v, by in outcomes.items())
-                * 2
-                / len(outcomes)
-                for seed in seeds
-            ]
-        )
-        for k in range(count)
+    means = [
+        [table.xs(value, axis=1, level=level).mean(axis=1) for value in values]
+        for level, values in enumerate(CHOICES.values())
     ]
+    return [interval(second - first) for first, second in means]
 
 
 def effect_of(results: Sequence[Result], **change: object) -> Interval | None:
@@ -114,41 +96,24 @@ def effect_of(results: Sequence[Result], **change: object) -> Interval | None:
     Averaged over the results that have a counterpart with `change`, within each seed; None where
     there is no such pair, or no seed that all of them have.
     """
-    by_model = {result.run.model: outcomes(result) for result in results}
-    pairs = [
-        (before, after)
-        for model, before in by_model.items()
-        if (changed := replace(model, **change)) != model
-        and (after := by_model.get(changed)) is not None
+    by_model = {result.run.model: result for result in results}
+    pairs = [(r, by_model.get(replace(model, **change))) for model, r in by_model.items()]
+    changes = [
+        pd.Series(outcomes(after), dtype=float) - pd.Series(outcomes(before), dtype=float)
+        for before, after in pairs
+        if after not in (None, before)
     ]
-    if not pairs:
-        return None
-    seeds = set.intersection(*(before.keys() & after.keys() for before, after in pairs))
-    return interval(
-        sum(after[seed] - before[seed] for before, after in pairs) / len(pairs)
-        for seed in sorted(seeds)
-    )
-
-
-def choice_effects(results: Sequence[Result]) -> list[Interval] | None:
-    """Return the main effects of `CHOICES` on one task; None while a combination has no seed."""
-    found = {
-        (r.run.model.recurrent_bias, r.run.loss_scale < 1, r.run.model.input): outcomes(r)
-        for r in results
-    }
-    return main_effects(found) if len(found) == 2 ** len(CHOICES) else None
+    return interval(pd.DataFrame(changes).dropna(axis=1).mean())
 
 
 def validation_score(result: Result) -> float:
     """Return the mean over seeds of the best validation, larger being better."""
     name, direction = result.run.task.selection
-    best = []
-    for record in result.records:
-        values = [value for _, value in record.curves.get(name, ())]
-        if not values or record.diverged:
-            return -math.inf
-        best.append(max(values) if direction == "max" else -min(values))
-    return sum(best) / len(best) if best else -math.inf
+    sign = 1 if direction == "max" else -1
+    curves = [() if r.diverged else r.curves.get(name, ()) for r in result.records]
+    if not curves or not all(curves):
+        return -math.inf
+    return sum(max(sign * value for _, value in curve) for curve in curves) / len(curves)
 
 
 def best_rates(results: Sequence[Result]) -> list[Result]:
@@ -161,8 +126,7 @@ def best_rates(results: Sequence[Result]) -> list[Result]:
     for result in results:
         if result.records:
             groups.setdefault((result.run.task, result.run.model), []).append(result)
-    chosen = []
-    for group in groups.values():
-        most = max(len(result.records) for result in group)
-        chosen.append(max((r for r in group if len(r.records) == most), key=validation_score))
-    return chosen
+    return [
+        max(group, key=lambda result: (len(result.records), validation_score(result)))
+        for group in groups.values()
+    ]

@@ -8,11 +8,9 @@ sentence makes in numbers, and the results of a later independent rerun. They li
 """
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from types import MappingProxyType
 
 from wrnn.errors import WrnnError
 
@@ -55,44 +53,24 @@ class Published:
             raise WrnnError(f"published number {self.id!r}: value {self.value!r} is not a number")
 
 
-@dataclass(frozen=True)
-class PublishedNumbers:
-    """All numbers: `records` of the tables, `claims` of text and figures, `later` work."""
+def load(file: Path = FILE) -> dict[str, Published]:
+    """Read and check a file of published numbers, by id; WrnnError says what is wrong with it.
 
-    paper: str
-    transcription: str
-    records: tuple[Published, ...]
-    claims: tuple[Published, ...]
-    later: tuple[Published, ...]
-
-    @property
-    def by_id(self) -> Mapping[str, Published]:
-        """Every number under its id."""
-        everything = (*self.records, *self.claims, *self.later)
-        index = {number.id: number for number in everything}
-        if len(index) != len(everything):
-            raise WrnnError("published numbers: an id is used twice")
-        return MappingProxyType(index)
-
-
-def load(file: Path = FILE) -> PublishedNumbers:
-    """Read and check a file of published numbers; WrnnError says what is wrong with it."""
+    Those of the tables come first, then the claims of text and figures, then later work.
+    """
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
-        groups = {
-            group: tuple(Published(**entry) for entry in data[group])
-            for group in ("records", "claims", "later")
-        }
-        numbers = PublishedNumbers(data["paper"], data["transcription"], **groups)
+        groups = (data[group] for group in ("records", "claims", "later"))
+        numbers = [Published(**entry) for group in groups for entry in group]
     except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise WrnnError(f"published numbers {file}: {error}") from error
-    _ = numbers.by_id
-    return numbers
+    by_id = {number.id: number for number in numbers}
+    if len(by_id) != len(numbers):
+        raise WrnnError("published numbers: an id is used twice")
+    return by_id
 
 
-@cache
-def _index() -> Mapping[str, Published]:
-    return load().by_id
+_index = cache(load)
 
 
 def published(number_id: str) -> Published:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import colorsys
 import copy
-import functools
 import io
 import re
 import textwrap
@@ -36,14 +35,12 @@ from matplotlib.transforms import ScaledTranslation
 from PIL import Image
 
 from companion.evidence.waves import Spectrum
-from companion.records.table import Result, curves_table, interval
+from companion.records.table import Interval, Result, curves_table, interval
 from wrnn.errors import WrnnError
 
 WIDTH = 7.0  # inches: the text width of the book
 DPI = 150
-LEGEND_DROP = (
-    38  # points from a panel to the legend below it: its ticks and its label stand between
-)
+LEGEND_DROP = 38  # points from a panel to its legend; its ticks and its label stand between
 COLORBLIND = tuple(seaborn.color_palette("colorblind").as_hex())
 STYLE = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same glyphs on every machine
@@ -57,12 +54,17 @@ STYLE = {
     "legend.frameon": False,
     "lines.linewidth": 1.8,
     "lines.markersize": 6,
+    "image.aspect": "auto",
     "image.cmap": "viridis",
     "image.interpolation": "nearest",
+    "image.origin": "lower",
     "figure.dpi": DPI,
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
 }
+
+
+_styled = matplotlib.rc_context(STYLE)  # runs a drawing function in the style of the book
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,11 @@ def model_style(label: str) -> ModelStyle:
     return MODEL_STYLES.get(plain, OTHER_MODEL)
 
 
+def _numbered(index: int, shift: int = 0) -> ModelStyle:
+    """Return a look for the index-th of what is no model."""
+    return ModelStyle(COLORBLIND[(index + shift) % 10], DASHES[index % 5], MARKERS[index % 6])
+
+
 def looks(names: Iterable[str]) -> dict[str, ModelStyle]:
     """Return a look for every name: a model's own, whatever follows its label after a comma.
 
@@ -118,22 +125,10 @@ def looks(names: Iterable[str]) -> dict[str, ModelStyle]:
     """
     found = {}
     for index, name in enumerate(names):
-        other = ModelStyle(COLORBLIND[(index + 2) % 10], DASHES[index % 5], MARKERS[index % 6])
         own = [model_style(name), model_style(name.split(",")[0])]
-        listed = "zero input bias" not in name
-        found[name] = next((s for s in own if s is not OTHER_MODEL and listed), other)
+        listed = [] if "zero input bias" in name else [s for s in own if s is not OTHER_MODEL]
+        found[name] = listed[0] if listed else _numbered(index, shift=2)
     return found
-
-
-def _styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
-    """Run a drawing function in the style of the book."""
-
-    @functools.wraps(draw)
-    def wrapper(*args, **kwargs) -> Figure:
-        with matplotlib.rc_context(STYLE):
-            return draw(*args, **kwargs)
-
-    return wrapper
 
 
 def _panels(rows: int, height: float, columns: int = 1, **options) -> tuple[Figure, np.ndarray]:
@@ -151,6 +146,7 @@ def _plain_ticks(axis, subs: Sequence[int] = (1, 2, 5)) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
+@_styled
 def save(figure: Figure, path: str | Path) -> Path:
     """Write a figure as NAME.png on white, and NAME-dark.png for dark pages.
 
@@ -158,18 +154,17 @@ def save(figure: Figure, path: str | Path) -> Path:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with matplotlib.rc_context(STYLE):
-        # A second draw would start from the first one's layout and move it: lay out once, keep it.
-        if isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
-            figure.draw_without_rendering()
-            figure.set_layout_engine("none")
-        dark = path.with_name(f"{path.stem}-dark{path.suffix}")
-        for face, name in ((figure, path), (for_dark_pages(figure), dark)):
-            content = io.BytesIO()
-            face.savefig(content, format="png", dpi="figure", facecolor="auto")
-            with Image.open(content) as drawn:
-                few = drawn.convert("RGB").quantize(256, **PALETTE)
-            few.save(name, "png", optimize=True)
+    # A second draw would start from the first one's layout and move it: lay out once, keep it.
+    if isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+    dark = path.with_name(f"{path.stem}-dark{path.suffix}")
+    for face, name in ((figure, path), (for_dark_pages(figure), dark)):
+        content = io.BytesIO()
+        face.savefig(content, format="png", dpi="figure", facecolor="auto")
+        with Image.open(content) as drawn:
+            few = drawn.convert("RGB").quantize(256, **PALETTE)
+        few.save(name, "png", optimize=True)
     return path
 
 
@@ -297,52 +292,53 @@ def loss_curves(
             of a panel's task that returns them.
         log_y: with a logarithmic axis, values below the lowest reference are drawn there.
     """
+    table = curves_table(results, curve)
     panels: dict[tuple[str, str], list[Result]] = {}
     for result in results:
         panels.setdefault((result.run.task.title, result.run.profile), []).append(result)
-    table = curves_table(results, curve)
     drawn = set(table["configuration"])  # a run that diverged at once has no point
     panels = {k: v for k, v in panels.items() if drawn & {r.run.id for r in v}} or panels
     styles = looks({result.label: None for result in results})
     most = max(map(len, panels.values()), default=0)
     figure, axes = _panels(len(panels), 3.0 + 0.13 * most)
     for axis, ((title, _), here) in zip(axes[:, 0], panels.items(), strict=True):
-        task = here[0].run.task
-        lines = dict((references(task) if callable(references) else references) or {})
+        lines = references(here[0].run.task) if callable(references) else references or {}
         lowest = min((v for v in lines.values() if v > 0), default=0.0) if log_y else -np.inf
-        endings = {legend_label(result).removeprefix(result.label) for result in here}
-        common = endings.pop() if len(endings) == 1 and len(here) > 1 else ""
         handles = []
         for result in here:
-            style = styles[result.label]
-            look = {"color": style.colour, "ax": axis, "legend": False}
             rows = table[table["configuration"] == result.run.id]
-            rows = rows.assign(value=rows["value"].clip(lower=lowest))
-            seeds = rows.pivot_table(index="step", columns="seed", values="value").ffill()
-            median = seeds.median(axis=1).rename("value").reset_index()
-            thin = {"units": "seed", "estimator": None, "linewidth": 0.7, "alpha": 0.35}
-            if len(seeds.columns) > 1:
-                seaborn.lineplot(rows, x="step", y="value", **thin, **look)
-            if len(rows):
-                seaborn.lineplot(median, x="step", y="value", linestyle=style.line, **look)
-            found = [_reported(record, curve) for record in result.records]
-            marks = pd.DataFrame([point for point in found if point], columns=["step", "value"])
-            marks["value"] = marks["value"].clip(lower=lowest)
-            if len(marks):
-                mark = {"marker": style.marker, "s": 45, "zorder": 3}
-                seaborn.scatterplot(marks, x="step", y="value", edgecolor="white", **mark, **look)
-            drawn = {"color": style.colour, "linestyle": style.line if len(rows) else "none"}
-            handles.append(Line2D([], [], marker=style.marker if len(rows) else "", **drawn))
-        if log_x:
-            axis.set_xscale("log")
-        if log_y:
-            axis.set_yscale("log")
+            marks = [_reported(record, curve) for record in result.records]
+            marks = pd.DataFrame(filter(None, marks), columns=["step", "value"])
+            each = (
+                frame.assign(value=frame["value"].clip(lower=lowest)) for frame in (rows, marks)
+            )
+            handles.append(_curve(axis, *each, styles[result.label]))
+        axis.set(xscale="log" if log_x else "linear", yscale="log" if log_y else "linear")
         _references(axis, lines)
         axis.margins(y=0.08)
         axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
+        endings = {legend_label(result).removeprefix(result.label) for result in here}
+        common = endings.pop() if len(endings) == 1 and len(here) > 1 else ""
         labels = [legend_label(result).removesuffix(common) for result in here]
         _legend_below(axis, handles, labels, common.strip(" ()") or None)
     return figure
+
+
+def _curve(axis, rows: pd.DataFrame, marks: pd.DataFrame, style: ModelStyle) -> Line2D:
+    """Draw one result: thin seeds, their median, marks; return what stands in the legend."""
+    look = {"x": "step", "y": "value", "color": style.colour, "ax": axis, "legend": False}
+    seeds = rows.pivot_table(index="step", columns="seed", values="value").ffill()
+    if len(seeds.columns) > 1:
+        thin = {"units": "seed", "estimator": None, "linewidth": 0.7, "alpha": 0.35}
+        seaborn.lineplot(rows, **thin, **look)
+    if len(rows):
+        median = seeds.median(axis=1).rename("value").reset_index()
+        seaborn.lineplot(median, linestyle=style.line, **look)
+    if len(marks):
+        mark = {"marker": style.marker, "s": 45, "zorder": 3, "edgecolor": "white"}
+        seaborn.scatterplot(marks, **mark, **look)
+    line, marker = (style.line, style.marker) if len(rows) else ("none", "")
+    return Line2D([], [], color=style.colour, linestyle=line, marker=marker)
 
 
 def _references(axis, values: Mapping[str, float]) -> None:
@@ -360,7 +356,6 @@ def against_parameters(results: Sequence[Result], metric: str, *, ylabel: str) -
     A panel is one task; small points are seeds, the line joins their means, and bars are 95 %
     confidence intervals, of accuracies on the logit scale. Results without records are left out.
     """
-    recorded = [result for result in results if result.metric(metric)]
     rows = pd.DataFrame(
         {
             "title": result.run.task.title,
@@ -368,38 +363,37 @@ def against_parameters(results: Sequence[Result], metric: str, *, ylabel: str) -
             + legend_label(result).removeprefix(result.label),
             "parameters": result.parameters,
             "interval": result.metric(metric),
+            "value": result.seeds(metric).tolist(),
         }
-        for result in recorded
+        for result in results
+        if result.metric(metric)
     )
-    titles = rows["title"].unique() if len(rows) else []
-    figure, axes = _panels(len(titles), 3.6)
-    for axis, title in zip(axes[:, 0], titles, strict=True):
+    panels = rows.groupby("title", sort=False) if len(rows) else ()
+    figure, axes = _panels(len(panels), 3.6)
+    for axis, (title, here) in zip(axes[:, 0], panels, strict=True):
         handles = {}
-        for label, found in rows[rows["title"] == title].groupby("label", sort=False):
+        for label, found in here.groupby("label", sort=False):
             found = found.sort_values("parameters")
             style = model_style(re.sub(r" \(.*\)$", "", label))
-            means = found["interval"].map(lambda i: i.mean)
-            bars = [
-                [i.mean - (i.mean if i.low is None else i.low) for i in found["interval"]],
-                [(i.mean if i.high is None else i.high) - i.mean for i in found["interval"]],
-            ]
+            means = [each.mean for each in found["interval"]]
+            bars = _whiskers(found["interval"])
+            look = {"linestyle": style.line, "marker": style.marker, "elinewidth": 1, "capsize": 3}
             handles[label] = axis.errorbar(
-                found["parameters"],
-                means,
-                yerr=bars,
-                color=style.colour,
-                linestyle=style.line,
-                marker=style.marker,
-                elinewidth=1,
-                capsize=3,
+                found["parameters"], means, yerr=bars, color=style.colour, **look
             )
-            seeds = found.assign(value=found["interval"].map(lambda i: i.values)).explode("value")
+            seeds = found.drop(columns="interval").explode("value").infer_objects()
             look = {"color": style.colour, "s": 14, "alpha": 0.6, "ax": axis}
-            seaborn.scatterplot(seeds.infer_objects(), x="parameters", y="value", **look)
+            seaborn.scatterplot(seeds, x="parameters", y="value", **look)
         axis.set(title=title, xlabel="parameters, without biases", ylabel=ylabel, xscale="log")
         _plain_ticks(axis.xaxis)
         _legend_below(axis, list(handles.values()), list(handles))
     return figure
+
+
+def _whiskers(found: Iterable[Interval]) -> np.ndarray:
+    """Return how far intervals reach below and above their means, (2, count); 0 for one seed."""
+    ends = [(i.mean, i.mean) if i.low is None else (i.low, i.high) for i in found]
+    return np.abs(np.array(ends) - [[i.mean] for i in found]).T
 
 
 @_styled
@@ -448,13 +442,21 @@ def copy_outputs(
         names = [f"{title}: target", *(name for name, _ in traces)]
         for axis, image, name in zip(line, images, names, strict=False):
             extent = (*ends, -0.5, image.shape[1] - 0.5)
-            look = {"origin": "lower", "aspect": "auto", "vmin": 0, "vmax": 1}
-            shown = axis.imshow(image.T, extent=extent, **look)
-            axis.set_title("\n".join(textwrap.wrap(name, 84 // columns)), fontsize=9)
+            shown = axis.imshow(image.T, extent=extent, vmin=0, vmax=1)
+            _small_title(axis, name, columns)
             axis.set_xlabel("time step")
         line[0].set_ylabel("category")
-    figure.colorbar(shown, ax=axes, label="probability", location="bottom", shrink=0.6, aspect=40)
+    _colour_bar_below(axes, shown, "probability")
     return figure
+
+
+def _small_title(axis, title: str, columns: int) -> None:
+    axis.set_title("\n".join(textwrap.wrap(title, 84 // columns)), fontsize=9)
+
+
+def _colour_bar_below(axes: np.ndarray, shown, label: str) -> None:
+    look = {"location": "bottom", "shrink": 0.6, "aspect": 40}
+    axes.flat[0].figure.colorbar(shown, ax=axes, label=label, **look)
 
 
 # -------------------------------------------------------------------------- Figure 1: wave fields
@@ -472,9 +474,8 @@ def wave_field(spikes: np.ndarray, fields: Sequence[tuple[str, np.ndarray]]) -> 
     figure = Figure(figsize=(WIDTH, 1.2 * sum(heights)), layout="constrained")
     axes = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
     for index in range(inputs):
-        times = np.flatnonzero(spikes[:, index])
-        look = {"marker": MARKERS[index % len(MARKERS)], "color": COLORBLIND[index % 10]}
-        axes[0].plot(times, np.full(len(times), index + 1), linestyle="none", **look)
+        times, look = np.flatnonzero(spikes[:, index]), _numbered(index)
+        axes[0].plot(times, np.full(len(times), index + 1), look.marker, color=look.colour)
     axes[0].set(
         title="binary inputs", ylabel="input", yticks=range(1, inputs + 1), ylim=(0.4, inputs + 0.6)
     )
@@ -484,7 +485,7 @@ def wave_field(spikes: np.ndarray, fields: Sequence[tuple[str, np.ndarray]]) -> 
         rings = states.T.reshape(inputs, ring, steps)
         image = np.pad(rings, ((0, 0), (0, gap), (0, 0)), constant_values=np.nan)
         image = image.reshape(-1, steps)[:-gap]
-        shown = axis.imshow(image, origin="lower", aspect="auto", vmin=0, cmap="cividis")
+        shown = axis.imshow(image, vmin=0, cmap="cividis")
         axis.set(
             title=title,
             ylabel=f"ring ({ring} sites each)",
@@ -573,17 +574,11 @@ def intervals(
             style = model_style(name)
             axis.plot(values, [row] * len(values), ".", color=style.colour, alpha=0.6)
             middle = interval(values, "logit" if xlabel.endswith("(%)") else "linear")
-            low, high = middle.mean if middle.low is None else middle.low, middle.high
-            axis.errorbar(
-                middle.mean,
-                row,
-                xerr=None if high is None else [[middle.mean - low], [high - middle.mean]],
-                color=style.colour,
-                marker=style.marker,
-                capsize=3,
-            )
+            bars = None if middle.low is None else _whiskers([middle])
+            look = {"color": style.colour, "marker": style.marker, "capsize": 3}
+            axis.errorbar(middle.mean, row, xerr=bars, **look)
         for value in (references or {}).values():
-            axis.axvline(value, color="#555555", linestyle=":", linewidth=1.2)
+            axis.axvline(value, color=GREY, linestyle=":", linewidth=1.2)
         axis.set_yticks(range(len(groups)), list(groups))
         axis.invert_yaxis()
         axis.set(title=title, xlabel=xlabel)
@@ -605,15 +600,10 @@ def speedups(
     figure, axes = _panels(len(panels), 1.2 + 0.32 * most)
     for axis, (title, names, ways) in zip(axes[:, 0], panels, strict=True):
         for index, (way, ratios) in enumerate(ways.items()):
-            axis.plot(
-                [np.nan if ratio is None else ratio for ratio in ratios],
-                range(len(names)),
-                linestyle="none",
-                marker=MARKERS[index % len(MARKERS)],
-                color=COLORBLIND[index % len(COLORBLIND)],
-                label=way,
-            )
-        axis.axvline(1, color="#555555", linestyle=":", linewidth=1.2, label="the loop")
+            look = _numbered(index)
+            measured = [np.nan if ratio is None else ratio for ratio in ratios]
+            axis.plot(measured, range(len(names)), look.marker, color=look.colour, label=way)
+        axis.axvline(1, color=GREY, linestyle=":", linewidth=1.2, label="the loop")
         axis.set(title=title, xscale="log", xlabel="times as fast as the loop")
         _plain_ticks(axis.xaxis)
         axis.set_yticks(range(len(names)), names)
@@ -631,11 +621,10 @@ def growth(panels: Sequence[tuple[str, Mapping[str, Mapping]]]) -> Figure:
     figure, axes = _panels(1, 3.2, max(1, len(panels)))
     for axis, (xlabel, fits) in zip(axes[0], panels, strict=True):
         for index, (device, fit) in enumerate(fits.items()):
-            look = {"color": COLORBLIND[index % len(COLORBLIND)]}
-            marker = MARKERS[index % len(MARKERS)]
+            look = _numbered(index)
             measured, line = fit["relative_time"], fit["relative_line"]
-            axis.plot(fit["values"], measured, marker, label=device, **look)
-            axis.plot(fit["values"], line, ":", label="straight line", **look)
+            axis.plot(fit["values"], measured, look.marker, color=look.colour, label=device)
+            axis.plot(fit["values"], line, ":", color=look.colour, label="straight line")
         axis.set(xscale="log", yscale="log", xlabel=xlabel)
         _plain_ticks(axis.yaxis, (1,) if max(measured) > 100 else (1, 2, 5))
         ends = fit["values"][0], fit["values"][-1]
@@ -660,7 +649,7 @@ def hidden_states(panels: Sequence[tuple[str, np.ndarray, str]]) -> Figure:
         image = np.asarray(hidden, dtype=float).T
         high = np.percentile(image, 99)
         vmax = high if image.min() < high < image.max() else None
-        shown = axis.imshow(image, origin="lower", aspect="auto", vmax=vmax)
+        shown = axis.imshow(image, vmax=vmax)
         axis.set(title=title, xlabel="time step", ylabel=ylabel)
         extend = "neither" if vmax is None else "max"
         figure.colorbar(shown, ax=axis, label="activity", extend=extend)
@@ -682,33 +671,22 @@ def space_time_power(panels: Sequence[tuple[str, Spectrum, float | None]]) -> Fi
     for axis in axes.flat[len(panels) :]:
         axis.set_axis_off()
     for axis, image, (title, spectrum, velocity) in zip(axes.flat, images, panels, strict=False):
-        half_x, half_t = 0.5 / len(spectrum.spatial), 0.5 / len(spectrum.temporal)
-        extent = (
-            spectrum.spatial[0] - half_x,
-            spectrum.spatial[-1] + half_x,
-            spectrum.temporal[0] - half_t,
-            spectrum.temporal[-1] + half_t,
-        )
-        shown = axis.imshow(
-            image,
-            origin="lower",
-            aspect="auto",
-            extent=extent,
-            vmin=-1,
-            vmax=high,
-            cmap="magma",
-        )
+        ends = [
+            end
+            for axes_of in (spectrum.spatial, spectrum.temporal)
+            for end in (axes_of[0] - 0.5 / len(axes_of), axes_of[-1] + 0.5 / len(axes_of))
+        ]
+        shown = axis.imshow(image, extent=ends, vmin=-1, vmax=high, cmap="magma")
         if velocity is not None:
             f_x = np.linspace(-0.5, 0.5, 1001)
             f_t = (velocity * f_x + 0.5) % 1.0 - 0.5
             f_t[1:][np.abs(np.diff(f_t)) > 0.5] = np.nan  # no stroke across the wrap
             axis.plot(f_x, f_t, color="white", linestyle=(0, (4, 4)), linewidth=1.2)
-        axis.set_title("\n".join(textwrap.wrap(title, 84 // columns)), fontsize=9)
+        _small_title(axis, title, columns)
     for axis in axes.flat[max(0, len(panels) - columns) : len(panels)]:
         axis.set_xlabel("$f_x$ (cycles per site)")
         axis.tick_params(labelbottom=True)
     for axis in axes[:, 0]:
         axis.set_ylabel("$f_t$ (cycles per step)")
-    label = "power relative to unrelated sites (log10)"
-    figure.colorbar(shown, ax=axes, label=label, location="bottom", shrink=0.6, aspect=40)
+    _colour_bar_below(axes, shown, "power relative to unrelated sites (log10)")
     return figure

@@ -29,6 +29,7 @@ RATE_RESOLUTION = 0.005  # per cent: half an answer of ten thousand, where 0 and
 SMALLEST = 2.0**-149  # the smallest float32 above zero, where a loss of zero is put
 WHOLE = ("paper", "settled")  # status of records that nothing of the paper's scale is missing from
 RATES = ("accuracy", "token_accuracy")
+BySeed = pd.Series | Mapping[int, float]
 
 
 # -------------------------------------------------------------------------------------- intervals
@@ -95,18 +96,17 @@ def _around(x: np.ndarray, back, values: tuple[float, ...], bound: str) -> Inter
 
 
 def difference(
-    first: pd.Series, second: pd.Series, scale: str = "linear", bound: str = ""
+    first: BySeed, second: BySeed, scale: str = "linear", bound: str = ""
 ) -> Interval | None:
-    """Return the interval of first minus second, both indexed by seed.
+    """Return the interval of first minus second, both by seed.
 
     Paired where seeds are in both, by Welch's formula where none is. On the scale "log" it is in
     powers of ten. None where either is empty.
     """
     there, back = SCALES[scale][0], SCALES["linear"][1]
-    first, second = (pd.Series(there(each.astype(float)), each.index) for each in (first, second))
-    both = first.index.intersection(second.index)
-    if len(both):
-        change = (first[both] - second[both]).to_numpy()
+    first, second = (there(pd.Series(each, dtype=float)) for each in (first, second))
+    change = (first - second).dropna().to_numpy()
+    if len(change):
         return _around(change, back, tuple(change), bound)
     if first.empty or second.empty:
         return None
@@ -119,8 +119,8 @@ def difference(
     return Interval(mean, low, high, count, (), bound)
 
 
-def ratio(first: pd.Series, second: pd.Series, bound: str = "") -> Interval | None:
-    """Return the interval of first over second, both indexed by seed, as for `difference`."""
+def ratio(first: BySeed, second: BySeed, bound: str = "") -> Interval | None:
+    """Return the interval of first over second, both by seed, as for `difference`."""
     orders = difference(first, second, "log", bound)
     if orders is None:
         return None
