@@ -39,7 +39,6 @@ class Field:
     activity is back where it started (0 when it never moves).
     """
 
-    name: str
     recurrence: np.ndarray
     encoder: np.ndarray
     lap: int
@@ -50,20 +49,20 @@ def wave_field(sites: int, inputs: int = 3) -> Field:
     encoder = np.zeros((inputs * sites, inputs))
     encoder[np.arange(inputs) * sites + sites // 2, np.arange(inputs)] = 1.0
     recurrence = np.kron(np.eye(inputs), shift_matrix(sites))
-    return Field("wave", recurrence, encoder, sites)
+    return Field(recurrence, encoder, sites)
 
 
 def shared_wave_field(sites: int, inputs: int = 3) -> Field:
     """One ring of `sites` sites for all inputs, which write at equal distances along it."""
     encoder = np.zeros((sites, inputs))
     encoder[np.arange(inputs) * sites // inputs, np.arange(inputs)] = 1.0
-    return Field("shared wave", shift_matrix(sites), encoder, sites)
+    return Field(shift_matrix(sites), encoder, sites)
 
 
 def bump_field(sites: int, inputs: int = 3) -> Field:
     """The wave-free control: the same sites and encoder as `wave_field`, activity stays put."""
     wave = wave_field(sites, inputs)
-    return Field("static bump", np.eye(inputs * sites), wave.encoder, 0)
+    return Field(np.eye(inputs * sites), wave.encoder, 0)
 
 
 def simulate(field: Field, spikes: np.ndarray) -> np.ndarray:
@@ -84,16 +83,15 @@ def draw_onsets(
     length: int,
     inputs: int = 3,
     *,
-    silent: float = 0.25,
     generator: np.random.Generator,
 ) -> np.ndarray:
     """Draw `count` sequences: per input one onset, uniform on 0..length-1, or -1 for none.
 
-    Shape (count, inputs). An input stays silent with probability `silent`, so that which inputs
+    Shape (count, inputs). An input stays silent with probability 1/4, so that which inputs
     spiked is a question as well as when they did.
     """
     onsets = generator.integers(0, length, size=(count, inputs))
-    return np.where(generator.random((count, inputs)) < silent, -1, onsets)
+    return np.where(generator.random((count, inputs)) < 0.25, -1, onsets)
 
 
 def final_states(field: Field, onsets: np.ndarray, length: int) -> np.ndarray:

@@ -19,6 +19,9 @@ from wrnn.errors import WrnnError
 from wrnn.model import SequenceModel, WaveRNN
 from wrnn.tasks import CopyTask, Task
 
+RIDGE = 1e-8  # penalty of a readout, relative to sequences and the mean square of the states
+LAPS = 2  # that a trace is followed for
+
 
 def trained_model(record: Record) -> SequenceModel | None:
     """Return the model with the weights that were tested, or None where they were not kept."""
@@ -103,7 +106,6 @@ def memory_capacity(
     *,
     noise: float,
     generator: np.random.Generator,
-    ridge: float = 1e-8,
 ) -> np.ndarray:
     """Return the linear memory of every delay 0 to T - 1, (T,) in 0..1; its sum is the capacity.
 
@@ -119,7 +121,6 @@ def memory_capacity(
         inputs: (sequences, T), independent of each other.
         noise: standard deviation of what is added to every unit before it is read, as a share of
             the root mean square that all units have around their means.
-        ridge: penalty, relative to the number of sequences and that mean square.
     """
     from sklearn.linear_model import Ridge
 
@@ -132,7 +133,7 @@ def memory_capacity(
     read = read + noise * generator.standard_normal(read.shape)
     targets = inputs[:, ::-1]  # (sequences, delays)
     half = len(read) // 2
-    readout = Ridge(alpha=ridge * half, solver="svd").fit(read[:half], targets[:half])
+    readout = Ridge(alpha=RIDGE * half, solver="svd").fit(read[:half], targets[:half])
     guesses, truth = readout.predict(read[half:]), targets[half:]  # (sequences, delays) both
     guesses, truth = guesses - guesses.mean(axis=0), truth - truth.mean(axis=0)
     power = (guesses**2).sum(axis=0) * (truth**2).sum(axis=0)
@@ -187,7 +188,7 @@ class Lap:
 
 
 @torch.no_grad()
-def one_lap(rnn: WaveRNN, trace: Tensor, silence: Tensor, laps: int = 2) -> Lap:
+def one_lap(rnn: WaveRNN, trace: Tensor, silence: Tensor) -> Lap:
     """Follow the difference that one input makes around the ring.
 
     The layer runs from zero with `silence` (input_size,) at every step, and again with `trace`
@@ -195,13 +196,13 @@ def one_lap(rnn: WaveRNN, trace: Tensor, silence: Tensor, laps: int = 2) -> Lap:
     rectifier this is the response beside the background that the layer makes for itself.
     """
     n, channels = rnn.channel_size, rnn.num_channels
-    x = silence.expand(laps * n + 1, 2, -1).clone()  # (T, 2, input)
+    x = silence.expand(LAPS * n + 1, 2, -1).clone()  # (T, 2, input)
     x[0, 1] = trace
     states = rnn(x)[0]  # (T, 2, hidden)
     difference = (states[:, 1] - states[:, 0]).view(len(x), channels, n).double()
     sizes = difference.square().sum(dim=-1).sqrt()  # (T, channels)
     whole = sizes.square().sum(dim=-1).sqrt()  # (T,)
-    gain = float((whole[-1] / whole[0]) ** (1 / laps)) if whole[0] > 0 else 0.0
+    gain = float((whole[-1] / whole[0]) ** (1 / LAPS)) if whole[0] > 0 else 0.0
     # The first Fourier mode of a trace turns by 2 pi v / n a step when it moves at v sites a step.
     site = torch.arange(n, dtype=torch.float64) * (2j * torch.pi / n)
     mode = (difference * torch.exp(site)).sum(dim=-1)[: n // 2]  # (steps, channels)

@@ -20,7 +20,7 @@ from wrnn.errors import WrnnError
 SEQUENCES = 16  # test sequences that a network is judged on
 MOST_CHANNELS = 4  # channels of a network that are looked at: those whose activity varies most
 MOST_ROWS = 64  # temporal frequencies that `wave_test` looks at
-SPEED_STEP = 0.01  # sites per step between the speeds tried
+MOST_SPEED, SPEED_STEP = 2.0, 0.01  # sites per step: the fastest speed tried, and their distance
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def moving_part(hidden: np.ndarray) -> np.ndarray:
 def space_time_power(
     hidden: np.ndarray,
     *,
-    normaliser: str | None = "sites",
+    normaliser: str = "sites",
     generator: np.random.Generator | None = None,
 ) -> Spectrum:
     """Return the 2-D Fourier power of `hidden` (see `wave_test`), mean of sequences and channels.
@@ -75,7 +75,6 @@ def space_time_power(
     * "time": that of a copy with whole time steps in random order, one draw, as in the released
       code. It leaves the mean over time of every site as it was, so power at f_t = 0 is 1 whatever
       the data. Needs a `generator`.
-    * None: no division; power in squared units of the hidden state.
     """
     hidden = _sequences(hidden)
     _, steps, _, sites = hidden.shape
@@ -90,10 +89,8 @@ def space_time_power(
         reference = power(hidden[:, generator.permutation(steps)])
     elif normaliser == "sites":
         reference = shown.mean(axis=1, keepdims=True)
-    elif normaliser is None:
-        reference = np.ones(1)
     else:
-        raise WrnnError(f'normaliser must be "sites", "time" or None, got {normaliser!r}')
+        raise WrnnError(f'normaliser must be "sites" or "time", got {normaliser!r}')
     # A field has nothing to compare where it has no power; leave it at 0 there.
     shown = shown / np.maximum(reference, 1e-12 * reference.max() or 1.0)
     frequencies = (np.fft.fftshift(np.fft.fftfreq(count)) for count in (steps, sites))
@@ -162,7 +159,6 @@ def wave_test(
     *,
     generator: np.random.Generator,
     draws: int = 999,
-    most_speed: float = 2.0,
 ) -> WaveTest:
     """Ask whether activity travels, how fast and which way, against rotated surrogates.
 
@@ -171,7 +167,7 @@ def wave_test(
     the power along the line less that along its mirror image. At each f_t it is taken over the
     power of all f_x, which is its exact mean over the surrogates, and averaged over the f_t that
     together carry 99 % of the power (the strongest 64 at most, which every line crosses often
-    enough). The speed is the one, up to `most_speed` either way, at which this net power over the
+    enough). The speed is the one, up to `MOST_SPEED` either way, at which this net power over the
     root of the sum of both lines is largest: chance varies as that root, also where a standing
     pattern is strong. The data and every surrogate are searched alike, and compared by that ratio.
 
@@ -201,7 +197,7 @@ def wave_test(
     spectra = (spectra[:, rows] / np.sqrt(power[rows])[:, None, None]).transpose(2, 1, 0, 3)
     spectra = spectra.astype(np.complex64)  # (channels, rows, sequences, sites)
     rows = rows + 1  # cycles in all steps
-    speeds = SPEED_STEP * np.arange(1, round(most_speed / SPEED_STEP) + 1)
+    speeds = SPEED_STEP * np.arange(1, round(MOST_SPEED / SPEED_STEP) + 1)
     lines = _lines(rows / steps, sites, speeds)
     unsigned = abs(lines)
     forth, scratch = np.arange(sites // 2 + 1), np.empty_like(spectra)

@@ -33,6 +33,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from matplotlib.transforms import ScaledTranslation
 from PIL import Image
+from scipy.special import softmax
 
 from companion.evidence.waves import Spectrum
 from companion.records.table import Interval, Result, curves_table, interval
@@ -40,6 +41,7 @@ from wrnn.errors import WrnnError
 
 WIDTH = 7.0  # inches: the text width of the book
 DPI = 150
+LAST = 20  # steps of a copy sequence that are drawn
 LEGEND_DROP = 38  # points from a panel to its legend; its ticks and its label stand between
 COLORBLIND = tuple(seaborn.color_palette("colorblind").as_hex())
 STYLE = {
@@ -275,9 +277,7 @@ def loss_curves(
     curve: str = "loss",
     *,
     ylabel: str = "loss",
-    xlabel: str = "training step",
     references: Callable[[object], Mapping[str, float]] | Mapping[str, float] | None = None,
-    log_x: bool = False,
     log_y: bool = True,
 ) -> Figure:
     """Draw a recorded curve of several results, one panel per task and profile.
@@ -313,10 +313,13 @@ def loss_curves(
                 frame.assign(value=frame["value"].clip(lower=lowest)) for frame in (rows, marks)
             )
             handles.append(_curve(axis, *each, styles[result.label]))
-        axis.set(xscale="log" if log_x else "linear", yscale="log" if log_y else "linear")
-        _references(axis, lines)
+        axis.set_yscale("log" if log_y else "linear")
+        for name, value in lines.items():  # their names stand right of the panel
+            axis.axhline(value, color=GREY, linestyle=":", linewidth=1.2, zorder=1)
+            place = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 9}
+            axis.annotate(name.replace(" ", "\n"), (1.01, value), color=GREY, **place)
         axis.margins(y=0.08)
-        axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
+        axis.set(title=title, xlabel="training step", ylabel=ylabel)
         endings = {legend_label(result).removeprefix(result.label) for result in here}
         common = endings.pop() if len(endings) == 1 and len(here) > 1 else ""
         labels = [legend_label(result).removesuffix(common) for result in here]
@@ -339,14 +342,6 @@ def _curve(axis, rows: pd.DataFrame, marks: pd.DataFrame, style: ModelStyle) -> 
         seaborn.scatterplot(marks, **mark, **look)
     line, marker = (style.line, style.marker) if len(rows) else ("none", "")
     return Line2D([], [], color=style.colour, linestyle=line, marker=marker)
-
-
-def _references(axis, values: Mapping[str, float]) -> None:
-    """Draw named horizontal lines, with their names right of the panel."""
-    for name, value in values.items():
-        axis.axhline(value, color=GREY, linestyle=":", linewidth=1.2, zorder=1)
-        place = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 9}
-        axis.annotate(name.replace(" ", "\n"), (1.01, value), color=GREY, **place)
 
 
 @_styled
@@ -420,12 +415,12 @@ def standing(counts: Mapping[str, int], marks: Mapping[str, str]) -> Figure:
 
 @_styled
 def copy_outputs(
-    rows: Mapping[str, Sequence[tuple[str, Mapping[str, np.ndarray]]]], last: int = 20
+    rows: Mapping[str, Sequence[tuple[str, Mapping[str, np.ndarray]]]],
 ) -> Figure:
     """Draw copy-task outputs as images (Figure 4): the target, then what each model answers.
 
     A row is a title and traces (name of the model, arrays) of one task, with output (T,
-    categories), logits, and target (T,). Only the `last` steps are shown; the recall window is the
+    categories), logits, and target (T,). Only the last steps are shown; the recall window is the
     last 10 of them.
     """
     columns = 1 + max(map(len, rows.values()), default=0)
@@ -434,11 +429,9 @@ def copy_outputs(
         for axis in line[len(traces) + 1 :]:
             axis.set_axis_off()
         target = np.asarray(traces[0][1]["target"], dtype=int)
-        ends = (len(target) - min(last, len(target)) - 0.5, len(target) - 0.5)
-        logits = [np.asarray(arrays["output"], dtype=float)[-last:] for _, arrays in traces]
-        odds = [np.exp(each - each.max(axis=1, keepdims=True)) for each in logits]
-        answers = [each / each.sum(axis=1, keepdims=True) for each in odds]
-        images = [np.eye(logits[0].shape[1])[target[-last:]], *answers]
+        ends = (len(target) - min(LAST, len(target)) - 0.5, len(target) - 0.5)
+        logits = [np.asarray(arrays["output"], dtype=float)[-LAST:] for _, arrays in traces]
+        images = [np.eye(logits[0].shape[1])[target[-LAST:]], *(softmax(x, 1) for x in logits)]
         names = [f"{title}: target", *(name for name, _ in traces)]
         for axis, image, name in zip(line, images, names, strict=False):
             extent = (*ends, -0.5, image.shape[1] - 0.5)
@@ -523,19 +516,14 @@ def points(
     xlabel: str,
     connected: bool = False,
     log_x: bool = False,
-    diagonal: bool = False,
 ) -> Figure:
     """Draw named groups of (x, y) points; panels are (title, name of the y axis, groups).
 
     A group named as a model has that model's look, whatever follows its label after a comma.
-    `connected` joins the points of a group by its line; `diagonal` adds the line y = x.
+    `connected` joins the points of a group by its line.
     """
     figure, axes = _panels(len(panels), 3.2)
     for axis, (title, ylabel, groups) in zip(axes[:, 0], panels, strict=True):
-        if diagonal:
-            ends = [x for pairs in groups.values() for x, _ in pairs]
-            span = [min(ends, default=0), max(ends, default=1)]
-            axis.plot(span, span, color="#333333", linestyle=":", linewidth=1.4, label="y = x")
         styles = looks(groups)
         for name, pairs in groups.items():
             style = styles[name]
@@ -559,13 +547,11 @@ def points(
 @_styled
 def intervals(
     panels: Sequence[tuple[str, str, Mapping[str, Sequence[float]]]],
-    *,
-    references: Mapping[str, float] | None = None,
 ) -> Figure:
     """Draw values over seeds by name: a dot per seed, and their mean with its 95 % interval.
 
     Panels are (title, name of the axis, name -> values); an axis in "(%)" has its intervals on the
-    logit scale. `references` are dotted lines. Names read from the top.
+    logit scale. Names read from the top.
     """
     height = max(0.27 * max(len(groups) for _, _, groups in panels) + 1.0, 1.6)
     figure, axes = _panels(len(panels), height)
@@ -577,8 +563,6 @@ def intervals(
             bars = None if middle.low is None else _whiskers([middle])
             look = {"color": style.colour, "marker": style.marker, "capsize": 3}
             axis.errorbar(middle.mean, row, xerr=bars, **look)
-        for value in (references or {}).values():
-            axis.axvline(value, color=GREY, linestyle=":", linewidth=1.2)
         axis.set_yticks(range(len(groups)), list(groups))
         axis.invert_yaxis()
         axis.set(title=title, xlabel=xlabel)

@@ -103,30 +103,28 @@ def difference(
     Paired where seeds are in both, by Welch's formula where none is. On the scale "log" it is in
     powers of ten. None where either is empty.
     """
-    there, back = SCALES[scale][0], SCALES["linear"][1]
-    first, second = (there(pd.Series(each, dtype=float)) for each in (first, second))
-    change = (first - second).dropna().to_numpy()
-    if len(change):
-        return _around(change, back, tuple(change), bound)
-    if first.empty or second.empty:
-        return None
-    mean, count = float(first.mean() - second.mean()), min(len(first), len(second))
-    low, high = (None, None) if count == 1 else (mean, mean)
-    if count > 1 and first.var() + second.var() > 0:
-        from scipy.stats import ttest_ind
-
-        low, high = map(float, ttest_ind(first, second, equal_var=False).confidence_interval())
-    return Interval(mean, low, high, count, (), bound)
+    return _compare(first, second, SCALES[scale][0], SCALES["linear"][1], bound)
 
 
 def ratio(first: BySeed, second: BySeed, bound: str = "") -> Interval | None:
     """Return the interval of first over second, both by seed, as for `difference`."""
-    orders = difference(first, second, "log", bound)
-    if orders is None:
+    return _compare(first, second, *SCALES["log"], bound)
+
+
+def _compare(first: BySeed, second: BySeed, there, back, bound: str) -> Interval | None:
+    first, second = (there(pd.Series(each, dtype=float)) for each in (first, second))
+    change = (first - second).dropna().to_numpy()
+    if len(change):
+        return _around(change, back, tuple(map(float, back(change))), bound)
+    if first.empty or second.empty:
         return None
-    ends = (None if x is None else 10.0**x for x in (orders.low, orders.high))
-    values = tuple(10.0**x for x in orders.values)
-    return Interval(10.0**orders.mean, *ends, orders.count, values, bound)
+    mean, count = first.mean() - second.mean(), min(len(first), len(second))
+    ends = (None, None) if count == 1 else (back(mean), back(mean))
+    if count > 1 and first.var() + second.var() > 0:
+        from scipy.stats import ttest_ind
+
+        ends = map(back, ttest_ind(first, second, equal_var=False).confidence_interval())
+    return Interval(back(mean), *ends, count, (), bound)
 
 
 # ------------------------------------------------------------------------------------------ rows
