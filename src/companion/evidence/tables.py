@@ -22,15 +22,6 @@ _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 Row = Mapping[str, object]
 
 
-def _exponent(value: float, digits: int) -> int:
-    """The power of ten of `value` once it is rounded to `digits` significant digits."""
-    return int(f"{value:.{digits - 1}e}".partition("e")[2])
-
-
-def _power(mantissa: str, exponent: int) -> str:
-    return f"{mantissa} × 10{str(exponent).translate(_SUPERSCRIPT)}"
-
-
 def number(value: float | int | None, digits: int = 3) -> str:
     """One number with at most `digits` (1 to 4) significant digits.
 
@@ -45,17 +36,14 @@ def number(value: float | int | None, digits: int = 3) -> str:
         return f"{value:,}"
     if not math.isfinite(value):
         return "not a number" if math.isnan(value) else ("∞" if value > 0 else "−∞")
-    if value == 0:
-        return "0"
-    exponent = _exponent(value, digits)
-    sign = "−" if value < 0 else ""
-    if -3 <= exponent < LARGE:
-        text = f"{round(abs(value), digits - 1 - exponent):.{max(digits - 1 - exponent, 0)}f}"
-        text = text.rstrip("0").rstrip(".") if "." in text else f"{int(text):,}"
-        return sign + text
-    mantissa = f"{abs(value):.{digits - 1}e}".partition("e")[0]
-    mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
-    return sign + _power(mantissa, exponent)
+    text, exponent = f"{abs(value):.{digits - 1}e}".split("e")
+    decimals, power = digits - 1 - int(exponent), ""
+    if -3 <= int(exponent) < LARGE:
+        text = f"{float(f'{text}e{exponent}'):,.{max(decimals, 0)}f}"
+    else:
+        power = f" × 10{str(int(exponent)).translate(_SUPERSCRIPT)}"
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return ("−" if value < 0 else "") + text + power
 
 
 def plus_minus(mean: float, deviation: float) -> str:

@@ -15,6 +15,7 @@ from wrnn.errors import WrnnError
 
 COLOURS = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc")  # inputs, from the centre out
 PANEL = 300  # width and height of one field, in the units of the drawing
+SECONDS = 0.4  # duration of one step
 HOLD = 8  # ticks for which the last frame stays
 STYLE = """
 .frame { visibility: hidden; }
@@ -30,17 +31,14 @@ def rings(
     name: str,
     spikes: np.ndarray,
     fields: Sequence[tuple[str, np.ndarray]],
-    *,
-    seconds: float = 0.4,
 ) -> str:
-    """Return an SVG picture: fields of activity on rings, one frame of `seconds` for every step.
+    """Return an SVG picture: fields of activity on rings, one frame for every step.
 
     Args:
         name: what an error calls it.
         spikes: binary inputs (T, inputs).
         fields: (title, states (T, inputs * sites)), one ring per input; each input writes to the
             middle of its ring, which is drawn on top.
-        seconds: duration of one step.
 
     Raises:
         WrnnError: states that do not fit the spikes.
@@ -50,14 +48,12 @@ def rings(
         len(states) != steps or states.shape[1] % inputs for _, states in fields
     ):
         raise WrnnError(f"animation {name}: the states do not fit {steps} steps, {inputs} inputs")
-    ticks = steps - 1 + HOLD
-    values = {
-        "TOTAL": f"{ticks * seconds:.4g}",
-        "TICK": f"{100 / ticks:.6g}",
-        "HELD": f"{100 * HOLD / ticks:.6g}",
-    }
-    style = STYLE
-    for key, value in values.items():
+    ticks, style = steps - 1 + HOLD, STYLE
+    for key, value in (
+        ("TOTAL", f"{ticks * SECONDS:.4g}"),
+        ("TICK", f"{100 / ticks:.6g}"),
+        ("HELD", f"{100 * HOLD / ticks:.6g}"),
+    ):
         style = style.replace(key, value)
     width = PANEL * len(fields)
     parts = [
@@ -73,7 +69,7 @@ def rings(
             parts.append(_dot(left + x, y, radius, "#e6e6e6"))
     for step in range(steps):
         last = step == steps - 1
-        delay = f' style="animation-delay: {step * seconds:.4g}s"'
+        delay = f' style="animation-delay: {step * SECONDS:.4g}s"'
         parts.append(f'<g class="frame{" last" * last}"{delay}>')
         for index, (_, states) in enumerate(fields):
             left = index * PANEL

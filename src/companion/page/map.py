@@ -13,7 +13,7 @@ import nbformat
 from companion.page.chapter import command
 from companion.records.files import Store, write_atomically
 from companion.records.table import whatever_source
-from companion.runs.experiments import ALIASES, EXPERIMENTS, Experiment
+from companion.runs.experiments import ALIASES, EXPERIMENTS
 
 _INCLUDED = re.compile(r"^[`~]{3,}\{include\} generated/((?:fig|tab)-[\w-]+)\.md", re.MULTILINE)
 _CAPTION = {
@@ -30,7 +30,10 @@ def figure_map(root: Path) -> list[dict]:
     the paper that the caption does. Commands are ``of`` "paper", those of these items, or else of
     "page", all of that page; the records those of the same tasks and models in ``records/``.
     """
-    stored = [(record.id, record.run) for record in Store(root / "records").all()]
+    stored = [
+        (record.id, whatever_source(record.run.task), record.run.model)
+        for record in Store(root / "records").all()
+    ]
     entries = []
     for page in sorted((root / "book").glob("*.ipynb")):
         cells = nbformat.read(page, 4).cells
@@ -40,14 +43,14 @@ def figure_map(root: Path) -> list[dict]:
             found = _CAPTION[name[:3]].search(text)
             caption = found[1].split(" Source: ")[0] if found else ""
             paper = _items(caption)
-            shown = _experiments(paper, page.stem)
-            exact = [e for e in shown if e.name in _names(paper)]
+            names = dict.fromkeys(ALIASES.get(key, key) for key in map(_key, paper))
+            exact = [EXPERIMENTS[key] for key in names if key in EXPERIMENTS]
+            shown = exact or [e for e in EXPERIMENTS.values() if e.chapter == page.stem]
             wanted = {
                 (whatever_source(run.task), run.model) for e in shown for run in e.runs("paper")
             }
-            records = [
-                key for key, run in stored if (whatever_source(run.task), run.model) in wanted
-            ]
+            alike = [key for key, *what in stored if tuple(what) in wanted]
+            commands = [command(experiment.name) for experiment in shown]
             entries.append(
                 {
                     "name": name,
@@ -55,9 +58,8 @@ def figure_map(root: Path) -> list[dict]:
                     "page": f"book/{page.name}",
                     "paper": paper,
                     "of": "paper" if exact else "page",
-                    "commands": [command(experiment.name) for experiment in shown]
-                    or [f"papermill book/{page.name} out.ipynb"],
-                    "records": sorted(f"records/{key}.json" for key in records),
+                    "commands": commands or [f"papermill book/{page.name} out.ipynb"],
+                    "records": sorted(f"records/{key}.json" for key in alike),
                 }
             )
     return entries
@@ -70,22 +72,11 @@ def write_map(root: Path) -> None:
 
 
 def _items(caption: str) -> list[str]:
-    return list(
-        dict.fromkeys(
-            f"{kind.rstrip('s')} {number}"
-            for kind, *numbers in _ITEM.findall(caption)
-            for number in numbers
-            if number
-        )
-    )
+    """Return the figures and tables of the paper that a caption names, each once."""
+    found = [(kind.rstrip("s"), *numbers) for kind, *numbers in _ITEM.findall(caption)]
+    return list(dict.fromkeys(f"{kind} {n}" for kind, *numbers in found for n in numbers if n))
 
 
-def _experiments(paper: list[str], chapter: str) -> list[Experiment]:
-    found = [EXPERIMENTS[name] for name in _names(paper) if name in EXPERIMENTS]
-    return found or [e for e in EXPERIMENTS.values() if e.chapter == chapter]
-
-
-def _names(paper: list[str]) -> list[str]:
-    """Return "fig3" for "Figure 3"; the experiment's own name where that is an alias."""
-    names = [item.lower().replace("figure ", "fig").replace("table ", "table") for item in paper]
-    return list(dict.fromkeys(ALIASES.get(name, name) for name in names))
+def _key(item: str) -> str:
+    """Return "fig3" for "Figure 3", as an experiment or its alias is named."""
+    return item.lower().replace("figure ", "fig").replace("table ", "table")
