@@ -34,45 +34,54 @@ RUN = TABLE1.runs("paper")[0]
 SPREAD = (4.0, 5.0, 6.0)  # mean 5, interval 2.5 to 7.5
 
 
+CLAIM = Claim("x", "memory", "s", "1", "u", at_least(1), "copy", lambda e: Part(None, ()))
+
+
 @pytest.fixture
 def result_of(tmp_path):
     """Make the result of one configuration from the values of its seeds."""
 
-    def make(values, steps=60_000, run=RUN, **changes):
+    def make(values, steps=60_000, run=RUN):
         store = Store(tmp_path / f"{steps}-{run.id}")
         for seed, value in enumerate(values):
             seeded = replace(run, seed=seed, trace=run.trace and not seed, steps=steps)
-            store.put(make_record(seeded, metrics={"mse": value}, **changes))
+            store.put(make_record(seeded, metrics={"mse": value}))
         return next(r for r in gather(TABLE1, "paper", store) if r.run == run)
 
     return make
 
 
-def verdict(result, rule, asks="compares", bound="", scale="linear"):
-    part = Part(interval(result.seeds("mse"), scale, bound), (result,))
-    return part.verdict(rule, asks)
+MANY, ONE = SPREAD, [5.0]
+WHOLE, CUT = 60_000, 20_000
+
+
+def verdict(result, rule, asks="compares", bound=""):
+    return Part(interval(result.seeds("mse"), bound=bound), (result,)).verdict(rule, asks)
 
 
 @pytest.mark.parametrize(
-    ("rule", "expected"),
+    ("rule", "bound", "expected"),
     [
-        (at_least(2.4), REPRODUCED),
-        (at_least(2.6), INCONCLUSIVE),  # though the mean, and every seed, is beyond the limit
-        (at_least(7.6), CONTRADICTED),
-        (at_most(7.6), REPRODUCED),
-        (at_most(7.4), INCONCLUSIVE),
-        (at_most(2.4), CONTRADICTED),
-        (within(5.0, 2.6), REPRODUCED),
-        (within(5.0, 2.4), INCONCLUSIVE),
-        (within(9.0, 1.0), CONTRADICTED),
+        (at_least(2.4), "", REPRODUCED),
+        (at_least(2.6), "", INCONCLUSIVE),  # though the mean, and every seed, is beyond the limit
+        (at_least(7.6), "", CONTRADICTED),
+        (at_most(7.6), "", REPRODUCED),
+        (at_most(7.4), "", INCONCLUSIVE),
+        (at_most(2.4), "", CONTRADICTED),
+        (within(5.0, 2.6), "", REPRODUCED),
+        (within(5.0, 2.4), "", INCONCLUSIVE),
+        (within(9.0, 1.0), "", CONTRADICTED),
+        # A bound can reach a limit and never misses it.
+        (at_least(2.4), ">=", REPRODUCED),
+        (at_least(7.6), ">=", INCONCLUSIVE),
+        (at_most(7.6), ">=", INCONCLUSIVE),
+        (at_most(2.4), ">=", CONTRADICTED),
+        (at_most(7.6), "<=", REPRODUCED),
+        (at_least(7.6), "<=", CONTRADICTED),
     ],
 )
-def test_the_interval_decides_not_the_mean(result_of, rule, expected):
-    assert verdict(result_of(SPREAD), rule) == expected
-
-
-ONE, MANY = [5.0], SPREAD
-WHOLE, CUT = 60_000, 20_000
+def test_the_interval_decides_not_the_mean(result_of, rule, bound, expected):
+    assert verdict(result_of(SPREAD), rule, bound=bound) == expected
 
 
 @pytest.mark.parametrize(
@@ -95,6 +104,12 @@ WHOLE, CUT = 60_000, 20_000
         (MANY, CUT, at_most(5.0), "fails", OPEN),
         (MANY, CUT, at_most(2.4), "fails", CONTRADICTED),
         (MANY, WHOLE, at_most(7.6), "fails", REPRODUCED),
+        # A yes or no is by agreement of all seeds.
+        ([1.0] * 3, WHOLE, AGREE, "reached", REPRODUCED),
+        ([1.0, 0.0, 1.0], WHOLE, AGREE, "reached", INCONCLUSIVE),
+        ([0.0] * 3, WHOLE, AGREE, "reached", CONTRADICTED),
+        ([1.0], WHOLE, AGREE, "reached", HOLDS),
+        ([0.0], WHOLE, AGREE, "reached", FAILS),
     ],
 )
 def test_seeds_and_budget_bound_what_a_verdict_can_say(
@@ -103,40 +118,17 @@ def test_seeds_and_budget_bound_what_a_verdict_can_say(
     assert verdict(result_of(values, steps), rule, asks) == expected
 
 
-def test_yes_or_no_is_by_agreement_of_all_seeds(result_of):
-    for values, expected in (
-        ([1.0] * 3, REPRODUCED),
-        ([1.0, 0.0, 1.0], INCONCLUSIVE),
-        ([0.0] * 3, CONTRADICTED),
-        ([1.0], HOLDS),
-        ([0.0], FAILS),
-    ):
-        part = Part(interval(values), (result_of(SPREAD),))
-        assert part.verdict(AGREE, "reached") == expected
-
-
-def test_a_lower_bound_can_reach_a_limit_and_never_misses_it(result_of):
-    for bound, rule, expected in (
-        (">=", at_least(2.4), REPRODUCED),
-        (">=", at_least(7.6), INCONCLUSIVE),
-        (">=", at_most(7.6), INCONCLUSIVE),
-        (">=", at_most(2.4), CONTRADICTED),
-        ("<=", at_most(7.6), REPRODUCED),
-        ("<=", at_least(7.6), CONTRADICTED),
-    ):
-        assert verdict(result_of(SPREAD), rule, bound=bound) == expected
-    assert verdict(result_of([5.0]), at_least(9.0), bound=">=") == INCONCLUSIVE
-
-
 def test_models_trained_for_different_budgets_are_not_compared(result_of):
     other = next(r for r in TABLE1.runs("paper") if r.task == RUN.task and r.model != RUN.model)
-    whole, cut = result_of(SPREAD), result_of((1.0, 1.1, 1.2), steps=20_000, run=other)
+    low = (1.0, 1.1, 1.2)
+    whole, cut = result_of(SPREAD), result_of(low, CUT, other)
     gap = difference(whole.seeds("mse"), cut.seeds("mse"))
-    assert Part(gap, (whole, cut)).verdict(at_least(1.0), "compares") == OPEN
-    alike = result_of((1.0, 1.1, 1.2), run=other)
-    assert Part(gap, (whole, alike)).verdict(at_least(1.0), "compares") == REPRODUCED
-    alike = result_of(SPREAD, steps=20_000)
-    assert Part(gap, (alike, cut)).verdict(at_least(1.0), "compares") == HOLDS
+    for pair, expected in (
+        ((whole, cut), OPEN),
+        ((whole, result_of(low, WHOLE, other)), REPRODUCED),
+        ((result_of(SPREAD, CUT), cut), HOLDS),
+    ):
+        assert Part(gap, pair).verdict(at_least(1.0), "compares") == expected
 
 
 ORDER = (CONTRADICTED, FAILS, INCONCLUSIVE, OPEN, HOLDS, REPRODUCED)
@@ -163,10 +155,7 @@ def test_a_claim_of_several_parts_holds_where_every_part_does(verdicts):
 def test_a_question_that_nothing_can_answer_is_an_error(experiment, wanted, message, result_of):
     evidence = Evidence({"table1": [result_of(SPREAD)]})
     assert len(evidence.find("table1", kind="wrnn", length=100)) == 1
-    claim = Claim(
-        "x", "memory", "s", "1", "u", at_least(1), "copy",
-        lambda e: Part(None, e.find(experiment, **wanted)),
-    )  # fmt: skip
+    claim = replace(CLAIM, measure=lambda e: Part(None, e.find(experiment, **wanted)))
     with pytest.raises(WrnnError, match=message):
         judge(claim, evidence.results)
 
@@ -178,14 +167,11 @@ def test_a_finding_says_its_seeds_its_bound_and_what_is_missing(result_of):
         Part(interval([6.0]), (result,), "T = 2"),
         Part(None, (result,), "T = 3"),
     ]
-    claim = Claim(
-        "x", "memory", "s", "1", "u", at_least(1), "copy", lambda e: parts,
-        remark=lambda e: "A remark",
-    )  # fmt: skip
+    claim = replace(CLAIM, measure=lambda e: parts, remark=lambda e: "A remark")
     finding = judge(claim, {})
     assert finding.shown == (
         "T = 1: ≥ 6 [−6.71, 18.7] (seeds 5, 7); T = 2: 6 (n = 1); T = 3: not yet recorded. A remark"
     )
     assert finding.short == "T = 1: ≥ 6 [−6.71, 18.7]; T = 2: 6"
     assert finding.basis == result.description
-    assert judge(replace(claim, measure=lambda e: Part(None, ())), {}).shown == "not yet recorded"
+    assert judge(CLAIM, {}).shown == "not yet recorded"

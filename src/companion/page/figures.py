@@ -218,20 +218,15 @@ def _recolour(artist: Artist) -> None:
     if isinstance(artist, Text):
         artist.set_color(on_dark(artist.get_color(), 4.5))
     elif isinstance(artist, Line2D):
-        colour, *marker = (artist.get_color(), artist.get_markeredgecolor(), _marker_face(artist))
-        artist.set(color=on_dark(colour), markeredgecolor=on_dark(marker[0]))
-        artist.set_markerfacecolor(on_dark(marker[1]))
+        colours = (artist.get_color(), artist.get_markeredgecolor(), artist.get_markerfacecolor())
+        colour, edge, face = map(on_dark, colours)
+        artist.set(color=colour, markeredgecolor=edge, markerfacecolor=face)
     elif isinstance(artist, Patch):
         face, edge = artist.get_facecolor(), artist.get_edgecolor()
         artist.set(facecolor=on_dark(face), edgecolor=on_dark(edge))
     elif isinstance(artist, Collection) and artist.get_array() is None:
         faces, edges = artist.get_facecolor(), artist.get_edgecolor()
         artist.set(facecolor=[*map(on_dark, faces)], edgecolor=[*map(on_dark, edges)])
-
-
-def _marker_face(line: Line2D) -> object:
-    face = line.get_markerfacecolor()
-    return (0, 0, 0, 0) if isinstance(face, str) and face == "none" else face
 
 
 # ------------------------------------------------------------------------------- training curves
