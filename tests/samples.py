@@ -5,6 +5,8 @@ from dataclasses import replace
 import torch
 
 from companion.records.files import Record, Store
+from companion.records.table import Result, gather
+from companion.runs.experiments import Experiment
 from companion.runs.run import Run, wrnn_config
 from companion.training.step import Replicas
 from companion.training.train import RunInTraining
@@ -50,6 +52,12 @@ def make_record(run: Run = COPY, **changes) -> Record:
         diverged=False,
     )
     return Record(**{**values, **changes})
+
+
+def result_of(run: Run, *records: Record) -> Result:
+    """Return the one configuration of a run, whatever its seed, from some records."""
+    planned = replace(run, seed=0)
+    return gather(Experiment("x", "X", "08_beyond", lambda _: [planned]), run.profile, records)[0]
 
 
 def advance(trainer: RunInTraining, until: int | None = None) -> RunInTraining:

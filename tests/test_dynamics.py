@@ -14,6 +14,8 @@ from companion.evidence.dynamics import (
 from wrnn import SequenceModel, WaveRNN
 from wrnn.tasks import CopyTask
 
+SHEAR = torch.tensor([[2.0, 1.0], [0.0, 0.5]], dtype=torch.float64)
+
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
@@ -27,26 +29,19 @@ def logistic(h, x):
     return 4 * h * (1 - h)
 
 
-def test_the_exponent_of_a_linear_map_is_the_log_of_its_largest_eigenvalue():
-    matrix = torch.tensor([[2.0, 1.0], [0.0, 0.5]], dtype=torch.float64)
-    state = torch.zeros(3, 2, dtype=torch.float64)
-    inputs = torch.zeros(120, 3, 2, dtype=torch.float64)
-    found = lyapunov_exponent(linear(matrix), state, inputs, skip=60, generator=generator())
-    assert found == pytest.approx(math.log(2), abs=1e-9)
-
-
-def test_the_exponent_of_the_logistic_map_is_log_2():
-    state = torch.rand(200, 1, dtype=torch.float64, generator=generator())
-    inputs = torch.zeros(400, 200, 1)
-    found = lyapunov_exponent(logistic, state, inputs, skip=20, generator=generator(1))
-    assert found == pytest.approx(math.log(2), abs=0.02)
-
-
-def test_a_map_that_forgets_has_no_exponent():
-    state = torch.ones(1, 2, dtype=torch.float64)
-    inputs = torch.ones(5, 1, 2, dtype=torch.float64)
-    found = lyapunov_exponent(lambda h, x: x, state, inputs, skip=1, generator=generator())
-    assert found == -math.inf
+@pytest.mark.parametrize(
+    ("step", "state", "steps", "skip", "expected", "tolerance"),
+    [
+        (linear(SHEAR), torch.zeros(3, 2), 120, 60, math.log(2), 1e-9),  # its largest eigenvalue
+        (logistic, torch.rand(200, 1, generator=generator()), 400, 20, math.log(2), 0.02),
+        (lambda h, x: x, torch.ones(1, 2), 5, 1, -math.inf, 0),  # it forgets at once
+    ],
+    ids=["linear", "logistic", "forgets"],
+)
+def test_the_exponent_of_known_maps(step, state, steps, skip, expected, tolerance):
+    state, inputs = state.double(), torch.zeros(steps, *state.shape, dtype=torch.float64)
+    found = lyapunov_exponent(step, state, inputs, skip=skip, generator=generator(1))
+    assert found == pytest.approx(expected, abs=tolerance)
 
 
 def test_a_linear_recurrence_takes_one_iteration():

@@ -3,12 +3,10 @@
 from dataclasses import replace
 
 import pytest
-from samples import make_record
+from samples import make_record, result_of
 
 from companion.evidence import measures
 from companion.page import chapter
-from companion.records.table import gather
-from companion.runs.experiments import Experiment
 from companion.runs.run import Run, irnn_config, wrnn_config
 from wrnn.tasks import AddingTask
 
@@ -27,7 +25,7 @@ def adding(*solved, taken=5000, diverged=False, **fields):
         )
         for seed, step in enumerate(solved)
     ]
-    return gather(Experiment("adding", "", "04_adding", lambda _: [run]), "paper", records)[0]
+    return result_of(run, *records)
 
 
 def speed(slow, fast):

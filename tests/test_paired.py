@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from samples import make_record
+from samples import make_record, result_of
 
 from companion.evidence.paired import (
     best_rates,
@@ -14,8 +14,7 @@ from companion.evidence.paired import (
     outcomes,
     side,
 )
-from companion.records.table import Result, gather, interval
-from companion.runs.experiments import Experiment
+from companion.records.table import Result, interval
 from companion.runs.run import Run, wrnn_config
 from wrnn.tasks import AddingTask, CopyTask
 
@@ -36,7 +35,7 @@ def recorded(run: Run, **by_seed: list) -> Result:
         make_record(replace(run, seed=seed), **dict(zip(by_seed, values, strict=True)))
         for seed, values in enumerate(seeds)
     ]
-    return gather(Experiment("x", "X", "08_beyond", lambda profile: [run]), "quick", records)[0]
+    return result_of(run, *records)
 
 
 def result(rate: float, validation: list[float], seeds: int = 2) -> Result:

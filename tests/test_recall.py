@@ -5,12 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from samples import make_record
+from samples import make_record, result_of
 
 from companion.evidence import recall
 from companion.records.files import Store
-from companion.records.table import gather
-from companion.runs.experiments import Experiment
 from companion.runs.run import Run, wrnn_config
 from companion.training.train import evaluate, train
 from wrnn import SequenceModel, WaveRNN, WrnnError
@@ -87,9 +85,7 @@ def test_stored_weights_give_the_recorded_metrics_again(record):
 
 def test_other_tasks_are_asked_by_seed_where_weights_are_kept(record):
     without = replace(record, run=replace(record.run, seed=2), trace_path=None)
-    planned = replace(record.run, seed=0)
-    experiment = Experiment("asked", "Asked", "08_beyond", lambda profile: [planned])
-    (result,) = gather(experiment, "smoke", [record, without])
+    result = result_of(record.run, record, without)
     found = recall.asked(result, [CopyTask(12), CopyTask(15)], "token_accuracy")
     assert list(found) == [1]
     assert found[1][0] == pytest.approx(record.metrics["token_accuracy"])
@@ -97,57 +93,51 @@ def test_other_tasks_are_asked_by_seed_where_weights_are_kept(record):
 
 
 def test_capacity_and_laps_of_a_result_are_those_of_its_kept_weights(record):
-    planned = replace(record.run, seed=0)
-    experiment = Experiment("laps", "Laps", "08_beyond", lambda profile: [planned])
-    (result,) = gather(experiment, "smoke", [record])
-    lap = recall.lap_of_symbols(result)
+    lap = recall.lap_of_symbols(result_of(record.run, record))
     assert lap["gain"] >= 0 and lap["spread"] >= 0 and abs(lap["speed"]) <= 6
-    (unkept,) = gather(experiment, "smoke", [replace(record, trace_path=None)])
+    unkept = result_of(record.run, replace(record, trace_path=None))
     assert recall.lap_of_symbols(unkept) is None
 
 
 def test_capacity_before_training_needs_no_weights():
     run = Run(SequentialDigits(), wrnn_config(8, 1, recurrent_bias="zero"), "smoke", steps=2)
-    experiment = Experiment("held", "Held", "08_beyond", lambda profile: [run])
-    (result,) = gather(experiment, "smoke", [make_record(run, metrics={"accuracy": 10.0})])
+    result = result_of(run, make_record(run, metrics={"accuracy": 10.0}))
     found = recall.capacities(result, INPUTS, (0.0, 3.0))
     assert set(found) == {("before", 0.0), ("before", 3.0)}
     assert found["before", 0.0][0] == pytest.approx(8, abs=0.3)
     assert found["before", 3.0][0] < 0.3 * found["before", 0.0][0]
 
 
-def scored(task, own, other, kept=True):
+COPYING, ADDING = CopyTask(20), AddingTask(30)
+COPIED, ADDED = [99.0, 98.0, 97.0], [0.01, 0.02, 0.01]  # of three seeds, where they were trained
+
+
+@pytest.mark.parametrize(
+    ("task", "own", "other", "expected"),
+    [
+        # Copying carries over where over half of the gain is left.
+        (COPYING, COPIED, [95.0, 94.0, 93.0], "carries over"),
+        (COPYING, COPIED, [14.0, 13.0, 15.0], "does not carry over"),
+        (COPYING, COPIED, [95.0, 14.0, 50.0], "open"),
+        (COPYING, COPIED[:1], [95.0], "open"),  # one seed settles nothing
+        (COPYING, [13.0, 12.0], [13.0, 12.0], "nothing to carry over"),
+        (COPYING, [], [], "not asked, as its weights were not kept"),
+        # Adding does where it beats a constant answer.
+        (ADDING, ADDED, [0.03, 0.04, 0.03], "carries over"),
+        (ADDING, ADDED, [1.0, 30.0, 7e7], "open"),
+        (ADDING, ADDED, [1.0, 1.2, 0.9], "does not carry over"),
+        (ADDING, [0.17, 0.16, 0.17], ADDED, "nothing to carry over"),
+    ],
+)
+def test_what_carries_over(task, own, other, expected):
     run = Run(task, wrnn_config(12, 2), "smoke", steps=2)
-    records = [make_record(replace(run, seed=s), metrics={}) for s in range(len(own))]
-    experiment = Experiment("carry", "Carry", "08_beyond", lambda profile: [run])
-    (result,) = gather(experiment, "smoke", records)
-    at = task.lag if task.name == "copy" else task.length
-    far = at + 1 if task.name == "copy" else 4 * at
+    at, far = (task.lag, task.lag + 1) if task is COPYING else (task.length, 4 * task.length)
     scores = {s: {at: a, far: b} for s, (a, b) in enumerate(zip(own, other, strict=True))}
-    return recall.carries_over(result, scores if kept else {})[0]
-
-
-def test_copying_carries_over_where_over_half_of_the_gain_is_left():
-    task, own = CopyTask(20), [99.0, 98.0, 97.0]
-    assert scored(task, own, [95.0, 94.0, 93.0]) == "carries over"
-    assert scored(task, own, [14.0, 13.0, 15.0]) == "does not carry over"
-    assert scored(task, own, [95.0, 14.0, 50.0]) == "open"
-    assert scored(task, own[:1], [95.0]) == "open"  # one seed settles nothing
-    assert scored(task, [13.0, 12.0], [13.0, 12.0]) == "nothing to carry over"
-    assert "not kept" in scored(task, own, own, kept=False)
-
-
-def test_adding_carries_over_where_it_beats_a_constant_answer():
-    task, own = AddingTask(30), [0.01, 0.02, 0.01]
-    assert scored(task, own, [0.03, 0.04, 0.03]) == "carries over"
-    assert scored(task, own, [1.0, 30.0, 7e7]) == "open"
-    assert scored(task, own, [1.0, 1.2, 0.9]) == "does not carry over"
-    assert scored(task, [0.17, 0.16, 0.17], own) == "nothing to carry over"
+    assert recall.carries_over(result_of(run), scores)[0] == expected
 
 
 def test_networks_are_asked_around_their_own_lag_and_a_lap_beyond(record):
-    experiment = Experiment("asked", "Asked", "08_beyond", lambda _: [replace(record.run, seed=0)])
-    (result,) = gather(experiment, "smoke", [record])
+    result = result_of(record.run, record)
     (row,) = recall.elsewhere(result, sites=12).values()
     assert {11, 12, 13, 23, 24, 25} <= row.keys()
     own = recall.asked(result, [CopyTask(12, test_batches=2)], "token_accuracy")
