@@ -65,16 +65,12 @@ def test_a_wave_is_found_with_its_speed_and_sign(speed):
 @pytest.mark.parametrize("kind", ["standing pattern", "bump", "noise"])
 @pytest.mark.parametrize("signal", [0.4, 3.0])
 def test_what_does_not_travel_is_no_wave(kind, signal):
-    tests = judge_fields(kind, 20, draws=49, signal=signal)
-    assert sum(found.is_wave for found in tests) <= 2
-    assert sum(found.p_value <= 0.05 for found in tests) <= 4
+    """A standing pattern about as strong as the noise beats itself by chance: more fields of it."""
+    count = 100 if (kind, signal) == ("standing pattern", 0.4) else 20
+    tests = judge_fields(kind, count, draws=49, signal=signal)
+    assert np.mean([found.is_wave for found in tests]) <= 0.1
+    assert np.mean([found.p_value <= 0.05 for found in tests]) <= 0.2
     assert max(found.contrast for found in tests) < 1.0
-
-
-def test_a_standing_pattern_in_noise_is_rejected_no_more_often_than_stated():
-    """Where it is about as strong as the noise, power one way beats power the other by chance."""
-    tests = judge_fields("standing pattern", 100, draws=39, signal=0.4)
-    assert np.mean([found.is_wave for found in tests]) <= 0.09
 
 
 def test_one_standing_mode_carries_nothing_and_one_running_mode_all():
@@ -194,33 +190,33 @@ def test_units_are_sorted_on_other_sequences_than_they_are_tested_on(tmp_path):
 
 def test_each_normaliser_levels_its_own_axis():
     hidden = travelling(1.0, 64, 32) + np.random.default_rng(5).random(32)
-    released = analysis.space_time_power(
-        hidden, normaliser="time", generator=np.random.default_rng(0)
-    ).power
+    shuffle = {"normaliser": "time", "generator": np.random.default_rng(0)}
+    released = analysis.space_time_power(hidden, **shuffle).power
     sites = analysis.space_time_power(hidden).power
     middle = len(hidden) // 2  # the row of f_t = 0
     assert np.allclose(released[middle], 1.0) and not np.allclose(sites[middle, 1:], 1.0, atol=0.5)
     assert np.allclose(sites.mean(axis=1), 1.0)
 
 
-def test_power_over_sites_is_the_exact_mean_over_surrogates():
+def test_power_is_relative_to_the_exact_mean_over_surrogates():
     hidden = travelling(1.0, 16, 8)
     generator = np.random.default_rng(0)
+
+    def power(field):
+        return np.fft.fftshift(np.abs(np.fft.fft2(field)) ** 2)
+
     total, draws = np.zeros((16, 8)), 2000
     for _ in range(draws):
         turned = (np.arange(16)[:, None] + generator.integers(16, size=8)) % 16
-        rotated = np.take_along_axis(hidden, turned, axis=0)
-        total += analysis.space_time_power(rotated, normaliser=None).power / draws
-    power = analysis.space_time_power(hidden, normaliser=None).power
-    ratio = total / power.mean(axis=1, keepdims=True)
+        total += power(np.take_along_axis(hidden, turned, axis=0)) / draws
+    shown = analysis.space_time_power(hidden).power
     moving = np.arange(16) != 8  # rotations leave f_t = 0 as it is
-    assert np.allclose(ratio[moving], 1.0, atol=0.14)
+    assert np.allclose((shown * total / power(hidden))[moving], 1.0, atol=0.14)
 
 
 def test_axes_of_the_spectrum():
     steps, sites = np.arange(40)[:, None], np.arange(20)
-    hidden = np.cos(2 * np.pi * (0.1 * sites + 0.25 * steps))
-    spectrum = analysis.space_time_power(hidden, normaliser=None)
+    spectrum = analysis.space_time_power(np.cos(2 * np.pi * (0.1 * sites + 0.25 * steps)))
     row, column = np.unravel_index(spectrum.power.argmax(), spectrum.power.shape)
     peak = spectrum.temporal[row], spectrum.spatial[column]
     assert np.allclose(np.abs(peak), (0.25, 0.1)) and peak[0] * peak[1] > 0
