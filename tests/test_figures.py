@@ -218,11 +218,12 @@ def test_a_bar_shows_where_all_claims_stand(drawn):
 
 
 def test_copy_outputs_show_probabilities_of_the_last_steps():
-    trace = {"output": np.tile([0.0, 0.0, 50.0, 0.0], (30, 1)), "target": np.full(30, 2)}
+    target = np.repeat([0, 1, 2], 10)
+    trace = {"output": 50 * np.eye(4)[target], "target": target}
     figure = figures.copy_outputs({"lag 20": [("wRNN", trace)]})
     left, right = (axis.images[0].get_array() for axis in figure.axes[:2])
-    assert left.shape == right.shape == (4, 20)
-    assert np.allclose(left, right)
+    assert left.shape == (4, 20) and np.allclose(left, right)
+    assert left[1].sum() == left[2].sum() == 10
 
 
 def test_points_have_the_look_of_their_model(drawn):

@@ -37,9 +37,9 @@ def number(value: float | int | None, digits: int = 3) -> str:
     if not math.isfinite(value):
         return "not a number" if math.isnan(value) else ("∞" if value > 0 else "−∞")
     text, exponent = f"{abs(value):.{digits - 1}e}".split("e")
-    decimals, power = digits - 1 - int(exponent), ""
+    power = ""
     if -3 <= int(exponent) < LARGE:
-        text = f"{float(f'{text}e{exponent}'):,.{max(decimals, 0)}f}"
+        text = f"{float(f'{text}e{exponent}'):,.6f}"  # four digits of a thousandth, at most
     else:
         power = f" × 10{str(int(exponent)).translate(_SUPERSCRIPT)}"
     text = text.rstrip("0").rstrip(".") if "." in text else text
