@@ -227,14 +227,6 @@ def test_the_speed_of_adding_uses_the_lengths_that_are_recorded(store):
     assert verdict(store, "adding-wrnn").verdict == HOLDS
 
 
-def test_a_run_that_never_solves_gives_a_bound(store):
-    never = altered(lambda run: {"solved_step_training": None} if run.model.kind == "irnn" else {})
-    fill(store, {"table1"}, metrics=never)
-    parts = verdict(store, "adding-speed").parts
-    assert [part.interval.bound for part in parts] == [">="] * 3
-    assert parts[0].interval.mean == pytest.approx(60_000 / 300)
-
-
 @pytest.mark.parametrize(
     ("curve", "short"),
     [([[500, 9.0], [4000, 0.0]], "0.75"), ([[500, 9.0], [1000, 9.0]], "≤ 0.5")],
