@@ -140,6 +140,34 @@ def test_marks_that_have_nothing_in_common_stay():
     assert chapter.said_once([{"x": "plain"}], {}) == ([{"x": "plain"}], [])
 
 
+def test_a_cell_can_stand_on_several_notes_of_which_each_is_said_once():
+    notes = {f"{n} steps, a device (x, {n}), 1 seed": "zabc"[n] for n in (1, 2, 3)}
+    cells = ("1 [a, b]", "2 [c, a]", "3 [b]")
+    rows, said = chapter.said_once([{"x": text} for text in cells], notes)
+    assert [row["x"] for row in rows] == ["1 [a, b]", "2 [a, c]", "3 [b]"]
+    assert said == [
+        "Throughout: 1 seed.",
+        "[a] 1 steps, a device (x, 1).",
+        "[b] 2 steps, a device (x, 2).",
+        "[c] 3 steps, a device (x, 3).",
+    ]
+    rows, said = chapter.said_once([{"x": "1 [a, b]"}, {"x": "2 [a, b]"}, {"x": "3 [b]"}], notes)
+    assert [row["x"] for row in rows] == ["1", "2", "3 [a]"]
+    assert said[1:] == [
+        "Where no letter stands: 1 steps, a device (x, 1); 2 steps, a device (x, 2).",
+        "[a] 2 steps, a device (x, 2).",
+    ]
+
+
+def test_what_all_descriptions_say_is_named_once():
+    assert chapter.in_common(["quick, CPU, 1 seed", "paper, CPU, 1 seed"]) == (
+        "CPU, 1 seed",
+        ["quick", "paper"],
+    )
+    for texts in (["quick, CPU"], ["quick, CPU", "quick"], []):
+        assert chapter.in_common(texts) == ("", texts), "nothing is left of one of them"
+
+
 def test_seeds_that_never_solve_are_counted(make_page):
     from dataclasses import replace
 
@@ -181,6 +209,15 @@ def test_figure_writes_the_same_bytes_twice(make_page):
         "```{figure} figures/fig-x.png\n:name: fig-x\n:alt: A line.\n\nIt rises. "
     )
     assert re.search(r"Source: quick profile, test device, 1 seed; record `[0-9a-f]{8}`\.", text)
+
+
+@pytest.mark.parametrize("columns", [2, 3])
+def test_a_figure_of_many_columns_is_marked_as_wide(make_page, columns):
+    figure, _ = plt.subplots(1, columns)
+    make_page().figure("fig-x", figure, alt="Panels.", caption="Panels.")
+    plt.close(figure)
+    text = (make_page.folder / "generated" / "fig-x.md").read_text()
+    assert (":class: wide\n" in text) == (columns == 3)
 
 
 def test_figure_needs_a_description(make_page):
