@@ -116,9 +116,9 @@ page.animation(
 # ```
 #
 # so a spike of age $k$ at input $i$ leaves the pattern $\mathbf{A}^k \mathbf{v}_i$ in the final
-# state. A linear decoder can tell two spikes apart only if their patterns differ. For the wave,
-# the patterns of one input are $n$ different sites, one for each age below $n$. For the bump they
-# are all the same.
+# state. A linear decoder can tell two spikes apart only if their patterns differ. For the wave, the
+# patterns of one input are $n$ different sites, one for each age below $n$. For the bump they are
+# all the same.
 
 # %% [markdown]
 # ## A decoder, and how often it is wrong
@@ -185,9 +185,9 @@ page.say(
 # ## One lap, and no longer
 #
 # A ring has no end. After $n$ steps a crest is back where it started, and a spike of age $k + n$
-# looks like one of age $k$. {numref}`fig-decoding-laps` repeats the measurement for sequences of
-# up to three laps. If the lap cannot be told, the best possible decoder is right about a share
-# $n/T$ of the spikes; so the onset error should be
+# looks like one of age $k$. {numref}`fig-decoding-laps` repeats the measurement for sequences of up
+# to three laps. If the lap cannot be told, the best possible decoder is right about a share $n/T$
+# of the spikes; so the onset error should be
 #
 # ```{math}
 # :label: eq-lap-error
@@ -319,11 +319,11 @@ more = sum(steps > size for steps, size in spans.values())
 page.say(f"**{more} of these {len(spans)} tasks ask for more than one lap.**")
 
 # %% [markdown]
-# Whatever the trained networks do there, it is not to keep
-# an intact copy of the input on a ring that shifts by one site per step: a state that has gone
-# round more than once is a sum of several moments of the past. Training has to slow some waves
-# down, use the channels to tell laps apart, or live with the superposition. If the network still
-# copies at the paper's longest lag ({ref}`sec-copy`), that is more than Figure 1 promises.
+# Whatever the trained networks do there, it is not to keep an intact copy of the input on a ring
+# that shifts by one site per step: a state that has gone round more than once is a sum of several
+# moments of the past. Training has to slow some waves down, use the channels to tell laps apart, or
+# live with the superposition. If the network still copies at the paper's longest lag
+# ({ref}`sec-copy`), that is more than Figure 1 promises.
 #
 # ## What differs from the paper, and why
 #

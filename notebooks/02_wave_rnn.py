@@ -84,8 +84,8 @@ check("speed 1, three laps, shift matrix - exact solution", states, exact)
 
 # %% [markdown]
 # What goes wrong at other speeds can be read from the eigenvalues. Every circulant matrix has the
-# Fourier modes as eigenvectors; for $\boldsymbol{\Sigma}$ the eigenvalue of the mode with $k$
-# waves on the ring is
+# Fourier modes as eigenvectors; for $\boldsymbol{\Sigma}$ the eigenvalue of the mode with $k$ waves
+# on the ring is
 #
 # ```{math}
 # :label: eq-eigenvalues
@@ -95,9 +95,9 @@ check("speed 1, three laps, shift matrix - exact solution", states, exact)
 # \end{aligned}
 # ```
 #
-# All moduli are one for $\nu = 0$ and $\nu = 1$ only. In between, short waves are damped: after
-# $t$ steps a mode has shrunk by $|\lambda_k|^t$. Outside $0 \le \nu \le 1$ some moduli exceed one
-# and activity explodes, so the initialiser refuses such a speed.
+# All moduli are one for $\nu = 0$ and $\nu = 1$ only. In between, short waves are damped: after $t$
+# steps a mode has shrunk by $|\lambda_k|^t$. Outside $0 \le \nu \le 1$ some moduli exceed one and
+# activity explodes, so the initialiser refuses such a speed.
 
 # %%
 k = np.arange(n)
@@ -153,8 +153,8 @@ for speed in (1.0, 0.5):
 # \end{aligned}
 # ```
 #
-# with $\mathbf{u} \in \mathbb{R}^{c \times c \times f}$, $f = 3$, and $\mathbf{h} \in
-# \mathbb{R}^{c \times n}$.
+# with $\mathbf{u} \in \mathbb{R}^{c \times c \times f}$, $f = 3$, and
+# $\mathbf{h} \in \mathbb{R}^{c \times n}$.
 #
 # | paper | `wrnn.WaveRNN` | shape |
 # | --- | --- | --- |
@@ -194,8 +194,8 @@ with torch.no_grad():
 #
 # ### The recurrent kernel
 #
-# The paper starts $\mathbf{u}$ as the shift of {eq}`eq-kernel` with $\nu = 1$, for every channel
-# on its own (*u-shift*). An iRNN starts its full matrix as the identity. Without input and biases,
+# The paper starts $\mathbf{u}$ as the shift of {eq}`eq-kernel` with $\nu = 1$, for every channel on
+# its own (*u-shift*). An iRNN starts its full matrix as the identity. Without input and biases,
 # then, a bump in the wRNN moves by exactly one site per step, and a bump in the iRNN stays.
 
 
@@ -234,8 +234,7 @@ check("iRNN at its start - bump that stays", still, np.broadcast_to(bump.numpy()
 # \end{aligned}
 # ```
 #
-# So a slow wave, which takes longer for a lap, pays for it in sharpness
-# ({numref}`fig-init-waves`).
+# So a slow wave, which takes longer for a lap, pays for it in sharpness ({numref}`fig-init-waves`).
 
 # %%
 pulse = torch.zeros(n, dtype=torch.float64)
@@ -268,10 +267,10 @@ page.figure(
 #
 # *V-init* sets $\mathbf{V}$ to zero but for one site of every channel. The paper's text and the
 # released code do this differently. In the text every channel has an input of its own
-# (`kind="identity"`); in the code, the chosen site of *every* channel listens to *every* input
-# with weight 1 (`kind="ones"`). On one-hot input, as in the copy task, the second makes the
-# network blind to the category at its start: it knows when a symbol came, not which. The package
-# has both, and uses that of the code, which is what the paper's numbers were made with.
+# (`kind="identity"`); in the code, the chosen site of *every* channel listens to *every* input with
+# weight 1 (`kind="ones"`). On one-hot input, as in the copy task, the second makes the network
+# blind to the category at its start: it knows when a symbol came, not which. The package has both,
+# and uses that of the code, which is what the paper's numbers were made with.
 
 # %%
 one_hot = torch.eye(6)[None]  # (T = 1, B = 6 categories, 6)
@@ -286,9 +285,8 @@ for kind in ("ones", "identity"):
 # ### The bias of the convolution
 #
 # One more thing happens at the start, and only the code shows it. The encoder's bias is set to
-# zero, but the convolution keeps PyTorch's default bias, uniform between $\pm 1/\sqrt{c f}$.
-# Behind a rectifier this is not a detail. A crest of height 1 in a channel of bias $b$ has the
-# height
+# zero, but the convolution keeps PyTorch's default bias, uniform between $\pm 1/\sqrt{c f}$. Behind
+# a rectifier this is not a detail. A crest of height 1 in a channel of bias $b$ has the height
 #
 # ```{math}
 # :label: eq-crest
@@ -361,8 +359,8 @@ page.say(
 #
 # ## Parameters
 #
-# The paper quotes parameter counts in its text. {numref}`tab-parameters` counts those of the
-# models built here.
+# The paper quotes parameter counts in its text. {numref}`tab-parameters` counts those of the models
+# built here.
 
 # %% tags=["hide-cell"]
 TASKS = {
@@ -447,8 +445,8 @@ page.say(
 # (sec-waves-seen)=
 # ## Waves seen
 #
-# Are there waves after training? A pattern that moves with speed $\nu$ depends on $x + \nu t$
-# only, so its Fourier transform over space and time lies on a line through the origin:
+# Are there waves after training? A pattern that moves with speed $\nu$ depends on $x + \nu t$ only,
+# so its Fourier transform over space and time lies on a line through the origin:
 #
 # ```{math}
 # :label: eq-dispersion
@@ -476,22 +474,22 @@ page.say(
 #
 # averaged over the temporal frequencies that carry the power. The speed is the one within $\pm 2$
 # sites per step at which the contrast is largest over the root of the sum of both lines, as which
-# it varies by chance. A positive one moves activity to smaller $x$. What stands
-# still has as much power one way as the other, and a contrast near zero. A contrast of one is as
-# much power again as unrelated sites would have on the line; a perfect wave on $n$ sites has $n$.
+# it varies by chance. A positive one moves activity to smaller $x$. What stands still has as much
+# power one way as the other, and a contrast near zero. A contrast of one is as much power again as
+# unrelated sites would have on the line; a perfect wave on $n$ sites has $n$.
 #
 # The *p-value* compares with surrogates: the series of every site is rotated in time by a random
 # number of steps of its own, which keeps its spectrum and undoes any order between sites. The best
 # speed is searched in every surrogate as it is in the data, so that the search is paid for, and
-# $p = (1 + k)/(1 + m)$ where $k$ of $m$ surrogates stand out as much. A second $p$
-# compares with the same sites in random order. It is there because a network's delays are short
-# compared with a sequence, which random rotations are not, so that rotations alone take many a ring
-# whose sites have been mixed up for a wave. A **wave** has both at 0.05 or below.
+# $p = (1 + k)/(1 + m)$ where $k$ of $m$ surrogates stand out as much. A second $p$ compares with
+# the same sites in random order. It is there because a network's delays are short compared with a
+# sequence, which random rotations are not, so that rotations alone take many a ring whose sites
+# have been mixed up for a wave. A **wave** has both at 0.05 or below.
 #
 # What does it find? {numref}`tab-wave-power` has made-up fields in white noise: eight modes of a
 # ring that run at a given speed; the same modes running both ways, a standing pattern; a bump that
-# stays and changes as a whole; and the running modes with every site rotated by itself, so that
-# the spectra are those of the wave.
+# stays and changes as a whole; and the running modes with every site rotated by itself, so that the
+# spectra are those of the wave.
 
 # %% tags=["hide-cell"]
 fields_each, draws = (40, 99) if profile != "smoke" else (10, 39)

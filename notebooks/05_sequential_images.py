@@ -93,9 +93,9 @@ page.curves(
 # The rows without a citation were measured in the paper itself; the others it took from the works
 # cited. The columns *recorded* are test accuracy on the real MNIST, on all 10,000 test images. LSTM
 # {cite}`hochreiter1997lstm` and GRU are trained here too, at the cited size and with the same
-# optimiser, schedule and data as the wRNN, so that their rows hold the cited number and ours.
-# As in the paper's code, the weights tested are the last ones for sMNIST and those of the best
-# validation accuracy for psMNIST.
+# optimiser, schedule and data as the wRNN, so that their rows hold the cited number and ours. As in
+# the paper's code, the weights tested are the last ones for sMNIST and those of the best validation
+# accuracy for psMNIST.
 
 # %% tags=["hide-cell"]
 OURS = {
@@ -196,10 +196,9 @@ page.table(
 # The paper's image models train for 120 epochs {cite}`keller2024waves`. To run the tasks on their
 # real input within less, the experiment `mnist_cpu` trains smaller networks on the same sequences
 # of MNIST, in order and permuted, the wRNN with 4 channels and an iRNN matched in parameters, at a
-# higher learning rate. Both are trained as in
-# the released code and with the bias in question at zero: the recurrent one of the wRNN
-# ({ref}`sec-point-recurrent-bias`), the input bias of the iRNN. None of this stands in for a row of
-# {numref}`tab-images-results`.
+# higher learning rate. Both are trained as in the released code and with the bias in question at
+# zero: the recurrent one of the wRNN ({ref}`sec-point-recurrent-bias`), the input bias of the iRNN.
+# None of this stands in for a row of {numref}`tab-images-results`.
 
 # %% tags=["hide-cell"]
 page.smaller("mnist-cpu", "mnist_cpu", "sequential and permuted MNIST")
@@ -239,10 +238,10 @@ page.compare(
 # ## Parameters against accuracy
 #
 # The paper's Figure 7 trains a suite of both models on psMNIST and plots accuracy against the
-# number of parameters. Which sizes it used is not in the text. {numref}`fig-images-parameters`
-# has rings of 256 sites in 1 to 32 channels, and iRNNs matched in parameters, counted from the
-# models. The parameters of an iRNN grow with the square of its state; those of a wRNN with the
-# square of its channels only, as the kernel is the same at every site.
+# number of parameters. Which sizes it used is not in the text. {numref}`fig-images-parameters` has
+# rings of 256 sites in 1 to 32 channels, and iRNNs matched in parameters, counted from the models.
+# The parameters of an iRNN grow with the square of its state; those of a wRNN with the square of
+# its channels only, as the kernel is the same at every site.
 
 # %% tags=["hide-input"]
 shown = page.shown("fig7")

@@ -164,13 +164,12 @@ for number in paper.select("later/"):
 # (sec-cifar10-cpu)=
 # ## CIFAR10 within a CPU's reach
 #
-# The experiment `cifar10_cpu` runs the task on its real input all the same, as
-# {ref}`sec-mnist-cpu` does for MNIST, but with less noise: 200 steps in place of 1,000 steps. The
-# wRNN has 4 channels of 128 units, the iRNN fewer parameters, as in the paper, and both a higher
-# learning rate. The wRNN is trained with either
-# start of its recurrent bias. Where a row says JPEG, the images come from a folder of JPEG files,
-# which lost some detail when they were made. None of it stands in for a row of
-# {numref}`tab-noisy-results`.
+# The experiment `cifar10_cpu` runs the task on its real input all the same, as {ref}`sec-mnist-cpu`
+# does for MNIST, but with less noise: 200 steps in place of 1,000 steps. The wRNN has 4 channels of
+# 128 units, the iRNN fewer parameters, as in the paper, and both a higher learning rate. The wRNN
+# is trained with either start of its recurrent bias. Where a row says JPEG, the images come from a
+# folder of JPEG files, which lost some detail when they were made. None of it stands in for a row
+# of {numref}`tab-noisy-results`.
 
 # %% tags=["hide-cell"]
 page.smaller("cifar10-cpu", "cifar10_cpu", "noisy sequential CIFAR10")

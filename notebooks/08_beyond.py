@@ -12,8 +12,8 @@
 # small experiment, one figure, and an answer that is computed from the records.
 #
 # Every experiment has a paper form with five seeds, for a CPU, and a quick form that is trained
-# with this book. An answer says which of them it is about. A value is a mean over seeds with its
-# 95 % interval, a comparison is made within seeds, and a single seed has no interval and settles
+# with this book. An answer says which of them it is about. A value is a mean over seeds with its 95
+# % interval, a comparison is made within seeds, and a single seed has no interval and settles
 # nothing.
 
 # %% tags=["parameters", "hide-input"]
@@ -263,9 +263,9 @@ page.say(
 #
 # **Method.** Jaeger's memory capacity {cite}`jaeger2001memory`: for every delay, the squared
 # correlation of the input then with its best linear readout now, summed over delays; at most the
-# number of units. The networks are trained on sequential digits, one number a step. They are
-# driven with as many independent numbers from [0, 1) and read at the end; the readout is fitted on
-# half of the sequences and scored on the others, with noise on every unit of the read state.
+# number of units. The networks are trained on sequential digits, one number a step. They are driven
+# with as many independent numbers from [0, 1) and read at the end; the readout is fitted on half of
+# the sequences and scored on the others, with noise on every unit of the read state.
 
 # %% tags=["hide-input"]
 NOISES, NOISE = (0.0, 0.01, 0.1), 0.01  # of the table, of the figure and the answer
@@ -409,8 +409,8 @@ for (words, task), said in answers.items():
 # (sec-today)=
 # ## What would a reader use today?
 #
-# **Question.** How does a wRNN stand beside an LSTM, a GRU and a linear recurrent unit
-# (LRU {cite}`orvieto2023lru`), matched in parameters, with the same data and steps?
+# **Question.** How does a wRNN stand beside an LSTM, a GRU and a linear recurrent unit (LRU
+# {cite}`orvieto2023lru`), matched in parameters, with the same data and steps?
 #
 # **Method.** The LSTM starts with a forget bias of 1. The LRU has a complex diagonal and is linear
 # in its input, so two of them stand in residual blocks with an MLP, as in its paper. Each model is
@@ -489,9 +489,9 @@ page.compare(
 # ```{include} generated/tab-today.md
 # ```
 #
-# **What would change it.** The budget: gates learn late, and these are the first steps only.
-# Larger networks, more rates, a schedule; and for the seconds, another machine: PyTorch's LSTM,
-# the compiled wRNN and a scan in Python are not equally well made.
+# **What would change it.** The budget: gates learn late, and these are the first steps only. Larger
+# networks, more rates, a schedule; and for the seconds, another machine: PyTorch's LSTM, the
+# compiled wRNN and a scan in Python are not equally well made.
 #
 # (sec-choices)=
 # ## What do the released code's choices do?

@@ -78,8 +78,8 @@ for result, moving, channels in several:
 #
 # ## Waves through training
 #
-# In the runs of {numref}`fig-waves-training` the learning rate
-# stays constant, so that every run is the beginning of the next.
+# In the runs of {numref}`fig-waves-training` the learning rate stays constant, so that every run is
+# the beginning of the next.
 
 # %% tags=["hide-input"]
 STARTS = {"shift": "u-shift", "identity": "identity kernel", "default": "random kernel"}

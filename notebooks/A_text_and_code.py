@@ -142,8 +142,8 @@ amounts["scale"] = (
 # **Without it.** The text says nothing of the input bias and, for the iRNN, cites weights from a
 # normal distribution of standard deviation 0.001 {cite}`le2015irnn`. In the code V-init is also
 # what sets the input *bias* to zero: wherever it is off, the bias keeps PyTorch's default, uniform
-# between $\pm 1/\sqrt{d}$ with $d$ the number of inputs. That is every iRNN, and every wRNN
-# without V-init. {numref}`tab-starts` has new models as the paper's experiments start them.
+# between $\pm 1/\sqrt{d}$ with $d$ the number of inputs. That is every iRNN, and every wRNN without
+# V-init. {numref}`tab-starts` has new models as the paper's experiments start them.
 
 # %% tags=["hide-cell"]
 tasks = {"table4": "copy", "table1": "adding", "table2": "sMNIST, psMNIST", "table3": "nsCIFAR10"}
@@ -276,8 +276,8 @@ for key in sorted(learned, key=lambda key: (key[1] != "paper", -key[0])):
 #
 # Chapter {ref}`sec-wave-rnn` derives what PyTorch's default bias does to a wave. Here is its size
 # on the image tasks: one pulse enters each of 16 channels and travels for the 784 steps of MNIST;
-# then 16 small digits, enlarged to 28 by 28 pixels, go through the paper's network before
-# any training, where guessing evenly gives a loss of $\ln 10 = 2.30$.
+# then 16 small digits, enlarged to 28 by 28 pixels, go through the paper's network before any
+# training, where guessing evenly gives a loss of $\ln 10 = 2.30$.
 
 # %% tags=["hide-input"]
 steps, channels, sites = 784, 16, 256
@@ -429,8 +429,8 @@ page.say(page.missing("noise"))
 # Chapter {ref}`sec-waves-seen` measures the speed of a wave as the slope $f_t / f_x$. The code sums
 # power along the diagonal of the *array*, which joins equal indices of two axes in different units,
 # and divides by a copy that is shuffled in time only, once: every site keeps its mean over time, so
-# that power at $f_t = 0$ is one by construction.
-# A made-up wave of one site per step, with noise, on the paper's 784 steps and 256 sites:
+# that power at $f_t = 0$ is one by construction. A made-up wave of one site per step, with noise,
+# on the paper's 784 steps and 256 sites:
 
 # %%
 steps, sites, waves = 784, 256, np.arange(1, 31)  # waves on the ring

@@ -118,11 +118,11 @@ page.table(
 #    `make paper CIFAR10=folder`, and tables name the JPEGs where they stand in.
 # 2. `make paper TIME_LIMIT=3000` stops cleanly before a lease or queue limit of an hour ends, and
 #    the same command goes on. It may also be killed: what is lost is the work since it last saved.
-#    With another device, `CUDA_VISIBLE_DEVICES=1 make paper` beside it shares the work, as does
-#    any other process on the machine; no run is trained twice.
+#    With another device, `CUDA_VISIBLE_DEVICES=1 make paper` beside it shares the work, as does any
+#    other process on the machine; no run is trained twice.
 # 3. `PYTHONPATH=src python3 -m companion records export records.tar` writes the records, and the
-#    checkpoints of what is unfinished, into one file, and prints its size;
-#    `--no-checkpoints` makes it smaller.
+#    checkpoints of what is unfinished, into one file, and prints its size; `--no-checkpoints` makes
+#    it smaller.
 # 4. `wrnn records merge records.tar` at home, where a tar that was cut short or damaged is refused
 #    as a whole. A record that is already there stays, and merging twice changes nothing. Unfinished
 #    runs can go on there, or on the next machine, on the same type of device.
@@ -269,6 +269,6 @@ else:
 #
 # On a CPU a run with the same seed, versions and thread count gives the same record, also when it
 # was stopped and resumed on the way. A GPU does not promise this; its records differ in the last
-# digits and, over many steps, beyond them. That is why results at the paper's scale are
-# given with their spread over seeds. Chapters executed twice from the same records are identical
-# byte for byte, and the tests compare them with what is committed.
+# digits and, over many steps, beyond them. That is why results at the paper's scale are given with
+# their spread over seeds. Chapters executed twice from the same records are identical byte for
+# byte, and the tests compare them with what is committed.
