@@ -150,7 +150,7 @@ measured = {
     "chance": error(wave, n, shuffled=True),
 }
 
-# %% tags=["hide-cell"]
+# %% tags=["hide-input"]
 page.table(
     "tab-decoding",
     [
@@ -164,12 +164,6 @@ page.table(
     ],
     f"Errors of the decoder on held-out sequences of {n} steps, one lap of the ring.",
 )
-
-# %% [markdown]
-# ```{include} generated/tab-decoding.md
-# ```
-
-# %% tags=["hide-input"]
 lost = {name: tables.number(100 * e.onset) for name, e in measured.items()}
 wrong = tables.number(100 * measured["static bump field"].channel)
 holds = measured["wave field"].onset < 0.01 < 0.5 < measured["static bump field"].onset
@@ -182,6 +176,9 @@ page.say(
 )
 
 # %% [markdown]
+# ```{include} generated/tab-decoding.md
+# ```
+#
 # ## One lap, and no longer
 #
 # A ring has no end. After $n$ steps a crest is back where it started, and a spike of age $k + n$
@@ -221,12 +218,6 @@ page.figure(
     caption="Onset error of the linear decoder on held-out sequences of a quarter to three laps of "
     f"a ring of {n} sites; dotted: {{eq}}`eq-lap-error`. No counterpart in the paper.",
 )
-
-# %% [markdown]
-# ```{include} generated/fig-decoding-laps.md
-# ```
-
-# %% tags=["hide-input"]
 own, shared = curves["wave, one ring per input"], curves["wave, one ring for all inputs"]
 gap = max(abs(e.onset - expected) for e, expected in zip(own, law, strict=True))
 right = max(steps for steps, e in zip(lengths, shared, strict=True) if e.onset < 0.01)
@@ -239,6 +230,9 @@ page.say(
 )
 
 # %% [markdown]
+# ```{include} generated/fig-decoding-laps.md
+# ```
+#
 # ## What the memory costs
 #
 # A linear state of $N$ numbers can hold at most $N$ independent numbers of the past. The count of
@@ -291,7 +285,7 @@ page.table(
 # of the paper's networks, in the time that has to be bridged (the lag in the copy task, the whole
 # sequence otherwise).
 
-# %% tags=["hide-cell"]
+# %% tags=["hide-input"]
 runs = [
     run
     for experiment in find_experiments(["fig4", "table1", "table2", "table3"])
@@ -309,16 +303,13 @@ page.table(
     ],
     "Laps of the ring that the paper's tasks ask of its own networks.",
 )
-
-# %% [markdown]
-# ```{include} generated/tab-laps.md
-# ```
-
-# %% tags=["hide-input"]
 more = sum(steps > size for steps, size in spans.values())
 page.say(f"**{more} of these {len(spans)} tasks ask for more than one lap.**")
 
 # %% [markdown]
+# ```{include} generated/tab-laps.md
+# ```
+#
 # Whatever the trained networks do there, it is not to keep an intact copy of the input on a ring
 # that shifts by one site per step: a state that has gone round more than once is a sum of several
 # moments of the past. Training has to slow some waves down, use the channels to tell laps apart, or

@@ -314,7 +314,7 @@ print(
 )
 
 
-# %% tags=["hide-cell"]
+# %% tags=["hide-input"]
 def gone(channel):
     """The first step at which the crest of a channel is zero."""
     zero = step[crest[:, channel] == 0]
@@ -337,12 +337,6 @@ page.table(
     ],
     f"One pulse of height 1 in a wRNN with {c} channels as the released code starts it (seed 0).",
 )
-
-# %% [markdown]
-# ```{include} generated/tab-bias.md
-# ```
-
-# %% tags=["hide-input"]
 lost = (bias < 0).sum()
 page.say(
     f"In this draw {lost} of {c} channels lose the pulse and {c - lost} lift it on a ramp; on "
@@ -353,6 +347,9 @@ page.say(
 )
 
 # %% [markdown]
+# ```{include} generated/tab-bias.md
+# ```
+#
 # So the released model does *not* start as the shift of {eq}`eq-discrete`. Whatever buffer there is
 # after training, training had to make it. `recurrent_bias="zero"` starts the layer as the exact
 # shift; the default is that of the code, since it made the paper's numbers.
@@ -362,7 +359,7 @@ page.say(
 # The paper quotes parameter counts in its text. {numref}`tab-parameters` counts those of the models
 # built here.
 
-# %% tags=["hide-cell"]
+# %% tags=["hide-input"]
 TASKS = {
     "copy": CopyTask(10),
     "adding": AddingTask(100),
@@ -413,12 +410,7 @@ same = all(
 )
 print("all counts equal those of the released code:", same)
 
-# %% [markdown]
-# ```{include} generated/tab-parameters.md
-# ```
 
-
-# %% tags=["hide-input"]
 def per_unit(name):
     return counts[name]["without_biases"] / units[name]
 
@@ -442,6 +434,9 @@ page.say(
 )
 
 # %% [markdown]
+# ```{include} generated/tab-parameters.md
+# ```
+#
 # (sec-waves-seen)=
 # ## Waves seen
 #
@@ -619,15 +614,6 @@ for result, count, of in dead.values():
         f"Not drawn, since only {count} of {of} units are ever active in the sample: "
         f"{result.label} ({result.description})."
     )
-
-# %% [markdown]
-# ```{include} generated/fig-hidden-states.md
-# ```
-#
-# ```{include} generated/fig-space-time.md
-# ```
-
-# %% tags=["hide-cell"]
 MEASURES = {
     "sequences": lambda test: test.sequences,
     "speed (sites per step)": lambda test: tables.number(test.speed),
@@ -653,12 +639,6 @@ page.table(
     "({ref}`sec-wave-measure`). One sequence: the record holds no weights, and its stored trace is "
     "judged. A speed means something where there is a wave.",
 )
-
-# %% [markdown]
-# ```{include} generated/tab-wave-speed.md
-# ```
-
-# %% tags=["hide-input"]
 page.say(page.missing("fig2"))
 ring = [test.contrast for _, order, _, test in measured if order == "ring" and test.is_wave]
 for result, order, _, test in measured:
@@ -682,14 +662,20 @@ for result, order, hidden, _ in measured:
         "A diagonal over array indices would be a speed of "
         f"{tables.number(hidden.shape[3] / hidden.shape[1])}."
     )
-
-# %% [markdown]
-# ## Verdicts
-
-# %% tags=["hide-cell"]
 page.verdicts("wave-rnn", "The paper's claims on waves in the hidden state", "tab-wave-claims")
 
 # %% [markdown]
+# ```{include} generated/fig-hidden-states.md
+# ```
+#
+# ```{include} generated/fig-space-time.md
+# ```
+#
+# ```{include} generated/tab-wave-speed.md
+# ```
+#
+# ## Verdicts
+#
 # ```{include} generated/tab-wave-claims.md
 # ```
 #

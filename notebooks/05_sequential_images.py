@@ -97,7 +97,7 @@ page.curves(
 # the paper's code, the weights tested are the last ones for sMNIST and those of the best validation
 # accuracy for psMNIST.
 
-# %% tags=["hide-cell"]
+# %% tags=["hide-input"]
 OURS = {
     "wrnn-16c": {"kind": "wrnn", "readout": "linear"},
     "wrnn-mlp": {"kind": "wrnn", "readout": "mlp"},
@@ -147,12 +147,6 @@ page.table(
     "beside our records (mean and 95 % confidence interval over n seeds). The works behind the "
     "table's footnotes are inferred.",
 )
-
-# %% [markdown]
-# ```{include} generated/tab-images-results.md
-# ```
-
-# %% tags=["hide-input"]
 page.say(page.missing("table2"))
 for result in recorded:
     if result.status == "reduced":
@@ -167,6 +161,9 @@ for result in recorded:
         )
 
 # %% [markdown]
+# ```{include} generated/tab-images-results.md
+# ```
+#
 # A later paper trained the wRNN again, from code of its own and with five seeds
 # {cite}`kubo2026dwrnn`. {numref}`tab-images-later` lists it; it is the best independent target that
 # there is for our own runs.
@@ -256,12 +253,6 @@ page.figure(
     results=shown,
     notice=("Parameters against accuracy", "fig7"),
 )
-
-# %% [markdown]
-# ```{include} generated/fig-images-parameters.md
-# ```
-
-# %% tags=["hide-input"]
 sizes = page.recorded("fig7")
 done = sum(result.complete for result in sizes)
 page.say(
@@ -277,14 +268,14 @@ if needed:
         "accuracy that both reach (interpolated between sizes; the smallest size where it is there "
         "already)."
     )
-
-# %% [markdown]
-# ## Verdicts
-
-# %% tags=["hide-cell"]
 page.verdicts("images", "The paper's claims on sequential images")
 
 # %% [markdown]
+# ```{include} generated/fig-images-parameters.md
+# ```
+#
+# ## Verdicts
+#
 # ```{include} generated/tab-images-claims.md
 # ```
 #

@@ -119,7 +119,7 @@ page.curves(
 # its footnotes. The column *recorded* is test accuracy on the 10,000 test images of the real
 # CIFAR10, at the weights of the best validation accuracy.
 
-# %% tags=["hide-cell"]
+# %% tags=["hide-input"]
 recorded = {result.run.model.kind: result for result in page.recorded("table3")}
 KINDS = {"wrnn-16c": "wrnn", "irnn": "irnn", "lstm": "lstm", "gru": "gru"}
 rows = [
@@ -140,15 +140,12 @@ page.table(
     "Test accuracy on nsCIFAR10: the paper's Table 3, complete, beside our records (mean and 95 % "
     "confidence interval over n seeds).",
 )
+page.say(page.missing("table3"))
 
 # %% [markdown]
 # ```{include} generated/tab-noisy-results.md
 # ```
-
-# %% tags=["hide-input"]
-page.say(page.missing("table3"))
-
-# %% [markdown]
+#
 # A later paper trained the wRNN again, from code of its own {cite}`kubo2026dwrnn`; that is the best
 # independent target for the row of the wRNN.
 
@@ -187,7 +184,7 @@ page.smaller("cifar10-cpu", "cifar10_cpu", "noisy sequential CIFAR10")
 # runs of the same models on digits, and the wRNN and the iRNN a second time with fresh noise, from
 # the same initial weights and with the same number of steps.
 
-# %% tags=["hide-cell"]
+# %% tags=["hide-input"]
 NOISES = {"fixed": "one for all images", "fresh": "fresh for every image"}
 small = list({r.run.id: r for name in ("table3", "noise") for r in page.this_run(name)}.values())
 digits = EXPERIMENTS["noise"].runs(page.small_profile)[0].task
@@ -204,15 +201,12 @@ page.compare(
     f"of an image, then {digits.noise_steps} steps of noise.",
     ("Test accuracy on noisy digits", "noise", page.small_profile),
 )
+page.say(page.missing("noise"))
 
 # %% [markdown]
 # ```{include} generated/tab-noisy-this-run.md
 # ```
-
-# %% tags=["hide-input"]
-page.say(page.missing("noise"))
-
-# %% [markdown]
+#
 # {ref}`sec-point-noise` has the difference, model by model. Whatever the numbers are at the paper's
 # scale, they are numbers of two tasks, and only those of one can be compared with Table 3.
 #

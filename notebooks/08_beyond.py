@@ -224,7 +224,7 @@ for words, results in found:
             f"symbols, {'; '.join(answers)}."
         )
 
-# %% tags=["hide-cell"]
+# %% tags=["hide-input"]
 page.table(
     "tab-after-a-lap",
     rows,
@@ -233,15 +233,6 @@ page.table(
     "of the slowest and the fastest channel.",
     ("The trace of a symbol after a lap", "why_laps"),
 )
-
-# %% [markdown]
-# ```{include} generated/fig-after-a-lap.md
-# ```
-#
-# ```{include} generated/tab-after-a-lap.md
-# ```
-
-# %% tags=["hide-input"]
 longest = max(why.LAP_LAGS)  # the paper's longest, on its own rings
 rings = {run.model.size for run in why.laps("paper") if run.task.lag == longest}
 page.say(
@@ -253,6 +244,12 @@ page.say(
 )
 
 # %% [markdown]
+# ```{include} generated/fig-after-a-lap.md
+# ```
+#
+# ```{include} generated/tab-after-a-lap.md
+# ```
+#
 # **What would change it.** A copy task whose symbols go on during the lag, so that every site is
 # needed again after a lap.
 #

@@ -203,7 +203,7 @@ amounts["bias"] = f"adding, iRNN: first loss {first_loss['uniform']}, else {firs
 # *iRNN, zero input bias* is more than history: it is the fair control of chapters {ref}`sec-copy`
 # to {ref}`sec-images`, since the input bias of the wRNN starts at zero too.
 
-# %% tags=["hide-cell"]
+# %% tags=["hide-input"]
 rows, changes = [], []
 for results in (page.recorded, page.this_run):
     released, other = (
@@ -235,12 +235,6 @@ page.table(
     "project started it before (bias of zero; wRNN: uniform weights).",
     ("Two starts of the input layer", "table4 other_starts"),
 )
-
-# %% [markdown]
-# ```{include} generated/tab-other-starts.md
-# ```
-
-# %% tags=["hide-input"]
 if changes:
     change, largest = max(changes, key=lambda c: abs(c[0].mean))
     amounts["other"] = f"up to {tables.interval(change)} powers of ten"
@@ -263,6 +257,9 @@ for key in sorted(learned, key=lambda key: (key[1] != "paper", -key[0])):
                 amounts.setdefault(point, f"{text} of the code, lag {key[0]}")
 
 # %% [markdown]
+# ```{include} generated/tab-other-starts.md
+# ```
+#
 # How soon copying is learned from each of these starts is in {numref}`tab-ablations-learning`.
 # Uniform weights with a zero bias are not a start of the released code: if V-init is learned later
 # than that, it says nothing about the paper's row without V-init.

@@ -291,7 +291,7 @@ else:
 # states, $4\,T B c\,n$ bytes, unless they are computed again. {numref}`tab-memory` has the peak as
 # a multiple of it, inputs and parameters not counted.
 
-# %% tags=["hide-cell"]
+# %% tags=["hide-input"]
 rows = []
 for result in everything:
     for entry in result["cases"]:
@@ -309,12 +309,6 @@ if rows:
     page.table("tab-memory", rows, "Peak memory of a training step, as a multiple of its states.")
 else:
     unmeasured("tab-memory", "Peak memory of a training step")
-
-# %% [markdown]
-# ```{include} generated/tab-memory.md
-# ```
-
-# %% tags=["hide-input"]
 for result in everything:
     fit = result["growth"].get("steps", {})
     if "memory" in fit:
@@ -325,6 +319,9 @@ for result in everything:
         )
 
 # %% [markdown]
+# ```{include} generated/tab-memory.md
+# ```
+#
 # ## Measuring it yourself
 #
 # ```sh
