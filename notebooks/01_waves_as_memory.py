@@ -49,16 +49,12 @@ page = chapter.Chapter(profile=profile, device=device, seeds=seeds, train=train)
 # %%
 n = 24  # sites per ring
 wave, bump = analysis.wave_field(n), analysis.bump_field(n)
-
+shift = analysis.shift_matrix(n)
 state = np.arange(n, dtype=float)  # any activity on one ring
-shifted = analysis.shift_matrix(n) @ state
-print(
-    "one step of the wave moves site x + 1 to site x:", np.array_equal(shifted, np.roll(state, -1))
-)
-print(
-    "n steps of it bring everything back:",
-    np.array_equal(np.linalg.matrix_power(analysis.shift_matrix(n), n), np.eye(n)),
-)
+moved = np.array_equal(shift @ state, np.roll(state, -1))
+print("one step of the wave moves site x + 1 to site x:", moved)
+around = np.array_equal(np.linalg.matrix_power(shift, n), np.eye(n))
+print("n steps of it bring everything back:", around)
 print("one step of the bump moves nothing:", np.array_equal(bump.recurrence, np.eye(3 * n)))
 
 # %% [markdown]
@@ -84,13 +80,6 @@ page.figure(
     f"ring of {n} sites.",
 )
 
-# %% [markdown]
-# ```{include} generated/fig-wave-field.md
-# ```
-#
-# Here are the same steps as a film, with every ring drawn as a ring.
-
-# %% tags=["hide-input"]
 page.animation(
     "film-wave-field",
     spikes,
@@ -105,6 +94,11 @@ page.animation(
 )
 
 # %% [markdown]
+# ```{include} generated/fig-wave-field.md
+# ```
+#
+# Here are the same steps as a film, with every ring drawn as a ring.
+#
 # ```{include} generated/film-wave-field.md
 # ```
 #
@@ -119,8 +113,7 @@ page.animation(
 # state. A linear decoder can tell two spikes apart only if their patterns differ. For the wave, the
 # patterns of one input are $n$ different sites, one for each age below $n$. For the bump they are
 # all the same.
-
-# %% [markdown]
+#
 # ## A decoder, and how often it is wrong
 #
 # The paper says that onset and channel *can be* decoded. To check it, take sequences in which each
@@ -130,10 +123,9 @@ page.animation(
 # The decoder is linear: ridge regression from the $3n$ activities and a constant to "spiked or not"
 # and to the onset, coded one-hot. An input counts as silent where the first score is below one
 # half; otherwise its onset is the step with the highest score. It is fitted on 3,000 sequences and
-# tested on 2,000 other sequences. Noise of standard deviation 0.01 is added to every activity
-# before it is read, where a spike has height 1. *Chance* is the same procedure with the states of
-# the training set dealt out at random, so that there is nothing to learn but how often each answer
-# occurs.
+# tested on 2,000 other sequences, with noise of standard deviation 0.01 on every activity that is
+# read, where a spike has height 1. *Chance* is the same with the states of the training set dealt
+# out at random.
 
 
 # %%
@@ -193,13 +185,12 @@ page.say(
 
 # %%
 lengths = [n // 4, n // 2, 3 * n // 4, n, 5 * n // 4, 3 * n // 2, 2 * n, 5 * n // 2, 3 * n]
-curves = {
-    "wave, one ring per input": [error(wave, steps) for steps in lengths],
-    "wave, one ring for all inputs": [
-        error(analysis.shared_wave_field(n), steps) for steps in lengths
-    ],
-    "static bump": [error(bump, steps) for steps in lengths],
+FIELDS = {
+    "wave, one ring per input": wave,
+    "wave, one ring for all inputs": analysis.shared_wave_field(n),
+    "static bump": bump,
 }
+curves = {name: [error(field, steps) for steps in lengths] for name, field in FIELDS.items()}
 law = [1 - min(1, n / steps) for steps in lengths]
 
 # %% tags=["hide-input"]
@@ -218,7 +209,7 @@ page.figure(
     caption="Onset error of the linear decoder on held-out sequences of a quarter to three laps of "
     f"a ring of {n} sites; dotted: {{eq}}`eq-lap-error`. No counterpart in the paper.",
 )
-own, shared = curves["wave, one ring per input"], curves["wave, one ring for all inputs"]
+own, shared, _ = curves.values()
 gap = max(abs(e.onset - expected) for e, expected in zip(own, law, strict=True))
 right = max(steps for steps, e in zip(lengths, shared, strict=True) if e.onset < 0.01)
 page.say(
@@ -260,11 +251,7 @@ page.table(
                 for laps in (0.5, 1, 2)
             },
         }
-        for name, field in (
-            ("wave, one ring per input", wave),
-            ("wave, one ring for all inputs", analysis.shared_wave_field(n)),
-            ("static bump", bump),
-        )
+        for name, field in FIELDS.items()
     ],
     "Independent numbers of the input history that the final state holds, after sequences of half "
     f"a lap, one lap and two laps (rings of {n} sites, three inputs).",
@@ -310,19 +297,17 @@ page.say(f"**{more} of these {len(spans)} tasks ask for more than one lap.**")
 # ```{include} generated/tab-laps.md
 # ```
 #
-# Whatever the trained networks do there, it is not to keep an intact copy of the input on a ring
-# that shifts by one site per step: a state that has gone round more than once is a sum of several
-# moments of the past. Training has to slow some waves down, use the channels to tell laps apart, or
-# live with the superposition. If the network still copies at the paper's longest lag
-# ({ref}`sec-copy`), that is more than Figure 1 promises.
+# Whatever the trained networks do there, it is not to keep an intact copy of the input on a
+# shifting ring: a state that has gone round more than once is a sum of several moments of the past.
+# Training has to slow some waves down, use the channels to tell laps apart, or live with the
+# superposition. {ref}`sec-beyond` follows a trace around the ring.
 #
 # ## What differs from the paper, and why
 #
 # - The paper's Figure 1 is an illustration, and gives neither sizes nor a decoder. The sizes here
 #   are ours, and so are the decoder, the errors and the chance level.
 # - The simulated fields are idealised: linear, a speed of exactly one site per step, and no noise
-#   in the dynamics. A Wave-RNN has a bias and a rectifier, which can wear a wave down
-#   ({ref}`sec-wave-rnn`).
+#   in the dynamics. A bias behind a rectifier can wear a wave down ({ref}`sec-wave-rnn`).
 # - The static bump still knows *which* inputs spiked, because each has a site of its own. What it
 #   loses is time. A field that lost both would be a weaker opponent than the paper's.
 #

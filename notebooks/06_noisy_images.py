@@ -63,13 +63,11 @@ for noise in ("fixed", "fresh"):
         print(f"{noise}, image {image + 1}:", *values, "...")
 
 # %% [markdown]
-# The difference is one of kind. With one noise for all, the steps after the image are a fixed
-# sequence of maps, the same for every image, and the last state is a deterministic function of the
-# state after the image. Nothing varies that would have to be ignored: the noise acts as a bias that
-# changes from step to step, and a network can learn these values by heart and be tuned to them.
-# With fresh noise every image meets other values, and what they do to the state has to be kept away
-# from what the state remembers. The paper's Table 3 is about the first of these tasks throughout,
-# so the fixed noise is our default.
+# The difference is one of kind. With one noise for all, the last state is a deterministic function
+# of the state after the image, the same for every image: the noise is a bias that changes from step
+# to step, and a network can learn it by heart. With fresh noise every image meets other values, and
+# what they do to the state has to be kept away from what the state remembers. The paper's Table 3
+# is about the first of these tasks throughout, so the fixed noise is our default.
 #
 # ## The networks
 #
@@ -161,14 +159,13 @@ for number in paper.select("later/"):
 # (sec-cifar10-cpu)=
 # ## CIFAR10 within a CPU's reach
 #
-# The experiment `cifar10_cpu` runs the task on its real input all the same, as {ref}`sec-mnist-cpu`
-# does for MNIST, but with less noise: 200 steps in place of 1,000 steps. The wRNN has 4 channels of
-# 128 units, the iRNN fewer parameters, as in the paper, and both a higher learning rate. The wRNN
-# is trained with either start of its recurrent bias. Where a row says JPEG, the images come from a
-# folder of JPEG files, which lost some detail when they were made. None of it stands in for a row
-# of {numref}`tab-noisy-results`.
+# The experiment `cifar10_cpu` runs the task on its real input, as {ref}`sec-mnist-cpu` does for
+# MNIST, but with less noise: 200 steps in place of 1,000 steps. The wRNN has 4 channels of 128
+# units and either start of its recurrent bias, the iRNN fewer parameters, as in the paper, and both
+# a higher learning rate. Where a row says JPEG, the images come from JPEG files, which have lost
+# some detail. None of it stands in for a row of {numref}`tab-noisy-results`.
 
-# %% tags=["hide-cell"]
+# %% tags=["hide-input"]
 page.smaller("cifar10-cpu", "cifar10_cpu", "noisy sequential CIFAR10")
 
 # %% [markdown]
@@ -207,8 +204,8 @@ page.say(page.missing("noise"))
 # ```{include} generated/tab-noisy-this-run.md
 # ```
 #
-# {ref}`sec-point-noise` has the difference, model by model. Whatever the numbers are at the paper's
-# scale, they are numbers of two tasks, and only those of one can be compared with Table 3.
+# {ref}`sec-point-noise` has the difference, model by model. These are numbers of two tasks, and
+# only those of one can be compared with Table 3.
 #
 # ## Verdicts
 

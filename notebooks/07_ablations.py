@@ -236,6 +236,8 @@ page.table(
 # What V-init should change is how soon the wRNN learns to copy. The experiment `v_init` trains the
 # first steps once more, validates after every 10 steps and counts until the loss is a tenth of that
 # of a network without memory, from four starts of the input layer ({ref}`sec-point-starts`).
+# Uniform weights with a zero bias are not one of the released code: if V-init is learned later than
+# that, it says nothing about the paper's row without V-init.
 
 # %% tags=["hide-input"]
 ENTERS = {

@@ -6,14 +6,14 @@
 # that is why a Wave-RNN (wRNN) learns to copy and to add where an identity RNN (iRNN) does not
 # {cite}`keller2024waves`.
 #
-# **What this chapter does.** It takes the claim apart. A network in which the wave is nothing but a
+# **What this chapter does.** It takes the claim apart: a network in which the wave is nothing but a
 # fixed buffer, networks that are asked for more than one lap, or for another lag than they were
-# trained on, and the recurrent layers that a reader would use today: one question a section, one
+# trained on, and the recurrent layers that a reader would use today. Each is one question, one
 # small experiment, one figure, and an answer that is computed from the records.
 #
 # Every experiment has a paper form with five seeds, for a CPU, and a quick form that is trained
-# with this book. An answer says which of them it is about. A value is a mean over seeds with its 95
-# % interval, a comparison is made within seeds, and a single seed has no interval and settles
+# with this book. An answer says which of them it is about. A value is a mean over seeds with its
+# 95 % interval, a comparison is made within seeds, and a single seed has no interval and settles
 # nothing.
 
 # %% tags=["parameters", "hide-input"]
@@ -37,23 +37,17 @@ SEEDS = 5  # of the paper form
 
 
 def forms(experiment):
-    """What can be compared, as (words, results): the paper form first, then the small one.
+    """What can be compared, as (words, results), and what a figure shows: the results of the first.
 
-    Of a form, the tasks of which every configuration has a record.
+    The paper form goes before the small one; of each, the tasks of which every configuration has a
+    record. What the paper form lacks is named, with the command that records it.
     """
-    found = []
-    for words, results in (
-        ("The paper form", page.recorded(experiment)),
-        (f"The {page.small_profile} form", page.this_run(experiment)),
-    ):
+    planned, found = page.recorded(experiment), []
+    small = f"The {page.small_profile} form"
+    for words, results in (("The paper form", planned), (small, page.this_run(experiment))):
         lacking = {result.run.task for result in results if not result.records}
-        found.append((words, [r for r in results if r.run.task not in lacking]))
-    return [(words, results) for words, results in found if results]
-
-
-def missing(experiment):
-    """Name what the paper form lacks, and the command that records it."""
-    planned = page.recorded(experiment)
+        if whole := [r for r in results if r.run.task not in lacking]:
+            found.append((words, whole))
     lacking = sum(len(result.records) < SEEDS for result in planned)
     if lacking:
         page.say(
@@ -61,6 +55,7 @@ def missing(experiment):
             f"lack some or all of {SEEDS} seeds. Command: "
             f"`{chapter.command(experiment)} --seeds {SEEDS}`."
         )
+    return found, found[0][1] if found else []
 
 
 def text(found, unit=""):
@@ -73,16 +68,25 @@ def names(found):
     return ", ".join(f"{name} {text(value)}" for name, value in found.items()) or "none"
 
 
-def draw(name, notice, alt, caption, results, panels=None):
-    """A figure of values over seeds, by default a panel per task, or the notice."""
-    if panels is None:
-        panels = [
-            (task.title, paired.outcome(task)[1], {r.label: paired.outcomes(r) for r in group})
-            for task, group in paired.by_task(results).items()
-        ]
+def per_task(results):
+    """A panel per task: its title, its outcome, and that of every model by seed."""
+    return [
+        (task.title, paired.outcome(task)[1], {r.label: paired.outcomes(r) for r in group})
+        for task, group in paired.by_task(results).items()
+    ]
+
+
+def draw(name, notice, alt, caption, results, panels):
+    """A figure of values over seeds, or the notice."""
     kept = [(t, x, {k: [*v.values()] for k, v in of.items() if v}) for t, x, of in panels]
     kept = [panel for panel in kept if panel[2]]
     drawn = figures.intervals(kept) if kept else None
+    page.figure(name, drawn, alt=alt, caption=caption, results=results, notice=notice)
+
+
+def scatter(name, notice, alt, caption, results, panels, **look):
+    """A figure of points, or the notice."""
+    drawn = figures.points(panels, **look) if panels else None
     page.figure(name, drawn, alt=alt, caption=caption, results=results, notice=notice)
 
 
@@ -101,7 +105,7 @@ def draw(name, notice, alt, caption, results, panels=None):
 
 # %% tags=["hide-input"]
 ENOUGH = 90  # per cent of what the trained wRNN gains
-found = forms("why_frozen")
+found, shown = forms("why_frozen")
 draw(
     "fig-frozen",
     ("Frozen kernels against trained ones", "why_frozen"),
@@ -109,9 +113,9 @@ draw(
     "wRNNs, three frozen kernels, and iRNNs.",
     "Result on the test set with recurrent kernels that are trained and that keep their start. No "
     "counterpart in the paper.",
-    found[0][1] if found else [],
+    shown,
+    per_task(shown),
 )
-missing("why_frozen")
 rows = []
 for words, results in found:
     answers = []
@@ -164,8 +168,7 @@ page.table(
 # one symbol leaves is followed around the ring among blanks: its speed, and its size after a lap.
 
 # %% tags=["hide-input"]
-found = forms("why_laps")
-shown = found[0][1] if found else []
+found, shown = forms("why_laps")
 groups, rows = {}, []
 for result in shown:
     n, lag = result.run.model.size, result.run.task.lag
@@ -186,30 +189,27 @@ for result in shown:
         )
 ends = sorted({1.0, *(lap for points in groups.values() for lap, _ in points)})
 groups["law of chapter 1"] = [(lap, 100 * min(1, 1 / lap)) for lap in ends]
-page.figure(
+scatter(
     "fig-after-a-lap",
-    figures.points(
-        [("", "right symbols (%)", groups)], xlabel="lag (laps of the ring)", connected=True
-    )
-    if shown
-    else None,
-    alt="Share of right symbols against the lag in laps, for rings of two lengths, beside the lap "
-    "law, which falls as one over the number of laps.",
-    caption="Copying below and above one lap of the ring, means over seeds, beside what the law of "
+    ("Copying after a lap", "why_laps"),
+    "Share of right symbols against the lag in laps, for rings of two lengths, beside the lap law, "
+    "which falls as one over the number of laps.",
+    "Copying below and above one lap of the ring, means over seeds, beside what the law of "
     "{ref}`sec-waves-as-memory` leaves of spikes at any time. The paper's Figure 4 has T = 480, a "
     "lag of 490 on rings of 100 sites.",
-    results=shown,
-    notice=("Copying after a lap", "why_laps"),
+    shown,
+    [("", "right symbols (%)", groups)] if shown else [],
+    xlabel="lag (laps of the ring)",
+    connected=True,
 )
-missing("why_laps")
 for words, results in found:
     scores = {(r.run.model.size, r.run.task.lag): paired.outcomes(r) for r in results}
     short, longer = (choose(n for n, _ in scores) for choose in (min, max))
     lags = sorted(lag for n, lag in scores if n == short)
-    within = [lag for lag in lags if lag < short][-1:]
+    within = max((lag for lag in lags if lag < short), default=None)
     answers = []
-    for lag in [lag for lag in lags if within and lag > short]:
-        change = paired.difference(scores[short, lag], scores[short, within[0]])
+    for lag in (lag for lag in lags if within and lag > short):
+        change = paired.difference(scores[short, lag], scores[short, within])
         told = {"below": "worse", "above": "better", "open": "not told apart"}[paired.side(change)]
         control = paired.difference(scores.get((longer, lag), {}), scores[short, lag])
         answers.append(
@@ -220,7 +220,7 @@ for words, results in found:
         )
     if answers:
         page.say(
-            f"{words}: against lag {within[0]} on the same rings of {short} sites, in right "
+            f"{words}: against lag {within} on the same rings of {short} sites, in right "
             f"symbols, {'; '.join(answers)}."
         )
 
@@ -268,7 +268,7 @@ page.say(
 NOISES, NOISE = (0.0, 0.01, 0.1), 0.01  # of the table, of the figure and the answer
 draws = np.random.default_rng(0).random((1000 if profile == "smoke" else 8000, 64))
 found = []  # (words, results, label -> (when, noise) -> capacity by seed)
-for words, results in forms("why_capacity"):
+for words, results in forms("why_capacity")[0]:
     held = {}
     for result in results:
         model = result.run.model
@@ -292,7 +292,6 @@ draw(
         for when in ("before", "after")
     ],
 )
-missing("why_capacity")
 for words, _, held_by in found:
     (wave,) = (of for name, of in held_by.items() if name.startswith("wRNN (zero bias)"))
     before, after = (wave.get((when, NOISE), {}) for when in ("before", "after"))
@@ -355,7 +354,8 @@ page.table(
 
 
 # %% tags=["hide-input"]
-found, panels, shown = forms("why_carry"), {}, []
+found, _ = forms("why_carry")
+panels, shown = {}, []
 answers = {}  # (words, task) -> what is said of every network
 for words, results in found:
     for result in results:
@@ -372,23 +372,18 @@ for words, results in found:
             most = 1 if metric == "mse" else 100
             panel[result.label] = [(x, min(mean, most)) for x, mean in means.items()]
             shown.append(result)
-page.figure(
+scatter(
     "fig-carry-over",
-    figures.points(
-        [(*names_of, groups) for names_of, groups in panels.items()],
-        xlabel="lag or length that is asked for (steps)",
-        connected=True,
-    )
-    if panels
-    else None,
-    alt="Two panels: share of right symbols against the lag that is asked for, and squared error "
+    ("Other lags and lengths", "why_carry"),
+    "Two panels: share of right symbols against the lag that is asked for, and squared error "
     "against the length of the adding sequence, one curve per network.",
-    caption="Networks trained at one lag or length and asked at others, means over seeds; a "
-    "squared error above 1 is drawn at 1. No counterpart in the paper.",
-    results=shown,
-    notice=("Other lags and lengths", "why_carry"),
+    "Networks trained at one lag or length and asked at others, means over seeds; a squared error "
+    "above 1 is drawn at 1. No counterpart in the paper.",
+    shown,
+    [(*names_of, groups) for names_of, groups in panels.items()],
+    xlabel="lag or length that is asked for (steps)",
+    connected=True,
 )
-missing("why_carry")
 for (words, task), said in answers.items():
     page.say(f"{words}, trained on the {task.title}: {'; '.join(said)}.")
 
@@ -421,7 +416,7 @@ def seconds(result):
     return sum(spent) / len(spent)
 
 
-found = [(words, paired.best_rates(results)) for words, results in forms("why_today")]
+found = [(words, paired.best_rates(results)) for words, results in forms("why_today")[0]]
 shown = found[0][1] if found else []
 panels = [
     (
@@ -436,17 +431,17 @@ panels = [
     )
     for task, group in paired.by_task(shown).items()
 ]
-page.figure(
+scatter(
     "fig-today",
-    figures.points(panels, xlabel="processor seconds of training") if panels else None,
-    alt="One panel per task: result on the test set against processor seconds of training, one "
-    "point per seed and one mark per model.",
-    caption="wRNN, iRNN, LSTM, GRU and LRU, matched in parameters, each at the rate that validates "
-    "best, against the seconds of its training. No counterpart in the paper.",
-    results=shown,
-    notice=("The wRNN beside LSTM, GRU and LRU", "why_today"),
+    ("The wRNN beside LSTM, GRU and LRU", "why_today"),
+    "One panel per task: result on the test set against processor seconds of training, one point "
+    "per seed and one mark per model.",
+    "wRNN, iRNN, LSTM, GRU and LRU, matched in parameters, each at the rate that validates best, "
+    "against the seconds of its training. No counterpart in the paper.",
+    shown,
+    panels,
+    xlabel="processor seconds of training",
 )
-missing("why_today")
 for words, results in found:
     for task, group in paired.by_task(results).items():
         of = {r.label: paired.outcomes(r) for r in group}
@@ -501,8 +496,7 @@ page.compare(
 # the four combinations with it less that over the four without it.
 
 # %% tags=["hide-input"]
-found = forms("why_released")
-shown = found[0][1] if found else []
+found, shown = forms("why_released")
 draw(
     "fig-choices",
     ("The released code's choices", "why_released"),
@@ -524,7 +518,6 @@ draw(
         for task, group in paired.by_task(shown).items()
     ],
 )
-missing("why_released")
 rows = []
 for words, results in found:
     for task, group in paired.by_task(results).items():
@@ -570,7 +563,7 @@ page.table(
 # that of the step loop, and the largest Lyapunov exponent over ten sequences in a row.
 
 # %% tags=["hide-input"]
-found = forms("why_parallel")
+found, shown = forms("why_parallel")
 measured = {words: dynamics.through_training(results) for words, results in found}
 shown = found[0][1] if found else []
 first = measured[found[0][0]].items() if found else ()
@@ -597,7 +590,6 @@ draw(
         )
     ],
 )
-missing("why_parallel")
 for words, results in found:
     steps = list(measured[words])
     start, end = (measured[words][step] for step in (steps[0], steps[-1]))
@@ -634,7 +626,7 @@ for words, results in found:
 # since the features of a normalised vector sum to zero.
 
 # %% tags=["hide-input"]
-found = forms("why_blocks")
+found, shown = forms("why_blocks")
 draw(
     "fig-blocks",
     ("Residual wRNN blocks", "why_blocks"),
@@ -642,9 +634,9 @@ draw(
     "accuracy by seed and the mean.",
     "Residual wRNN blocks from several starts against a single layer matched in parameters. No "
     "counterpart in the paper.",
-    found[0][1] if found else [],
+    shown,
+    per_task(shown),
 )
-missing("why_blocks")
 STARTS = {
     "a recurrent bias of zero": dict(recurrent_bias="zero"),
     "uniform weights in place of V-init": dict(input="default"),
