@@ -90,8 +90,6 @@ logits = F.one_hot(torch.tensor(3), 10) * margin[:, None]  # (1101, 10)
 losses = F.cross_entropy(logits, torch.full((1101,), 3), reduction="none") / CopyTask.floor
 print("whole multiples of 2^-23:", bool(((losses - losses.round()).abs() < 1e-3).all()))
 print(f"smallest above zero: {losses[losses > 0].min().item():.0f}, then {int(losses.min())}")
-
-# %% tags=["hide-input"]
 page.table(
     "tab-copy-scale",
     [

@@ -12,8 +12,8 @@
 # small experiment, one figure, and an answer that is computed from the records.
 #
 # Every experiment has a paper form with five seeds, for a CPU, and a quick form that is trained
-# with this book. An answer says which of them it is about. A value is a mean over seeds with its
-# 95 % interval, a comparison is made within seeds, and a single seed has no interval and settles
+# with this book. An answer says which of them it is about. A value is a mean over seeds with its 95
+# % interval, a comparison is made within seeds, and a single seed has no interval and settles
 # nothing.
 
 # %% tags=["parameters", "hide-input"]
@@ -68,10 +68,10 @@ def names(found):
     return ", ".join(f"{name} {text(value)}" for name, value in found.items()) or "none"
 
 
-def per_task(results):
+def per_task(results, name=lambda r: r.label):
     """A panel per task: its title, its outcome, and that of every model by seed."""
     return [
-        (task.title, paired.outcome(task)[1], {r.label: paired.outcomes(r) for r in group})
+        (task.title, paired.outcome(task)[1], {name(r): paired.outcomes(r) for r in group})
         for task, group in paired.by_task(results).items()
     ]
 
@@ -98,10 +98,10 @@ def scatter(name, notice, alt, caption, results, panels, **look):
 #
 # **Method.** The kernel is frozen at the shift, at the identity or at PyTorch's random kernel, with
 # a recurrent bias of zero; what reads in ($\mathbf{V}$ and its bias) and out is trained. Beside
-# them stand the wRNN with the released code's recurrent bias and with none, and an iRNN matched in
-# parameters, as the released code starts it and with an input bias of zero. Same data, steps and
-# rate for all. A share is what a network gains over one without memory, of what the trained wRNN
-# without recurrent bias gains; seeds in which that one is within a tenth of chance do not count.
+# them stand wRNNs and iRNNs matched in parameters, each as the released code starts it and with its
+# bias at zero. Same data, steps and rate for all. A share is what a network gains over one without
+# memory, of what the trained wRNN without recurrent bias gains; seeds in which that one is within a
+# tenth of chance do not count.
 
 # %% tags=["hide-input"]
 ENOUGH = 90  # per cent of what the trained wRNN gains
@@ -138,8 +138,6 @@ for words, results in found:
         f"{words}: of what the trained wRNN gains, a frozen shift is {'; '.join(answers)}. "
         f"(*Enough*: the interval is above {ENOUGH} %; *not enough*: below.)"
     )
-
-# %% tags=["hide-cell"]
 page.table(
     "tab-frozen",
     rows,
@@ -223,8 +221,6 @@ for words, results in found:
             f"{words}: against lag {within} on the same rings of {short} sites, in right "
             f"symbols, {'; '.join(answers)}."
         )
-
-# %% tags=["hide-input"]
 page.table(
     "tab-after-a-lap",
     rows,
@@ -307,8 +303,6 @@ for words, _, held_by in found:
         f"capacity of {text(interval(before.values()))}, and training changes it by "
         f"{text(change)}. Trained, it holds more than the others by: {names(leads)}."
     )
-
-# %% tags=["hide-cell"]
 page.table(
     "tab-memory-capacity",
     [
@@ -456,8 +450,6 @@ for words, results in found:
             f"others: **ahead of** {names(sides[ahead])}; **behind** {names(sides[behind])}; "
             f"**not told apart from** {names(sides['open'])}."
         )
-
-# %% tags=["hide-cell"]
 page.compare(
     "tab-today",
     shown,
@@ -504,19 +496,13 @@ draw(
     "loss and V-init, with a dot per seed and the mean.",
     "All combinations of three choices that the released code makes and the text does not.",
     shown,
-    [
-        (
-            task.title,
-            paired.outcome(task)[1],
-            {
-                f"{r.run.model.recurrent_bias} bias, "
-                f"{'divided' if r.run.loss_scale < 1 else 'plain'} loss, "
-                f"V-init {r.run.model.input}": paired.outcomes(r)
-                for r in group
-            },
-        )
-        for task, group in paired.by_task(shown).items()
-    ],
+    per_task(
+        shown,
+        lambda r: (
+            f"{r.run.model.recurrent_bias} bias, {'divided' if r.run.loss_scale < 1 else 'plain'} "
+            f"loss, V-init {r.run.model.input}"
+        ),
+    ),
 )
 rows = []
 for words, results in found:
@@ -531,8 +517,6 @@ for words, results in found:
                 f"{words}, {task.title}: of the three, in {paired.outcome(task)[1]}, **these make "
                 f"a difference that the seeds can tell**: {names(sure)}."
             )
-
-# %% tags=["hide-cell"]
 page.table(
     "tab-choices",
     rows,
@@ -591,14 +575,13 @@ draw(
     ],
 )
 for words, results in found:
-    steps = list(measured[words])
-    start, end = (measured[words][step] for step in (steps[0], steps[-1]))
+    (_, start), *_, (last, end) = measured[words].items()
     more = paired.difference(*({seed: n for seed, (n, _) in of.items()} for of in (end, start)))
     exponents = [e for _, e in end.values() if np.isfinite(e)]
     told = {"above": "takes the parallel way away", "below": "makes it easier"}
     page.say(
         f"{words}: **training {told.get(paired.side(more), 'may or may not make it harder')}.** "
-        f"After {steps[-1]:,} steps Newton takes {text(more)} iterations more than the "
+        f"After {last:,} steps Newton takes {text(more)} iterations more than the "
         f"{text(interval([n for n, _ in start.values()]))} at the start, of at most "
         f"{results[0].run.task.length}; the exponent is then {text(interval(exponents))}."
     )
@@ -608,16 +591,15 @@ for words, results in found:
 # ```
 #
 # This is what the memory costs beside a linear recurrent unit: a rectified network that has left
-# its shift is run step by step. A frozen shift keeps the cheap way as far as its drive is positive,
-# since its rectifier then does nothing.
+# its shift is run step by step. A frozen shift keeps the cheap way as far as its drive is positive.
 #
 # **What would change it.** A damped or coarser iteration, which needs not be exact, and larger
 # networks.
 #
 # ## A block one can stack
 #
-# **Question.** A wRNN that is put into a deeper model can diverge. Is the recurrent bias, the
-# missing leak or V-init the reason, and how should one use it?
+# **Question.** A wRNN in a deeper model can diverge. Is the recurrent bias, the missing leak or
+# V-init the reason, and how should one use it?
 #
 # **Method.** Residual blocks (layer norm, wRNN, MLP; `companion.runs.models.ResidualBlocks`), two
 # and four deep, against a single wRNN matched in parameters, at a rate of 0.001 and without
@@ -672,17 +654,17 @@ for words, results in found:
 # ## What could still be unfair
 
 # %% tags=["hide-input"]
-units = {}  # kind of model -> units of state over those of the wRNN, by task
+KINDS, units = {"iRNN": "irnn", "LSTM": "lstm", "GRU": "gru"}, {}
 for group in paired.by_task(page.recorded("why_today")).values():
     sizes = {r.run.model.kind: r.run.model.size * r.run.model.num_channels for r in group}
-    for kind in ("irnn", "lstm", "gru"):
-        units.setdefault(kind, []).append(sizes["wrnn"] / sizes[kind])
+    for name, kind in KINDS.items():
+        units.setdefault(name, []).append(sizes["wrnn"] / sizes[kind])
 page.say(
     "Equal parameters are not equal state: in {ref}`sec-today` a wRNN has, by task, "
     + ", ".join(
         f"{tables.number(min(times), 2)} to {tables.number(max(times), 2)} times the units of the "
-        f"{ {'irnn': 'iRNN'}.get(kind, kind.upper()) }"
-        for kind, times in units.items()
+        f"{name}"
+        for name, times in units.items()
     )
     + ". The capacity section compares both ways, the others don't."
 )

@@ -3,10 +3,9 @@
 # # Reproducing it
 #
 # Every number of this book that is not the paper's comes from a record: a small file that a
-# finished training run leaves behind, with its settings, its curves, its test metrics, and where,
-# when in the history of the code, and with which versions it was made. This page says how to make
-# them, which command stands behind which figure or table, and what every published record was made
-# on.
+# finished training run leaves behind, with its settings, curves, test metrics and provenance. This
+# page says how to make them, which command stands behind which figure or table, and what every
+# published record was made on.
 
 # %% tags=["parameters", "hide-input"]
 profile: str = "quick"  # smoke, quick or paper
@@ -89,8 +88,7 @@ page.table(
 # ```{include} generated/tab-commands.md
 # ```
 #
-# When the records are there, the chapter draws its figures and tables from them, training nothing,
-# as in `papermill book/03_copy.ipynb out.ipynb -p profile paper -p train False`.
+# When the records are there, the chapter draws its figures and tables from them.
 #
 # ## Chapters with plain papermill
 #
@@ -133,11 +131,9 @@ page.table(
 #
 # ## The published records
 #
-# {numref}`tab-records` sums up what is in `records/`, and the file below it has a row for each.
-# *paper* is the paper's whole budget, *settled* a run that ended before it because its task was
-# settled, *reduced* less than that or smaller networks, and *quick* the reference set of the small
-# profile. Hours are those of the processor where a record has them, and of the clock elsewhere,
-# evaluation included.
+# {numref}`tab-records` sums up what is in `records/`, and the file below it has a row for each;
+# {ref}`sec-labels` says what the scales are. Hours are those of the processor where a record has
+# them, and of the clock elsewhere, evaluation included.
 
 # %% tags=["hide-cell"]
 records = records_table(page.committed)
@@ -268,7 +264,7 @@ else:
 # ## What is the same on repeat
 #
 # On a CPU a run with the same seed, versions and thread count gives the same record, also when it
-# was stopped and resumed on the way. A GPU does not promise this; its records differ in the last
-# digits and, over many steps, beyond them. That is why results at the paper's scale are given with
-# their spread over seeds. Chapters executed twice from the same records are identical byte for
-# byte, and the tests compare them with what is committed.
+# was stopped and resumed on the way. A GPU does not promise this: its records differ in the last
+# digits and, over many steps, beyond them, so results are given with their spread over seeds.
+# Chapters executed twice from the same records are identical byte for byte, and the tests compare
+# them with what is committed.
