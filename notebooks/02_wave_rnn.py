@@ -215,8 +215,11 @@ check("iRNN at its start - bump that stays", still, np.broadcast_to(bump.numpy()
 #
 # ```{math}
 # :label: eq-binomial
-# d \sim \mathrm{Binomial}(t, \nu), \quad \mathrm{E}\,d = \nu t, \quad
-# \mathrm{sd}\,d = \sqrt{\nu (1 - \nu)\, t}.
+# \begin{aligned}
+# d &\sim \mathrm{Binomial}(t, \nu), \\
+# \mathrm{E}\,d &= \nu t, \\
+# \mathrm{sd}\,d &= \sqrt{\nu (1 - \nu)\, t}.
+# \end{aligned}
 # ```
 #
 # So a slow wave, which takes longer for a lap, pays for it in sharpness ({numref}`fig-init-waves`).

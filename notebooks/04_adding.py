@@ -93,10 +93,10 @@ page.curves(
 #
 # ## Beside Table 1
 #
-# A run counts as solved at the first step at which the error is at or below the threshold: of the
-# training batch of a logging step in the released code, which is the paper's criterion, or, more
-# strictly, of a fixed validation set of 1,000 sequences. {numref}`tab-adding-results` has both. How
-# far they can differ, for a network whose true error is above the threshold:
+# A run counts as solved at the first step at which the error is at or below the threshold. The
+# paper's criterion is that of the released code, the training batch of a logging step; the stricter
+# one is a fixed validation set of 1,000 sequences. {numref}`tab-adding-results` has both. How far
+# they can differ, for a network whose true error is above the threshold:
 
 # %%
 generator, true = np.random.default_rng(0), 0.06

@@ -247,14 +247,15 @@ for (_, lag), of in sorted(learned.items()):
 # %% [markdown]
 # ```{include} generated/tab-other-starts.md
 # ```
+#
 # How soon copying is learned from each of these starts is in {numref}`tab-ablations-learning`. What
 # the paper calls iRNN on the copy task is also the best of four starts there, identity or default
 # matrix with rectifier or tanh, each with every learning rate and clip. `--grid paper` runs that
 # search, and {numref}`tab-settings-tried` has what is recorded of it.
 #
-#
 # (sec-point-recurrent-bias)=
 # ## The bias of the convolution
+#
 # Chapter {ref}`sec-wave-rnn` derives what PyTorch's default bias does to a wave. Here is its size
 # on the image tasks: 16 small digits, enlarged to 28 by 28 pixels, go through the paper's network
 # before any training, where guessing evenly gives a loss of $\ln 10 = 2.30$.
@@ -275,6 +276,7 @@ amounts["recurrent bias"] = f"first loss {start_loss['default']} against {start_
 # %% [markdown]
 # (sec-point-choices)=
 # ## What three of these choices do to the result
+#
 # {ref}`sec-choices` trains all combinations of the recurrent bias, the scale of the loss and V-init
 # with the same seeds; their main effects are in {numref}`tab-choices`. The runs of
 # {ref}`sec-mnist-cpu` and {ref}`sec-cifar10-cpu` have the recurrent bias alone.

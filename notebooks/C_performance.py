@@ -280,7 +280,6 @@ for result in everything:
 # ```{include} generated/tab-memory.md
 # ```
 #
-#
 # ## Measuring it yourself
 #
 # ```sh
