@@ -21,15 +21,11 @@ train: bool = True  # train what has no record yet; False reads records only
 # %% tags=["hide-input"]
 from math import log10
 
-import torch
-
 from companion.evidence import measures, paired, tables
 from companion.evidence import published as paper
 from companion.evidence.verdicts import budget
 from companion.page import chapter
 from companion.records.table import difference
-from companion.runs.run import build_model, wrnn_config
-from companion.runs.synthetic import NO_V_INIT
 from wrnn.tasks import CopyTask
 
 page = chapter.Chapter(profile=profile, device=device, seeds=seeds, train=train)
@@ -37,29 +33,13 @@ page = chapter.Chapter(profile=profile, device=device, seeds=seeds, train=train)
 # %% [markdown]
 # ## The pieces
 #
-# Chapter {ref}`sec-wave-rnn` derives them; here they are as the models start in the released code
-# ({ref}`sec-point-starts`), on one ring of four sites. Each kernel is read as the weights of the
-# left neighbour, of the site itself and of the right neighbour; the columns after it are the
-# weights of the first input and the bias of each site.
-
-# %% tags=["hide-input"]
-print(f"{'':<20} left self right   input weights             input bias")
-for name, config in {
-    "wRNN": wrnn_config(4, 1),
-    "- u-shift (random)": wrnn_config(4, 1, recurrent="default"),
-    "- u-shift (identity)": wrnn_config(4, 1, recurrent="identity"),
-    "- V-init": wrnn_config(4, 1, **NO_V_INIT),
-}.items():
-    rnn = build_model(config, CopyTask(lag=20), torch.Generator().manual_seed(0)).rnn
-    parts = rnn.weight_hh[0, 0], rnn.weight_ih[:, 0], rnn.bias_ih  # (3,), (4,), (4,)
-    print(f"{name:<20}", *(" ".join(f"{v:5.2f}" for v in part) for part in parts), sep="  ")
-
-# %% [markdown]
-# A random kernel mixes neighbouring sites and channels. The identity holds everything where it is:
-# a memory of *what* without *when*, from which the iRNN starts too. The printed table has one row
-# for both, and the released code {cite}`keller2023code` can make either. We train both and show
-# them apart. In the iRNN, *+ Σ-init* starts the full matrix as the shift matrix, and *+ V-init*
-# lets input enter at one unit.
+# Chapter {ref}`sec-wave-rnn` derives u-shift and V-init, and {numref}`tab-starts` has the numbers
+# that the models start from. Without u-shift a kernel can start at random or as the identity. A
+# random kernel mixes neighbouring sites and channels. The identity holds everything where it is: a
+# memory of *what* without *when*, from which the iRNN starts too. The printed table has one row for
+# both, and the released code {cite}`keller2023code` can make either. We train both and show them
+# apart. In the iRNN, *+ Σ-init* starts the full matrix as the shift matrix, and *+ V-init* lets
+# input enter at one unit.
 #
 # ## Table 4, with our records
 #
