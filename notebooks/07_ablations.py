@@ -182,9 +182,10 @@ for T in lengths:
         (convolution[T], matrix)
         for convolution in recorded["wrnn-u-shift-init"].values()
         for matrix in matrices
-        if convolution[T].records and budget(convolution[T]) == budget(matrix)
+        if convolution[T].metric(RIGHT) and matrix.metric(RIGHT)
+        if budget(convolution[T]) == budget(matrix)
     ]
-    leads = [difference(a.seeds(RIGHT), b.seeds(RIGHT)) for a, b in pairs if b.records]
+    leads = [difference(a.seeds(RIGHT), b.seeds(RIGHT)) for a, b in pairs]
     for (a, b), lead in zip(pairs, leads, strict=True):
         row = {"T": T, "convolution": a.label, "its right symbols (%)": page.value(a, RIGHT)}
         row |= {"full matrix": b.label, "its symbols (%)": page.value(b, RIGHT)}
@@ -352,8 +353,10 @@ def validated(result):
 def beside_the_paper(result):
     """How many times the paper's loss it is, of the setting that validates best, as one chooses."""
     model, T = row_of(result.run.model), result.run.task.lag - 10
-    times = result.metric("printed_mse").mean / numbers[model][T].value
-    return f"**{tables.number(times, 2)}**" if result is best[model, T] else tables.NOTHING
+    found = result.metric("printed_mse")
+    if result is not best[model, T] or not found:
+        return tables.NOTHING
+    return f"**{tables.number(found.mean / numbers[model][T].value, 2)}**"
 
 
 page.compare(

@@ -105,10 +105,10 @@ page.table(
 #
 # ## Everything, on a machine with a GPU
 #
-# `make paper` trains everything, unattended: the copy task (Table 4 and Figure 3), adding (Table
-# 1), permuted and sequential MNIST (Table 2), noisy CIFAR10 (Table 3), Figures 7, 2, 10 and 18,
-# what only this book has, LSTM and GRU; then four more seeds. It needs a Python with torch,
-# torchvision, numpy, tqdm and typer, and the data; no network.
+# `make paper` trains everything, five seeds, unattended: the copy task (Table 4 and Figure 3),
+# adding (Table 1), permuted and sequential MNIST (Table 2), noisy CIFAR10 (Table 3), Figures 7, 2,
+# 10 and 18, what only this book has, LSTM and GRU; then the other seeds. It needs a Python with
+# torch, torchvision, numpy, tqdm and typer, and the data; no network.
 #
 # 1. Carry the repository and the data there: MNIST's four `.gz` files in `MNIST/raw` and
 #    `cifar-10-python.tar.gz`, in one folder that `WRNN_DATA` names. What is missing is downloaded
