@@ -120,8 +120,7 @@ page.say(
 # {numref}`tab-ablations-effects` turns the table into effects: the decimal logarithm of how the
 # loss changes when an ingredient is taken away, or added to the iRNN. Values at the floor count as
 # the limit of the floor, so that there is no effect where both are there, and an effect from the
-# floor upwards is a lower bound. {numref}`tab-ablations-symbols` asks whether without u-shift the
-# convolution still has more than a full matrix.
+# floor upwards is a lower bound.
 
 
 # %% tags=["hide-input"]
@@ -171,6 +170,14 @@ page.say(
     f"{tables.number(-min(effects['iRNN + Σ-init'].values()), 2)}."
 )
 
+# %% [markdown]
+# ```{include} generated/tab-ablations-effects.md
+# ```
+#
+# {numref}`tab-ablations-symbols` asks whether without u-shift, and trained for as long, the
+# convolution still has more of the symbols than a full matrix.
+
+# %% tags=["hide-input"]
 rows, RIGHT = [], "token_accuracy"
 for T in lengths:
     matrices = [
@@ -206,9 +213,6 @@ page.table(
 )
 
 # %% [markdown]
-# ```{include} generated/tab-ablations-effects.md
-# ```
-#
 # ```{include} generated/tab-ablations-symbols.md
 # ```
 #
