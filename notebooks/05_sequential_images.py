@@ -23,7 +23,6 @@ from companion.evidence import measures, tables
 from companion.evidence import published as paper
 from companion.page import chapter, figures
 from companion.records.table import ratio
-from companion.runs.experiments import MNIST_EPOCH
 from wrnn.tasks import SequentialDigits
 
 page = chapter.Chapter(profile=profile, device=device, seeds=seeds, train=train)
@@ -141,17 +140,6 @@ page.table(
     "table's footnotes are inferred.",
 )
 page.say(page.missing("table2"))
-for result in (result for result in recorded if result.status == "reduced"):
-    done = result.records[0].run
-    minutes = sum(record.seconds for record in result.records) / len(result.records) / 60
-    epochs, planned = (run.steps / MNIST_EPOCH for run in (done, result.run))
-    page.say(
-        f"{result.label} on {done.task.title}: {done.steps:,} of {result.run.steps:,} steps, that "
-        f"is {done.steps * done.batch_size:,} images or {tables.number(epochs, 2)} of "
-        f"{tables.number(planned, 3)} epochs, in {tables.number(minutes, 3)} minutes a seed on "
-        f"{result.records[0].device}."
-    )
-
 # %% [markdown]
 # ```{include} generated/tab-images-results.md
 # ```

@@ -331,7 +331,7 @@ page.table(
 # ```
 #
 # With V-init and zero bias all channels of a wRNN start as copies of one ring, which holds $n$
-# numbers however many channels there are; what the others add has to be learned.
+# numbers; what the others add has to be learned.
 #
 # **What would change it.** Another input than independent numbers, a nonlinear readout, and a task
 # that asks for more: a network gives up memory that its task doesn't reward.
@@ -549,7 +549,6 @@ page.table(
 # %% tags=["hide-input"]
 found, shown = forms("why_parallel")
 measured = {words: dynamics.through_training(results) for words, results in found}
-shown = found[0][1] if found else []
 first = measured[found[0][0]].items() if found else ()
 T = shown[0].run.task.length if shown else 0
 draw(

@@ -343,8 +343,8 @@ rows = sorted(row["psmnist"].value for row in chapter.by_model("table2").values(
 rows = [value for value in rows if value is not None]
 close = sum(b - a < float(spread["permutation_seed"]) for a, b in itertools.pairwise(rows))
 page.say(
-    "The digits have no official test images, so their split also decides which images are tested. "
-    f"In the psMNIST column of Table 2, {close} of {len(rows) - 1} "
+    "The digits have no official test images, so their split also decides which images are tested; "
+    f"that of MNIST does not. In the psMNIST column of Table 2, {close} of {len(rows) - 1} "
     "neighbouring values are closer to each other than the deviation over permutations here, which "
     "is on a smaller test set: one permutation is one sample. Ours are part of every run."
 )

@@ -58,15 +58,13 @@ def settings(result):
 # - The **loop** is the definition: one step after the other, differentiated by PyTorch. Everything
 #   is compared with it.
 # - `backend="auto"` takes the fastest way that a device has, which
-#   [`choose_backend`](#api-wrnn-recurrence-choose-backend) names together with the reason. The
-#   tables have it under its own name. On a GPU that is one fused kernel for all steps, and **tf32**
-#   is the same with rounded factors, for those who ask for it.
+#   [`choose_backend`](#api-wrnn-recurrence-choose-backend) names. On a GPU that is one fused kernel
+#   for all steps, and **tf32** is the same with rounded factors, for those who ask for it.
 # - **checkpointed** is that way with `checkpoint_every`: only each $\lceil\sqrt{T}\,\rceil$-th
-#   state is kept, and the backward pass computes the others again. It is slower and takes less
-#   memory; gradients do not change.
+#   state is kept, and the backward pass computes the others again, slower and in less memory.
 # - On a GPU the honest opponents are the loop recorded once and replayed (**CUDA graph**) and the
 #   loop with its step compiled (**torch.compile**). The fused kernel is measured in a graph too, as
-#   training runs it. None of them rounds factors unless its name says so.
+#   training runs it. None rounds factors unless its name says so.
 # - **shared input** is for images that one fixed noise follows: what all samples see is multiplied
 #   once per step.
 # - The iRNN has a loop too, and `torch.nn.RNN`. To the compiled loops its units are channels of a
