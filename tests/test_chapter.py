@@ -288,15 +288,12 @@ def test_findings_cover_every_claim_and_train_nothing(make_page):
     page = make_page("smoke", train=True)
     findings = page.findings()
     assert len(findings) > 20 and not list(page.local.folder.glob("*"))
-    rows = page.verdict_rows(page.findings("adding"))
-    assert {row["verdict"] for row in rows} == {"· open"}
-    assert rows[0]["claim"] == "Adding: the wRNN solves every length"
-    (linked, *_) = page.verdict_rows(page.findings("adding"), linked=True)
-    assert linked["claim"] == "{ref}`Adding: the wRNN solves every length <sec-adding>`"
     page.verdicts("adding", "Claims on the adding task")
     text = (make_page.folder / "generated" / "tab-adding-claims.md").read_text()
     assert "{table} Claims on the adding task, with verdicts computed from the records." in text
-    assert "· open" in text
+    rows = [line for line in text.splitlines() if line.startswith("| · ")]
+    assert len(rows) == len(page.findings("adding"))
+    assert rows[0].startswith("| · open | Adding: the wRNN solves every length |")
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from companion.evidence import claims, tables
 from companion.evidence import published as paper
-from companion.evidence.verdicts import MARKS, Claim, Finding, judge
+from companion.evidence.verdicts import MARKS, Finding, judge
 from companion.records.files import (
     DamageWarning,
     Store,
@@ -218,30 +218,6 @@ class Chapter:
         wanted = [claim for claim in claims.CLAIMS if section in (None, claim.section)]
         return [judge(claim, results) for claim in wanted]
 
-    def verdict_rows(
-        self, findings: Sequence[Finding], *, linked: bool = False
-    ) -> list[dict[str, str]]:
-        """Return the rows of a table of claims, linked to their chapters where asked for.
-
-        Call it right before :meth:`table`, which explains the marks of where values come from.
-        """
-
-        def statement(claim: Claim) -> str:
-            link = f"{{ref}}`{claim.statement} <sec-{claim.section}>`"
-            return link if linked else claim.statement
-
-        return [
-            {
-                "verdict": f"{MARKS[finding.verdict]} {finding.verdict}",  # first: seen on a phone
-                "claim": statement(finding.claim),
-                "paper": f"{finding.claim.paper} {finding.claim.unit}",
-                "recorded": finding.shown
-                + (self.note(*finding.basis.split("; ")) if finding.recorded else ""),
-                "limit": str(finding.claim.rule),
-            }
-            for finding in findings
-        ]
-
     def _gather(self, experiment: Experiment, profile: str, store: Store) -> list[Result]:
         key = (experiment.name, profile, store.folder)
         if store.folder not in self._read:
@@ -426,8 +402,18 @@ class Chapter:
 
     def verdicts(self, section: str, what: str, name: str = "") -> None:
         """Write the table of a section's claims with their verdicts, ``tab-SECTION-claims``."""
+        rows = [
+            {
+                "verdict": f"{MARKS[found.verdict]} {found.verdict}",  # first: seen on a phone
+                "claim": found.claim.statement,
+                "paper": f"{found.claim.paper} {found.claim.unit}",
+                "recorded": found.shown
+                + (self.note(*found.basis.split("; ")) if found.recorded else ""),
+                "limit": str(found.claim.rule),
+            }
+            for found in self.findings(section)
+        ]
         caption = f"{what}, with verdicts computed from the records."
-        rows = self.verdict_rows(self.findings(section))
         self.table(name or f"tab-{section}-claims", rows, caption)
 
     def animation(
