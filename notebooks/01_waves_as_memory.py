@@ -49,16 +49,12 @@ page = chapter.Chapter(profile=profile, device=device, seeds=seeds, train=train)
 # %%
 n = 24  # sites per ring
 wave, bump = analysis.wave_field(n), analysis.bump_field(n)
-
+shift = analysis.shift_matrix(n)
 state = np.arange(n, dtype=float)  # any activity on one ring
-shifted = analysis.shift_matrix(n) @ state
-print(
-    "one step of the wave moves site x + 1 to site x:", np.array_equal(shifted, np.roll(state, -1))
-)
-print(
-    "n steps of it bring everything back:",
-    np.array_equal(np.linalg.matrix_power(analysis.shift_matrix(n), n), np.eye(n)),
-)
+moved = np.array_equal(shift @ state, np.roll(state, -1))
+print("one step of the wave moves site x + 1 to site x:", moved)
+around = np.array_equal(np.linalg.matrix_power(shift, n), np.eye(n))
+print("n steps of it bring everything back:", around)
 print("one step of the bump moves nothing:", np.array_equal(bump.recurrence, np.eye(3 * n)))
 
 # %% [markdown]
@@ -84,13 +80,6 @@ page.figure(
     f"ring of {n} sites.",
 )
 
-# %% [markdown]
-# ```{include} generated/fig-wave-field.md
-# ```
-#
-# Here are the same steps as a film, with every ring drawn as a ring.
-
-# %% tags=["hide-input"]
 page.animation(
     "film-wave-field",
     spikes,
@@ -105,6 +94,11 @@ page.animation(
 )
 
 # %% [markdown]
+# ```{include} generated/fig-wave-field.md
+# ```
+#
+# Here are the same steps as a film, with every ring drawn as a ring.
+#
 # ```{include} generated/film-wave-field.md
 # ```
 #
@@ -116,11 +110,10 @@ page.animation(
 # ```
 #
 # so a spike of age $k$ at input $i$ leaves the pattern $\mathbf{A}^k \mathbf{v}_i$ in the final
-# state. A linear decoder can tell two spikes apart only if their patterns differ. For the wave,
-# the patterns of one input are $n$ different sites, one for each age below $n$. For the bump they
-# are all the same.
-
-# %% [markdown]
+# state. A linear decoder can tell two spikes apart only if their patterns differ. For the wave, the
+# patterns of one input are $n$ different sites, one for each age below $n$. For the bump they are
+# all the same.
+#
 # ## A decoder, and how often it is wrong
 #
 # The paper says that onset and channel *can be* decoded. To check it, take sequences in which each
@@ -130,10 +123,9 @@ page.animation(
 # The decoder is linear: ridge regression from the $3n$ activities and a constant to "spiked or not"
 # and to the onset, coded one-hot. An input counts as silent where the first score is below one
 # half; otherwise its onset is the step with the highest score. It is fitted on 3,000 sequences and
-# tested on 2,000 other sequences. Noise of standard deviation 0.01 is added to every activity
-# before it is read, where a spike has height 1. *Chance* is the same procedure with the states of
-# the training set dealt out at random, so that there is nothing to learn but how often each answer
-# occurs.
+# tested on 2,000 other sequences, with noise of standard deviation 0.01 on every activity that is
+# read, where a spike has height 1. *Chance* is the same with the states of the training set dealt
+# out at random.
 
 
 # %%
@@ -150,7 +142,7 @@ measured = {
     "chance": error(wave, n, shuffled=True),
 }
 
-# %% tags=["hide-cell"]
+# %% tags=["hide-input"]
 page.table(
     "tab-decoding",
     [
@@ -164,12 +156,6 @@ page.table(
     ],
     f"Errors of the decoder on held-out sequences of {n} steps, one lap of the ring.",
 )
-
-# %% [markdown]
-# ```{include} generated/tab-decoding.md
-# ```
-
-# %% tags=["hide-input"]
 lost = {name: tables.number(100 * e.onset) for name, e in measured.items()}
 wrong = tables.number(100 * measured["static bump field"].channel)
 holds = measured["wave field"].onset < 0.01 < 0.5 < measured["static bump field"].onset
@@ -182,12 +168,15 @@ page.say(
 )
 
 # %% [markdown]
+# ```{include} generated/tab-decoding.md
+# ```
+#
 # ## One lap, and no longer
 #
 # A ring has no end. After $n$ steps a crest is back where it started, and a spike of age $k + n$
-# looks like one of age $k$. {numref}`fig-decoding-laps` repeats the measurement for sequences of
-# up to three laps. If the lap cannot be told, the best possible decoder is right about a share
-# $n/T$ of the spikes; so the onset error should be
+# looks like one of age $k$. {numref}`fig-decoding-laps` repeats the measurement for sequences of up
+# to three laps. If the lap cannot be told, the best possible decoder is right about a share $n/T$
+# of the spikes; so the onset error should be
 #
 # ```{math}
 # :label: eq-lap-error
@@ -196,13 +185,12 @@ page.say(
 
 # %%
 lengths = [n // 4, n // 2, 3 * n // 4, n, 5 * n // 4, 3 * n // 2, 2 * n, 5 * n // 2, 3 * n]
-curves = {
-    "wave, one ring per input": [error(wave, steps) for steps in lengths],
-    "wave, one ring for all inputs": [
-        error(analysis.shared_wave_field(n), steps) for steps in lengths
-    ],
-    "static bump": [error(bump, steps) for steps in lengths],
+FIELDS = {
+    "wave, one ring per input": wave,
+    "wave, one ring for all inputs": analysis.shared_wave_field(n),
+    "static bump": bump,
 }
+curves = {name: [error(field, steps) for steps in lengths] for name, field in FIELDS.items()}
 law = [1 - min(1, n / steps) for steps in lengths]
 
 # %% tags=["hide-input"]
@@ -221,13 +209,7 @@ page.figure(
     caption="Onset error of the linear decoder on held-out sequences of a quarter to three laps of "
     f"a ring of {n} sites; dotted: {{eq}}`eq-lap-error`. No counterpart in the paper.",
 )
-
-# %% [markdown]
-# ```{include} generated/fig-decoding-laps.md
-# ```
-
-# %% tags=["hide-input"]
-own, shared = curves["wave, one ring per input"], curves["wave, one ring for all inputs"]
+own, shared, _ = curves.values()
 gap = max(abs(e.onset - expected) for e, expected in zip(own, law, strict=True))
 right = max(steps for steps, e in zip(lengths, shared, strict=True) if e.onset < 0.01)
 page.say(
@@ -239,6 +221,9 @@ page.say(
 )
 
 # %% [markdown]
+# ```{include} generated/fig-decoding-laps.md
+# ```
+#
 # ## What the memory costs
 #
 # A linear state of $N$ numbers can hold at most $N$ independent numbers of the past. The count of
@@ -266,11 +251,7 @@ page.table(
                 for laps in (0.5, 1, 2)
             },
         }
-        for name, field in (
-            ("wave, one ring per input", wave),
-            ("wave, one ring for all inputs", analysis.shared_wave_field(n)),
-            ("static bump", bump),
-        )
+        for name, field in FIELDS.items()
     ],
     "Independent numbers of the input history that the final state holds, after sequences of half "
     f"a lap, one lap and two laps (rings of {n} sites, three inputs).",
@@ -291,7 +272,7 @@ page.table(
 # of the paper's networks, in the time that has to be bridged (the lag in the copy task, the whole
 # sequence otherwise).
 
-# %% tags=["hide-cell"]
+# %% tags=["hide-input"]
 runs = [
     run
     for experiment in find_experiments(["fig4", "table1", "table2", "table3"])
@@ -309,29 +290,24 @@ page.table(
     ],
     "Laps of the ring that the paper's tasks ask of its own networks.",
 )
-
-# %% [markdown]
-# ```{include} generated/tab-laps.md
-# ```
-
-# %% tags=["hide-input"]
 more = sum(steps > size for steps, size in spans.values())
 page.say(f"**{more} of these {len(spans)} tasks ask for more than one lap.**")
 
 # %% [markdown]
-# Whatever the trained networks do there, it is not to keep
-# an intact copy of the input on a ring that shifts by one site per step: a state that has gone
-# round more than once is a sum of several moments of the past. Training has to slow some waves
-# down, use the channels to tell laps apart, or live with the superposition. If the network still
-# copies at the paper's longest lag ({ref}`sec-copy`), that is more than Figure 1 promises.
+# ```{include} generated/tab-laps.md
+# ```
+#
+# Whatever the trained networks do there, it is not to keep an intact copy of the input on a
+# shifting ring: a state that has gone round more than once is a sum of several moments of the past.
+# Training has to slow some waves down, use the channels to tell laps apart, or live with the
+# superposition. {ref}`sec-beyond` follows a trace around the ring.
 #
 # ## What differs from the paper, and why
 #
 # - The paper's Figure 1 is an illustration, and gives neither sizes nor a decoder. The sizes here
 #   are ours, and so are the decoder, the errors and the chance level.
 # - The simulated fields are idealised: linear, a speed of exactly one site per step, and no noise
-#   in the dynamics. A Wave-RNN has a bias and a rectifier, which can wear a wave down
-#   ({ref}`sec-wave-rnn`).
+#   in the dynamics. A bias behind a rectifier can wear a wave down ({ref}`sec-wave-rnn`).
 # - The static bump still knows *which* inputs spiked, because each has a site of its own. What it
 #   loses is time. A field that lost both would be a weaker opponent than the paper's.
 #

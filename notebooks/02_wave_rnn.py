@@ -8,9 +8,9 @@
 # the hidden state of the Wave-RNN (wRNN) shows waves of about one unit per step, and that of an
 # identity RNN (iRNN, {cite}`le2015irnn`) shows none (the paper's Figure 2).
 #
-# **What this chapter does.** It goes from the wave equation to the model in small steps, checks
-# each identity next to its equation, looks at how the model starts, counts its parameters, and
-# measures the speed of the waves in trained networks.
+# **What this chapter does.** It goes from the wave equation to the model, checks each identity next
+# to its equation, looks at how the model starts, counts its parameters, and measures the waves of
+# trained networks.
 
 # %% tags=["parameters", "hide-input"]
 profile: str = "quick"  # smoke, quick or paper
@@ -19,6 +19,9 @@ seeds: int = 1  # how many seeds of every run
 train: bool = True  # train what has no record yet; False reads records only
 
 # %% tags=["hide-input"]
+import re
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -64,28 +67,9 @@ def check(what, left, right):
 #
 # $\boldsymbol{\Sigma}$ is circulant: $1 - \nu$ on the diagonal and $\nu$ next to it, with the last
 # row wrapping round. For $\nu = 1$ it is a permutation and {eq}`eq-discrete` solves {eq}`eq-wave`
-# exactly. For other speeds it does so only on average.
-
-# %%
-n = 32
-x = np.arange(n)
-
-
-def pattern(place):  # a smooth pattern on the ring
-    return np.exp(np.cos(2 * np.pi * place / n)) + 0.3 * np.sin(6 * np.pi * place / n)
-
-
-exact = np.stack([pattern(x + t) for t in range(3 * n)])
-state, states = pattern(x), []
-for _ in range(3 * n):
-    states.append(state)
-    state = shift_matrix(n) @ state
-check("speed 1, three laps, shift matrix - exact solution", states, exact)
-
-# %% [markdown]
-# What goes wrong at other speeds can be read from the eigenvalues. Every circulant matrix has the
-# Fourier modes as eigenvectors; for $\boldsymbol{\Sigma}$ the eigenvalue of the mode with $k$
-# waves on the ring is
+# exactly; for other speeds only on average. What goes wrong then can be read from its eigenvalues.
+# Every circulant matrix has the Fourier modes as eigenvectors; the mode with $k$ waves on the ring
+# has
 #
 # ```{math}
 # :label: eq-eigenvalues
@@ -95,23 +79,31 @@ check("speed 1, three laps, shift matrix - exact solution", states, exact)
 # \end{aligned}
 # ```
 #
-# All moduli are one for $\nu = 0$ and $\nu = 1$ only. In between, short waves are damped: after
-# $t$ steps a mode has shrunk by $|\lambda_k|^t$. Outside $0 \le \nu \le 1$ some moduli exceed one
-# and activity explodes, so the initialiser refuses such a speed.
+# All moduli are one for $\nu = 0$ and $\nu = 1$ only. In between, short waves are damped: after $t$
+# steps a mode has shrunk by $|\lambda_k|^t$. Outside $0 \le \nu \le 1$ some moduli exceed one and
+# activity explodes, so the initialiser refuses such a speed.
 
 # %%
-k = np.arange(n)
+n = 32
+x = k = np.arange(n)
+
+
+def pattern(place):  # a smooth pattern on the ring
+    return np.exp(np.cos(2 * np.pi * place / n)) + 0.3 * np.sin(6 * np.pi * place / n)
+
+
+for t in (1, 3 * n):
+    moved = np.linalg.matrix_power(shift_matrix(n), t) @ pattern(x)
+    check(f"speed 1, {t} steps of the shift matrix - exact solution", moved, pattern(x + t))
+modes = np.exp(2j * np.pi * np.outer(x, k) / n)
 for speed in (1.0, 0.5):
-    sigma = shift_matrix(n, speed)
-    modes = np.exp(2j * np.pi * np.outer(x, k) / n)
     eigenvalues = 1 - speed + speed * np.exp(2j * np.pi * k / n)
-    check(f"speed {speed:g}, sigma modes - eigenvalues modes", sigma @ modes, modes * eigenvalues)
     modulus = 1 - 2 * speed * (1 - speed) * (1 - np.cos(2 * np.pi * k / n))
+    sigma = shift_matrix(n, speed)
+    check(f"speed {speed:g}, sigma modes - eigenvalues modes", sigma @ modes, modes * eigenvalues)
     check(f"speed {speed:g}, squared modulus", np.abs(eigenvalues) ** 2, modulus)
-    print(
-        f"  share of a mode left after one lap: {np.abs(eigenvalues[1]) ** n:.3f} (one wave on "
-        f"the ring), {np.abs(eigenvalues[4]) ** n:.3f} (four waves)"
-    )
+    left = np.abs(eigenvalues) ** n
+    print(f"  left after one lap: {left[1]:.3f} of one wave on the ring, {left[4]:.3f} of four")
 
 # %% [markdown]
 # ## The shift matrix as a convolution
@@ -153,8 +145,8 @@ for speed in (1.0, 0.5):
 # \end{aligned}
 # ```
 #
-# with $\mathbf{u} \in \mathbb{R}^{c \times c \times f}$, $f = 3$, and $\mathbf{h} \in
-# \mathbb{R}^{c \times n}$.
+# with $\mathbf{u} \in \mathbb{R}^{c \times c \times f}$, $f = 3$, and
+# $\mathbf{h} \in \mathbb{R}^{c \times n}$.
 #
 # | paper | `wrnn.WaveRNN` | shape |
 # | --- | --- | --- |
@@ -162,9 +154,9 @@ for speed in (1.0, 0.5):
 # | $\mathbf{V}$ | `weight_ih` | (channels · sites, inputs) |
 # | $\mathbf{b}$ | `bias_ih` + `bias_hh` | (channels · sites) + (channels) |
 #
-# The released code {cite}`keller2023code` has two biases where {eq}`eq-wrnn` has one, that of the
-# encoder and that of the convolution, and so has the package. The next cell writes {eq}`eq-wrnn`
-# out, with a dense matrix made of one circulant block per pair of channels, and compares.
+# The released code {cite}`keller2023code` has two biases where {eq}`eq-wrnn` has one, of the
+# encoder and of the convolution, and so has the package. Written out, with a dense matrix made of
+# one circulant block per pair of channels:
 
 # %%
 c, sites, inputs, T, B = 3, 16, 2, 40, 4
@@ -183,19 +175,16 @@ with torch.no_grad():
     for step in data:
         hidden = torch.relu(hidden @ U.T + step @ rnn.weight_ih.T + b)
         rows.append(hidden)
-    check(
-        f"WaveRNN - dense equation, {T} steps, relative",
-        rnn(data)[0] / hidden.max(),
-        torch.stack(rows) / hidden.max(),
-    )
+    output, written_out = rnn(data)[0] / hidden.max(), torch.stack(rows) / hidden.max()
+    check(f"WaveRNN - dense equation, {T} steps, relative", output, written_out)
 
 # %% [markdown]
 # ## How it starts
 #
 # ### The recurrent kernel
 #
-# The paper starts $\mathbf{u}$ as the shift of {eq}`eq-kernel` with $\nu = 1$, for every channel
-# on its own (*u-shift*). An iRNN starts its full matrix as the identity. Without input and biases,
+# The paper starts $\mathbf{u}$ as the shift of {eq}`eq-kernel` with $\nu = 1$, for every channel on
+# its own (*u-shift*). An iRNN starts its full matrix as the identity. Without input and biases,
 # then, a bump in the wRNN moves by exactly one site per step, and a bump in the iRNN stays.
 
 
@@ -220,10 +209,9 @@ still = run_freely(wrnn.IdentityRNN(1, n, bias=False).double(), bump, 2 * n)
 check("iRNN at its start - bump that stays", still, np.broadcast_to(bump.numpy(), still.shape))
 
 # %% [markdown]
-# At a fractional speed the kernel acts as a coin: of any activity, a share $\nu$ moves on and a
-# share $1 - \nu$ stays. After $t$ steps a single pulse has become a binomial distribution of
-# displacements $d$. Its mean is that of the wave, as it should be, and it has a width, which it
-# should not have:
+# At a fractional speed the kernel acts as a coin: of any activity, a share $\nu$ moves on and the
+# rest stays. After $t$ steps a pulse is a binomial distribution of displacements $d$, with the mean
+# of the wave and a width that it should not have:
 #
 # ```{math}
 # :label: eq-binomial
@@ -234,12 +222,10 @@ check("iRNN at its start - bump that stays", still, np.broadcast_to(bump.numpy()
 # \end{aligned}
 # ```
 #
-# So a slow wave, which takes longer for a lap, pays for it in sharpness
-# ({numref}`fig-init-waves`).
+# So a slow wave, which takes longer for a lap, pays for it in sharpness ({numref}`fig-init-waves`).
 
 # %%
-pulse = torch.zeros(n, dtype=torch.float64)
-pulse[n - 1] = 1.0
+pulse = torch.eye(n, dtype=torch.float64)[n - 1]
 freely = {speed: run_freely(wave_layer(speed), pulse, n - 1) for speed in (1.0, 0.5)}
 t, moved = n - 1, n - 1 - x  # by the last step, the activity at site x has moved n - 1 - x sites
 for speed, states in freely.items():
@@ -268,10 +254,10 @@ page.figure(
 #
 # *V-init* sets $\mathbf{V}$ to zero but for one site of every channel. The paper's text and the
 # released code do this differently. In the text every channel has an input of its own
-# (`kind="identity"`); in the code, the chosen site of *every* channel listens to *every* input
-# with weight 1 (`kind="ones"`). On one-hot input, as in the copy task, the second makes the
-# network blind to the category at its start: it knows when a symbol came, not which. The package
-# has both, and uses that of the code, which is what the paper's numbers were made with.
+# (`kind="identity"`); in the code, the chosen site of *every* channel listens to *every* input with
+# weight 1 (`kind="ones"`). On one-hot input, as in the copy task, the second makes the network
+# blind to the category at its start: it knows when a symbol came, not which. The package has both,
+# and uses that of the code, which is what the paper's numbers were made with.
 
 # %%
 one_hot = torch.eye(6)[None]  # (T = 1, B = 6 categories, 6)
@@ -285,10 +271,9 @@ for kind in ("ones", "identity"):
 # %% [markdown]
 # ### The bias of the convolution
 #
-# One more thing happens at the start, and only the code shows it. The encoder's bias is set to
-# zero, but the convolution keeps PyTorch's default bias, uniform between $\pm 1/\sqrt{c f}$.
-# Behind a rectifier this is not a detail. A crest of height 1 in a channel of bias $b$ has the
-# height
+# One more thing happens at the start, and only the code shows it: the encoder's bias is set to
+# zero, but the convolution keeps PyTorch's default bias, uniform between $\pm 1/\sqrt{c f}$. Behind
+# a rectifier, a crest of height 1 in a channel of bias $b$ has the height
 #
 # ```{math}
 # :label: eq-crest
@@ -300,23 +285,19 @@ for kind in ("ones", "identity"):
 # network of the copy task as the released code would start it.
 
 # %%
-steps, c, f, ring_size = 60, 6, 3, 100
-layer = wrnn.WaveRNN(1, ring_size, c)
+steps, c, f, sites = 60, 6, 3, 100
+layer = wrnn.WaveRNN(1, sites, c)
 layer.reset_parameters(generator=torch.Generator().manual_seed(0))
-signal = torch.zeros(steps, 1, 1)
-signal[0] = 1.0
 with torch.no_grad():
-    after_pulse = layer(signal)[0].view(steps, c, ring_size).numpy()
+    after_pulse = layer(torch.eye(steps)[:, :1, None])[0].view(steps, c, sites).numpy()
 step = np.arange(1, steps + 1)
-crest = after_pulse[step - 1, :, (1 - step) % ring_size]  # (steps, c): the pulse starts at site 0
+crest = after_pulse[step - 1, :, (1 - step) % sites]  # (steps, c): the pulse starts at site 0
 bias = layer.bias_hh.detach().numpy().astype(float)
-print(
-    "crest follows its law within 1e-4:",
-    np.abs(crest - np.maximum(0, 1 + step[:, None] * bias)).max() < 1e-4,
-)
+law = np.maximum(0, 1 + step[:, None] * bias)
+print("crest follows its law within 1e-4:", np.abs(crest - law).max() < 1e-4)
 
 
-# %% tags=["hide-cell"]
+# %% tags=["hide-input"]
 def gone(channel):
     """The first step at which the crest of a channel is zero."""
     zero = step[crest[:, channel] == 0]
@@ -328,23 +309,15 @@ page.table(
     [
         {
             "channel": channel,
-            "bias": tables.number(float(b)),
+            "bias": tables.number(b),
             "lifetime by the law (steps)": tables.number(1 / abs(b)) if b < 0 else tables.NOTHING,
             "crest gone at step": gone(channel),
-            f"background after {steps} steps": tables.number(
-                float(np.median(after_pulse[-1, channel]))
-            ),
+            f"background after {steps} steps": tables.number(float(np.median(background))),
         }
-        for channel, b in enumerate(bias)
+        for channel, (b, background) in enumerate(zip(bias, after_pulse[-1], strict=True))
     ],
     f"One pulse of height 1 in a wRNN with {c} channels as the released code starts it (seed 0).",
 )
-
-# %% [markdown]
-# ```{include} generated/tab-bias.md
-# ```
-
-# %% tags=["hide-input"]
 lost = (bias < 0).sum()
 page.say(
     f"In this draw {lost} of {c} channels lose the pulse and {c - lost} lift it on a ramp; on "
@@ -355,45 +328,40 @@ page.say(
 )
 
 # %% [markdown]
+# ```{include} generated/tab-bias.md
+# ```
+#
 # So the released model does *not* start as the shift of {eq}`eq-discrete`. Whatever buffer there is
 # after training, training had to make it. `recurrent_bias="zero"` starts the layer as the exact
 # shift; the default is that of the code, since it made the paper's numbers.
 #
 # ## Parameters
 #
-# The paper quotes parameter counts in its text. {numref}`tab-parameters` counts those of the
-# models built here.
+# The paper quotes parameter counts in its text. {numref}`tab-parameters` counts those of the models
+# built here.
 
-# %% tags=["hide-cell"]
+# %% tags=["hide-input"]
 TASKS = {
     "copy": CopyTask(10),
     "adding": AddingTask(100),
     "s-psmnist": SequentialMNIST(),
     "nscifar10": NoisySequentialCIFAR10(),
 }
-models = {
-    f"{task}-{name}": build_model(config, TASKS[task])
-    for task, name, config in (
-        ("copy", "irnn-n-100", irnn_config(100)),
-        ("copy", "irnn-n-625", irnn_config(625)),
-        ("copy", "wrnn-n-100-c-6", wrnn_config(100, 6)),
-        ("adding", "irnn-n-100", irnn_config(100)),
-        ("adding", "wrnn-n-100-c-27", wrnn_config(100, 27)),
-        ("s-psmnist", "irnn-n-256", irnn_config(256)),
-        ("s-psmnist", "wrnn-n-256-c-16", wrnn_config(256, 16)),
-        ("s-psmnist", "wrnn-mlp-n-256-c-16", wrnn_config(256, 16, readout="mlp")),
-        ("nscifar10", "irnn-n-529", irnn_config(529)),
-        ("nscifar10", "wrnn-n-256-c-16", wrnn_config(256, 16)),
-    )
-}
+published = {n.id.removeprefix("parameters/"): n for n in paper.select("parameters/")}
+NAME = re.compile(r"(.+)-([iw]rnn)(-mlp)?-n-(\d+)(?:-c-(\d+))?")
+models = {}
+for name in published:
+    if found := NAME.fullmatch(name):
+        task, kind, mlp, *sizes = found.groups()
+        size, channels = (int(number or 1) for number in sizes)
+        config = irnn_config(size) if kind == "irnn" else wrnn_config(size, channels)
+        config = replace(config, readout="mlp") if mlp else config
+        models[name] = build_model(config, TASKS[task])
 counts = {name: wrnn.count_parameters(model) for name, model in models.items()}
 units = {name: model.rnn.hidden_size for name, model in models.items()}
 encoder = models["nscifar10-wrnn-n-256-c-16"].rnn
-counts["nscifar10-wrnn-encoder-v"] = {
-    "without_biases": encoder.weight_ih.numel(),
-    "with_biases": encoder.weight_ih.numel() + encoder.bias_ih.numel(),
-}
-published = {n.id.removeprefix("parameters/"): n for n in paper.select("parameters/")}
+bare, biases = encoder.weight_ih.numel(), encoder.bias_ih.numel()
+counts["nscifar10-wrnn-encoder-v"] = {"without_biases": bare, "with_biases": bare + biases}
 page.table(
     "tab-parameters",
     [
@@ -415,40 +383,36 @@ same = all(
 )
 print("all counts equal those of the released code:", same)
 
+
+def times(larger, smaller, state=lambda name: 1):
+    """How many times the parameters, per unit of `state`, one model has of another."""
+    few, many = (counts[name]["without_biases"] / state(name) for name in (smaller, larger))
+    return tables.number(many / few, 2 if state is units.get else 3)
+
+
+printed = [abs(n.value / n.without_biases - 1) < 0.01 for n in published.values() if n.value]
+page.say(
+    "The iRNN with 625 units has "
+    f"{times('copy-irnn-n-625', 'copy-wrnn-n-100-c-6')} times the parameters of the "
+    "wRNN that it is compared with; the paper says "
+    f"{chapter.printed(paper.published('claim/fig3/irnn-625/parameter-ratio'))} times. "
+    f"{sum(printed)} of {len(printed)} printed counts are those without biases, to one per cent. "
+    "Mind the state units: the paper's $n$ of a wRNN is counted per channel, so the same $n$ names "
+    "a state $c$ times as large as that of an iRNN. For every unit of state the iRNN has "
+    f"{times('adding-irnn-n-100', 'adding-wrnn-n-100-c-27', units.get)} and "
+    f"{times('s-psmnist-irnn-n-256', 's-psmnist-wrnn-n-256-c-16', units.get)}"
+    " times the parameters of the wRNN beside it (adding, images)."
+)
+
 # %% [markdown]
 # ```{include} generated/tab-parameters.md
 # ```
-
-
-# %% tags=["hide-input"]
-def per_unit(name):
-    return counts[name]["without_biases"] / units[name]
-
-
-large, small = (
-    counts[f"copy-{name}"]["without_biases"] for name in ("irnn-n-625", "wrnn-n-100-c-6")
-)
-bare = [abs(n.value / n.without_biases - 1) < 0.01 for n in published.values() if n.value]
-pairs = [("adding-wrnn-n-100-c-27", "adding-irnn-n-100")]
-pairs += [("s-psmnist-wrnn-n-256-c-16", "s-psmnist-irnn-n-256")]
-page.say(
-    f"The iRNN with 625 units has {tables.number(large / small)} times the parameters of the "
-    "wRNN that it is compared with; the paper says "
-    f"{chapter.printed(paper.published('claim/fig3/irnn-625/parameter-ratio'))} times. "
-    f"{sum(bare)} of {len(bare)} printed counts are those without biases, to one per cent. Mind "
-    "the column of state units: the paper's $n$ is counted per channel for a wRNN, so the same $n$ "
-    "names a state that is $c$ times as large as that of an iRNN. For every unit of state the iRNN "
-    "has "
-    + " and ".join(f"{tables.number(per_unit(b) / per_unit(a), 2)}" for a, b in pairs)
-    + " times the parameters of the wRNN beside it (adding, images)."
-)
-
-# %% [markdown]
+#
 # (sec-waves-seen)=
 # ## Waves seen
 #
-# Are there waves after training? A pattern that moves with speed $\nu$ depends on $x + \nu t$
-# only, so its Fourier transform over space and time lies on a line through the origin:
+# Are there waves after training? A pattern that moves with speed $\nu$ depends on $x + \nu t$ only,
+# so its Fourier transform over space and time lies on a line through the origin:
 #
 # ```{math}
 # :label: eq-dispersion
@@ -476,22 +440,21 @@ page.say(
 #
 # averaged over the temporal frequencies that carry the power. The speed is the one within $\pm 2$
 # sites per step at which the contrast is largest over the root of the sum of both lines, as which
-# it varies by chance. A positive one moves activity to smaller $x$. What stands
-# still has as much power one way as the other, and a contrast near zero. A contrast of one is as
-# much power again as unrelated sites would have on the line; a perfect wave on $n$ sites has $n$.
+# it varies by chance. A positive one moves activity to smaller $x$. What stands still has as much
+# power one way as the other, and a contrast near zero. A contrast of one is as much power again as
+# unrelated sites would have on the line; a perfect wave on $n$ sites has $n$.
 #
 # The *p-value* compares with surrogates: the series of every site is rotated in time by a random
 # number of steps of its own, which keeps its spectrum and undoes any order between sites. The best
 # speed is searched in every surrogate as it is in the data, so that the search is paid for, and
-# $p = (1 + k)/(1 + m)$ where $k$ of $m$ surrogates stand out as much. A second $p$
-# compares with the same sites in random order. It is there because a network's delays are short
-# compared with a sequence, which random rotations are not, so that rotations alone take many a ring
-# whose sites have been mixed up for a wave. A **wave** has both at 0.05 or below.
+# $p = (1 + k)/(1 + m)$ where $k$ of $m$ surrogates stand out as much. A second $p$ compares with
+# the same sites in random order. It is there because a network's delays are short compared with a
+# sequence, which random rotations are not, so that rotations alone take many a ring whose sites
+# have been mixed up for a wave. A **wave** has both at 0.05 or below.
 #
 # What does it find? {numref}`tab-wave-power` has made-up fields in white noise: eight modes of a
 # ring that run at a given speed; the same modes running both ways, a standing pattern; a bump that
-# stays and changes as a whole; and the running modes with every site rotated by itself, so that
-# the spectra are those of the wave.
+# changes as a whole; and the running modes with every site rotated by itself.
 
 # %% tags=["hide-cell"]
 fields_each, draws = (40, 99) if profile != "smoke" else (10, 39)
@@ -549,17 +512,16 @@ def active(hidden):
 
 measured = []  # (result, order of the units, hidden state, test or None)
 # At the paper's sizes where recorded; else small models trained on MNIST go before the digits.
-networks = [*page.recorded("fig2"), *page.recorded("mnist_cpu"), *page.this_run("fig2")]
-for result in networks:
+for result in [*page.recorded("fig2"), *page.recorded("mnist_cpu"), *page.this_run("fig2")]:
     views = next(filter(None, map(waves.orders, result.records)), {})
-    measured += [(result, order, hidden, judge(hidden)) for order, hidden in views.items()]
     if "ring" in views:
-        mixed = views["ring"][..., np.random.default_rng(0).permutation(views["ring"].shape[-1])]
-        measured.append((result, "ring, sites mixed up", mixed, judge(mixed)))
-    elif views and "sorted by onset" not in views:
-        hidden = views["as they come"]
-        hidden = hidden[..., waves.sort_by_onset(hidden[0, :, 0])]
-        measured.append((result, "sorted by onset", hidden, None))
+        mixed = np.random.default_rng(0).permutation(views["ring"].shape[-1])
+        views["ring, sites mixed up"] = views["ring"][..., mixed]
+    tests = {order: judge(hidden) for order, hidden in views.items()}
+    if "as they come" in views and "sorted by onset" not in views:
+        order = waves.sort_by_onset(views["as they come"][0, :, 0])
+        views["sorted by onset"] = views["as they come"][..., order]
+    measured += [(result, order, hidden, tests.get(order)) for order, hidden in views.items()]
 
 # %% [markdown]
 # {numref}`fig-hidden-states` shows one sequence, {numref}`fig-space-time` the spectra, and
@@ -615,7 +577,6 @@ page.figure(
     results=sources,
     notice=("Their space-time power", "fig2"),
 )
-
 for result, count, of in dead.values():
     page.say(
         f"Not drawn, since only {count} of {of} units are ever active in the sample: "
@@ -629,7 +590,7 @@ for result, count, of in dead.values():
 # ```{include} generated/fig-space-time.md
 # ```
 
-# %% tags=["hide-cell"]
+# %% tags=["hide-input"]
 MEASURES = {
     "sequences": lambda test: test.sequences,
     "speed (sites per step)": lambda test: tables.number(test.speed),
@@ -655,43 +616,34 @@ page.table(
     "({ref}`sec-wave-measure`). One sequence: the record holds no weights, and its stored trace is "
     "judged. A speed means something where there is a wave.",
 )
+page.say(page.missing("fig2"))
+ring = [test.contrast for _, order, _, test in measured if order == "ring" and test.is_wave]
+for result, order, hidden, test in measured:
+    whose = f"{result.label} ({result.description})"
+    if test and test.is_wave and order != "ring" and ring:
+        page.say(
+            f"{whose}, {order}: more travels than chance explains, at a contrast of "
+            f"{tables.number(test.contrast, 2)}, where the rings with a wave have "
+            f"{tables.number(min(ring), 2)} to {tables.number(max(ring), 2)}."
+        )
+    if order == "ring":
+        each = [judge(hidden[:, :, [c]], draws=0).speed for c in range(hidden.shape[2])]
+        options = dict(normaliser="time", generator=np.random.default_rng(0))
+        at_rest = waves.space_time_power(hidden, **options).power[hidden.shape[1] // 2]  # f_t = 0
+        page.say(
+            f"{whose}: the speeds of the channels one by one are "
+            f"{', '.join(map(tables.number, each))}. With the normaliser of the released code all "
+            f"power at $f_t = 0$ lies between {tables.number(float(at_rest.min()))} and "
+            f"{tables.number(float(at_rest.max()))}."
+        )
+page.verdicts("wave-rnn", "The paper's claims on waves in the hidden state", "tab-wave-claims")
 
 # %% [markdown]
 # ```{include} generated/tab-wave-speed.md
 # ```
-
-# %% tags=["hide-input"]
-page.say(page.missing("fig2"))
-ring = [test.contrast for _, order, _, test in measured if order == "ring" and test.is_wave]
-for result, order, _, test in measured:
-    if test and test.is_wave and order != "ring" and ring:
-        page.say(
-            f"{result.label} ({result.description}), {order}: more travels than chance explains, "
-            f"at a contrast of {tables.number(test.contrast, 2)}, where the rings with a wave have "
-            f"{tables.number(min(ring), 2)} to {tables.number(max(ring), 2)}."
-        )
-for result, order, hidden, _ in measured:
-    if order != "ring":
-        continue
-    each = [judge(hidden[:, :, [c]], draws=0).speed for c in range(hidden.shape[2])]
-    released = waves.space_time_power(hidden, normaliser="time", generator=np.random.default_rng(0))
-    at_rest = released.power[hidden.shape[1] // 2]  # the row of f_t = 0
-    page.say(
-        f"{result.label} ({result.description}): the speeds of the channels one by one "
-        f"are {', '.join(tables.number(speed) for speed in each)}. With the normaliser of the "
-        "released code all power at $f_t = 0$ lies "
-        f"between {tables.number(float(at_rest.min()))} and {tables.number(float(at_rest.max()))}. "
-        "A diagonal over array indices would be a speed of "
-        f"{tables.number(hidden.shape[3] / hidden.shape[1])}."
-    )
-
-# %% [markdown]
+#
 # ## Verdicts
-
-# %% tags=["hide-cell"]
-page.verdicts("wave-rnn", "The paper's claims on waves in the hidden state", "tab-wave-claims")
-
-# %% [markdown]
+#
 # ```{include} generated/tab-wave-claims.md
 # ```
 #
@@ -701,18 +653,15 @@ page.verdicts("wave-rnn", "The paper's claims on waves in the hidden state", "ta
 #   mean is taken off for every model alike, the surrogates are of the sites' own series, and speeds
 #   are in the units of {eq}`eq-dispersion`, with a sign.
 # - **Controls.** Sorting units by onset can itself draw a front, and mixing up the sites of a ring
-#   must destroy one. Both are measured, the first on other sequences than it was sorted on.
-# - **What trained.** Where a record is not at the paper's scale, its line in
-#   {numref}`tab-wave-speed` says so.
+#   must destroy one. Both are measured.
 #
 # A speed of one site per step is where the network *started*. That training keeps it says that
-# waves are useful, or at least that they are not in the way; it does not by itself say that
-# training would find them. The ablations of the copy task are about that.
+# waves are useful, or at least not in the way; it does not say that training would find them
+# ({ref}`sec-ablations`, {ref}`sec-appendix`).
 #
 # ## Run it again
 #
-# Everything up to {ref}`sec-waves-seen` is computed on the spot. The trained networks of that
-# section are the experiment `fig2`, and `mnist_cpu` for the small ones that a CPU can train:
+# Everything up to {ref}`sec-waves-seen` is computed on the spot, the rest from two experiments:
 #
 # ```bash
 # wrnn run fig2 --profile paper --device cuda

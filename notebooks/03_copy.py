@@ -5,8 +5,8 @@
 # **What the paper claims.** Ten symbols are shown, then nothing for a while, then a cue, and the
 # network has to say the ten symbols again in order. A Wave-RNN (wRNN) with 100 units in each of 6
 # channels ends with a loss more than five orders of magnitude below that of an identity RNN (iRNN)
-# with 100 units or with 625 (Figure 3), and it still answers without an error when the pause is
-# 480 steps long, while the larger iRNN is lost beyond ten (Figure 4) {cite}`keller2024waves`.
+# with 100 units or with 625 (Figure 3), and it still answers without an error when the pause is 480
+# steps long, while the larger iRNN is lost beyond ten (Figure 4) {cite}`keller2024waves`.
 #
 # **What this chapter does.** It shows the task in both forms in which it exists, says what the
 # number called MSE in the paper's Figures 3 and 4 really is, and puts the recorded runs beside the
@@ -56,10 +56,9 @@ for layout in ("text", "code"):
 
 # %% [markdown]
 # The paper names its settings by $T$, the number of blanks between the symbols and the end of the
-# pause; the code names them by the lag $S = T + 10$. Both are given below. At the shortest setting,
-# $T = 0$, the code's cue falls on the last symbol and overwrites it, so the last answer is always
-# the cue itself ({ref}`sec-point-layout`). Everything below uses the code's layout, because it is
-# the one that made the paper's numbers.
+# pause; the code names them by the lag $S = T + 10$. Everything below uses the code's layout, which
+# made the paper's numbers, although at $T = 0$ its cue overwrites the last symbol
+# ({ref}`sec-point-layout`).
 #
 # ## What is printed as MSE
 #
@@ -73,20 +72,17 @@ for layout in ("text", "code"):
 #
 # The released code {cite}`keller2023code` divides this mean once more by the number of sequences in
 # the batch, which is 50 in its test, and that quotient is what the paper's figures and its Table 4
-# call MSE. No squared error is involved. We record four numbers for every run: the plain
-# cross-entropy of {eq}`eq-copy-loss` in nats, the same divided by 50 (*printed*), the mean squared
-# error between probabilities and one-hot targets, and the share of right symbols among the ten
-# answers.
+# call MSE. No squared error is involved. Of every run we record the plain cross-entropy of
+# {eq}`eq-copy-loss` in nats, the same divided by 50 (*printed*), the mean squared error between
+# probabilities and one-hot targets, and the share of right symbols among the ten answers.
 #
-# Two values give the scale its ends. A network that knows the time but remembers no symbol is
-# certain of every blank and guesses one of eight on the answers; that is the memoryless baseline.
-#
-# The other end is the **floor**. In 32-bit floats, a network that grows more and more certain of a
-# symbol reaches a cross-entropy of $2^{-23}$ nats on it and then none, with nothing between. A mean
-# below $2^{-23}$ nats a symbol counts how many symbols were rounded to certainty, and no longer how
-# well the network copies. One floor therefore serves the whole book: values below it count as
-# equal, a gap that ends there is a lower bound, and a run has *settled* once its validation loss
-# has stayed at or below it for 2,000 steps.
+# One end of the scale is the memoryless baseline: a network that knows the time but no symbol is
+# certain of every blank and guesses one of eight on the answers. The other is the **floor**. In
+# 32-bit floats, a network that grows more and more certain of a symbol reaches a cross-entropy of
+# $2^{-23}$ nats on it and then none, with nothing between. A mean below $2^{-23}$ nats a symbol
+# counts how many symbols were rounded to certainty, and no longer how well the network copies. So
+# one floor serves the whole book: values below it count as equal, a gap that ends there is a lower
+# bound, and a run has *settled* once its validation loss stayed at or below it for 2,000 steps.
 
 # %% tags=["hide-input"]
 margin = torch.linspace(14, 25, 1101)  # of the right logit over the nine others
@@ -94,8 +90,6 @@ logits = F.one_hot(torch.tensor(3), 10) * margin[:, None]  # (1101, 10)
 losses = F.cross_entropy(logits, torch.full((1101,), 3), reduction="none") / CopyTask.floor
 print("whole multiples of 2^-23:", bool(((losses - losses.round()).abs() < 1e-3).all()))
 print(f"smallest above zero: {losses[losses > 0].min().item():.0f}, then {int(losses.min())}")
-
-# %% tags=["hide-cell"]
 page.table(
     "tab-copy-scale",
     [
@@ -119,20 +113,16 @@ page.table(
 #
 # ## The networks
 #
-# Both read one-hot input and answer through one linear layer. The wRNN's recurrent step is a
-# circular convolution with a kernel of three, chapter {ref}`sec-wave-rnn`, which also counts the
-# parameters of both ({numref}`tab-parameters`). The iRNN {cite}`le2015irnn` multiplies by a full
-# matrix that starts as the identity.
-#
-# *iRNN* starts as in the released code, *iRNN, zero input bias* is the fair control, since the
-# wRNN's input bias starts at zero ({ref}`sec-point-starts`).
+# Both read one-hot input and answer through one linear layer. Chapter {ref}`sec-wave-rnn` has the
+# wRNN, and the parameters of both ({numref}`tab-parameters`). The iRNN {cite}`le2015irnn`
+# multiplies by a full matrix that starts as the identity. {ref}`sec-point-starts` says how both
+# start, and why there is an *iRNN, zero input bias*.
 #
 # ## Loss curves
 #
 # {numref}`fig-copy-curves` is the counterpart of the paper's Figure 3. Every run uses Adam with a
-# learning rate of 0.001, batches of 128 and no clipping. The runs at the paper's sizes also divide
-# the loss by the batch size before it is differentiated, as the released code does
-# ({ref}`sec-point-scale`).
+# learning rate of 0.001, batches of 128 and no clipping; those at the paper's sizes also divide the
+# loss by the batch size before it is differentiated ({ref}`sec-point-scale`).
 
 # %% tags=["hide-input"]
 page.curves(
@@ -157,14 +147,13 @@ page.curves(
 # the iRNN with 625 units, nor in the table for $T = 480$.
 
 
-# %% tags=["hide-cell"]
+# %% tags=["hide-input"]
 def published_value(result):
-    """The paper's printed value for a model and lag, or None where it prints none."""
+    """The paper's printed value for a model and lag, or a dash where it prints none."""
     model, T = result.run.model, result.run.task.lag - 10
-    if model.kind == "wrnn" and T == 480:
-        return paper.published("claim/fig4/wrnn/mse/T=480")
-    row = {wrnn_config(100, 6): "wrnn", irnn_config(100): "irnn-n-100"}.get(model)
-    return paper.published(f"table4/{row}/T={T}/mse") if row else None
+    row = {wrnn_config(100, 6): "table4/wrnn", irnn_config(100): "table4/irnn-n-100"}.get(model)
+    name = "claim/fig4/wrnn/mse/T=480" if (model.kind, T) == ("wrnn", 480) else f"{row}/T={T}/mse"
+    return chapter.printed(paper.published(name)) if row else tables.NOTHING
 
 
 def last_weights(result):
@@ -179,9 +168,7 @@ page.compare(
     {
         "T": lambda r: r.run.task.lag - 10,
         "model": lambda r: r.label,
-        "paper, printed": lambda r: (
-            chapter.printed(n) if (n := published_value(r)) else tables.NOTHING
-        ),
+        "paper, printed": published_value,
         "recorded, printed": "printed_mse",
         "recorded, right symbols (%)": "token_accuracy",
         "last weights, printed": last_weights,
@@ -190,21 +177,18 @@ page.compare(
     "records (mean and 95 % confidence interval over n seeds). *Printed* is the cross-entropy "
     "divided by 50. *Last weights* are those of the last step, on the validation set.",
 )
-
-# %% [markdown]
-# ```{include} generated/tab-copy-results.md
-# ```
-
-# %% tags=["hide-input"]
 page.say(page.missing("fig3"))
 page.say(page.missing("fig4"))
 
 # %% [markdown]
+# ```{include} generated/tab-copy-results.md
+# ```
+#
 # {numref}`tab-copy-this-run` holds the runs of the quick (or smoke) profile: a single lag, fewer
 # steps, and the loss not divided. It shows whether there is an effect and nothing about its size at
 # the paper's scale.
 
-# %% tags=["hide-cell"]
+# %% tags=["hide-input"]
 page.compare(
     "tab-copy-this-run",
     page.this_run("fig3"),
@@ -221,12 +205,6 @@ page.compare(
     "and the last weights on the validation set.",
     ("Copy task in the quick profile", "fig3", page.small_profile),
 )
-
-# %% [markdown]
-# ```{include} generated/tab-copy-this-run.md
-# ```
-
-# %% tags=["hide-input"]
 groups = {}  # lag and profile -> kind of model -> results with the wRNN's budget
 for result in page.shown("fig3"):
     of = groups.setdefault((result.run.task.lag, result.run.profile), {})
@@ -248,6 +226,9 @@ for (lag, _), of in groups.items():
         )
 
 # %% [markdown]
+# ```{include} generated/tab-copy-this-run.md
+# ```
+#
 # ## The answers, seen
 #
 # {numref}`fig-copy-outputs` corresponds to the paper's Figure 4: the last twenty steps of the first
@@ -275,37 +256,31 @@ page.figure(
     results=sources,
     notice=("Copy task, target and output", "fig4"),
 )
+page.verdicts("copy", "The paper's claims on the copy task")
 
 # %% [markdown]
 # ```{include} generated/fig-copy-outputs.md
 # ```
 #
 # ## Verdicts
-
-# %% tags=["hide-cell"]
-page.verdicts("copy", "The paper's claims on the copy task")
-
-# %% [markdown]
+#
 # ```{include} generated/tab-copy-claims.md
 # ```
 #
 # ## What differs, and why
 #
-# - **The measure.** We report the plain cross-entropy and convert it for comparison.
 # - **The setting of the runs.** The paper searched learning rates, clipping and, for the iRNN, four
-#   starts, and printed the best. Our default is the one setting stated above; what is recorded of
-#   the search is in {numref}`tab-settings-tried`. A better iRNN may exist, and this works in favour
-#   of the wRNN.
-# - **Which weights are tested.** Those with the lowest loss on a validation set, for every model
-#   and in every profile, since Adam can leave the floor in a short spike; the test set is read once
-#   with them, and the tables also have the last weights.
+#   starts, and printed the best. Our default is the setting stated above; what is recorded of the
+#   search is in {numref}`tab-settings-tried`. A better iRNN may exist, in favour of the wRNN.
+# - **Which weights are tested.** Those with the lowest validation loss, for every model and in
+#   every profile, since Adam can leave the floor in a short spike; the tables also have the last
+#   weights.
 # - **The test set.** 500 sequences drawn once from a stated seed, the same for every model and
 #   seed. The released code draws new ones each time.
 # - **Laps** of the ring are in {numref}`tab-laps`; {ref}`sec-beyond` follows a trace around it.
-# - **Fewer steps.** Where a row says *settled*, the run is the paper's, ended at the floor. The
-#   weights that validate best are kept, so the rest of the steps could only have lowered the loss.
-#   Where a row says *reduced*, the run was cut short wherever it stood: it can show a gap, but not
-#   that an iRNN would never close it.
+# - **Fewer steps.** Where a row says *settled*, the run is the paper's, ended at the floor: more
+#   steps could only have lowered the loss. Where it says *reduced*, the run was cut short wherever
+#   it stood: it can show a gap, but not that an iRNN would never close it.
 #
 # ## Running it again
 #

@@ -63,13 +63,11 @@ for noise in ("fixed", "fresh"):
         print(f"{noise}, image {image + 1}:", *values, "...")
 
 # %% [markdown]
-# The difference is one of kind. With one noise for all, the steps after the image are a fixed
-# sequence of maps, the same for every image, and the last state is a deterministic function of the
-# state after the image. Nothing varies that would have to be ignored: the noise acts as a bias that
-# changes from step to step, and a network can learn these values by heart and be tuned to them.
-# With fresh noise every image meets other values, and what they do to the state has to be kept away
-# from what the state remembers. The paper's Table 3 is about the first of these tasks throughout,
-# so the fixed noise is our default.
+# The difference is one of kind. With one noise for all, the last state is a deterministic function
+# of the state after the image, the same for every image: the noise is a bias that changes from step
+# to step, and a network can learn it by heart. With fresh noise every image meets other values, and
+# what they do to the state has to be kept away from what the state remembers. The paper's Table 3
+# is about the first of these tasks throughout, so the fixed noise is our default.
 #
 # ## The networks
 #
@@ -119,7 +117,7 @@ page.curves(
 # its footnotes. The column *recorded* is test accuracy on the 10,000 test images of the real
 # CIFAR10, at the weights of the best validation accuracy.
 
-# %% tags=["hide-cell"]
+# %% tags=["hide-input"]
 recorded = {result.run.model.kind: result for result in page.recorded("table3")}
 KINDS = {"wrnn-16c": "wrnn", "irnn": "irnn", "lstm": "lstm", "gru": "gru"}
 rows = [
@@ -140,15 +138,12 @@ page.table(
     "Test accuracy on nsCIFAR10: the paper's Table 3, complete, beside our records (mean and 95 % "
     "confidence interval over n seeds).",
 )
+page.say(page.missing("table3"))
 
 # %% [markdown]
 # ```{include} generated/tab-noisy-results.md
 # ```
-
-# %% tags=["hide-input"]
-page.say(page.missing("table3"))
-
-# %% [markdown]
+#
 # A later paper trained the wRNN again, from code of its own {cite}`kubo2026dwrnn`; that is the best
 # independent target for the row of the wRNN.
 
@@ -164,15 +159,13 @@ for number in paper.select("later/"):
 # (sec-cifar10-cpu)=
 # ## CIFAR10 within a CPU's reach
 #
-# The experiment `cifar10_cpu` runs the task on its real input all the same, as
-# {ref}`sec-mnist-cpu` does for MNIST, but with less noise: 200 steps in place of 1,000 steps. The
-# wRNN has 4 channels of 128 units, the iRNN fewer parameters, as in the paper, and both a higher
-# learning rate. The wRNN is trained with either
-# start of its recurrent bias. Where a row says JPEG, the images come from a folder of JPEG files,
-# which lost some detail when they were made. None of it stands in for a row of
-# {numref}`tab-noisy-results`.
+# The experiment `cifar10_cpu` runs the task on its real input, as {ref}`sec-mnist-cpu` does for
+# MNIST, but with less noise: 200 steps in place of 1,000 steps. The wRNN has 4 channels of 128
+# units and either start of its recurrent bias, the iRNN fewer parameters, as in the paper, and both
+# a higher learning rate. Where a row says JPEG, the images come from JPEG files, which have lost
+# some detail. None of it stands in for a row of {numref}`tab-noisy-results`.
 
-# %% tags=["hide-cell"]
+# %% tags=["hide-input"]
 page.smaller("cifar10-cpu", "cifar10_cpu", "noisy sequential CIFAR10")
 
 # %% [markdown]
@@ -188,7 +181,7 @@ page.smaller("cifar10-cpu", "cifar10_cpu", "noisy sequential CIFAR10")
 # runs of the same models on digits, and the wRNN and the iRNN a second time with fresh noise, from
 # the same initial weights and with the same number of steps.
 
-# %% tags=["hide-cell"]
+# %% tags=["hide-input"]
 NOISES = {"fixed": "one for all images", "fresh": "fresh for every image"}
 small = list({r.run.id: r for name in ("table3", "noise") for r in page.this_run(name)}.values())
 digits = EXPERIMENTS["noise"].runs(page.small_profile)[0].task
@@ -205,17 +198,14 @@ page.compare(
     f"of an image, then {digits.noise_steps} steps of noise.",
     ("Test accuracy on noisy digits", "noise", page.small_profile),
 )
+page.say(page.missing("noise"))
 
 # %% [markdown]
 # ```{include} generated/tab-noisy-this-run.md
 # ```
-
-# %% tags=["hide-input"]
-page.say(page.missing("noise"))
-
-# %% [markdown]
-# {ref}`sec-point-noise` has the difference, model by model. Whatever the numbers are at the paper's
-# scale, they are numbers of two tasks, and only those of one can be compared with Table 3.
+#
+# {ref}`sec-point-noise` has the difference, model by model. These are numbers of two tasks, and
+# only those of one can be compared with Table 3.
 #
 # ## Verdicts
 

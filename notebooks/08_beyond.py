@@ -6,14 +6,14 @@
 # that is why a Wave-RNN (wRNN) learns to copy and to add where an identity RNN (iRNN) does not
 # {cite}`keller2024waves`.
 #
-# **What this chapter does.** It takes the claim apart. A network in which the wave is nothing but a
+# **What this chapter does.** It takes the claim apart: a network in which the wave is nothing but a
 # fixed buffer, networks that are asked for more than one lap, or for another lag than they were
-# trained on, and the recurrent layers that a reader would use today: one question a section, one
+# trained on, and the recurrent layers that a reader would use today. Each is one question, one
 # small experiment, one figure, and an answer that is computed from the records.
 #
 # Every experiment has a paper form with five seeds, for a CPU, and a quick form that is trained
-# with this book. An answer says which of them it is about. A value is a mean over seeds with its
-# 95 % interval, a comparison is made within seeds, and a single seed has no interval and settles
+# with this book. An answer says which of them it is about. A value is a mean over seeds with its 95
+# % interval, a comparison is made within seeds, and a single seed has no interval and settles
 # nothing.
 
 # %% tags=["parameters", "hide-input"]
@@ -37,23 +37,17 @@ SEEDS = 5  # of the paper form
 
 
 def forms(experiment):
-    """What can be compared, as (words, results): the paper form first, then the small one.
+    """What can be compared, as (words, results), and what a figure shows: the results of the first.
 
-    Of a form, the tasks of which every configuration has a record.
+    The paper form goes before the small one; of each, the tasks of which every configuration has a
+    record. What the paper form lacks is named, with the command that records it.
     """
-    found = []
-    for words, results in (
-        ("The paper form", page.recorded(experiment)),
-        (f"The {page.small_profile} form", page.this_run(experiment)),
-    ):
+    planned, found = page.recorded(experiment), []
+    small = f"The {page.small_profile} form"
+    for words, results in (("The paper form", planned), (small, page.this_run(experiment))):
         lacking = {result.run.task for result in results if not result.records}
-        found.append((words, [r for r in results if r.run.task not in lacking]))
-    return [(words, results) for words, results in found if results]
-
-
-def missing(experiment):
-    """Name what the paper form lacks, and the command that records it."""
-    planned = page.recorded(experiment)
+        if whole := [r for r in results if r.run.task not in lacking]:
+            found.append((words, whole))
     lacking = sum(len(result.records) < SEEDS for result in planned)
     if lacking:
         page.say(
@@ -61,6 +55,7 @@ def missing(experiment):
             f"lack some or all of {SEEDS} seeds. Command: "
             f"`{chapter.command(experiment)} --seeds {SEEDS}`."
         )
+    return found, found[0][1] if found else []
 
 
 def text(found, unit=""):
@@ -73,16 +68,25 @@ def names(found):
     return ", ".join(f"{name} {text(value)}" for name, value in found.items()) or "none"
 
 
-def draw(name, notice, alt, caption, results, panels=None):
-    """A figure of values over seeds, by default a panel per task, or the notice."""
-    if panels is None:
-        panels = [
-            (task.title, paired.outcome(task)[1], {r.label: paired.outcomes(r) for r in group})
-            for task, group in paired.by_task(results).items()
-        ]
+def per_task(results, name=lambda r: r.label):
+    """A panel per task: its title, its outcome, and that of every model by seed."""
+    return [
+        (task.title, paired.outcome(task)[1], {name(r): paired.outcomes(r) for r in group})
+        for task, group in paired.by_task(results).items()
+    ]
+
+
+def draw(name, notice, alt, caption, results, panels):
+    """A figure of values over seeds, or the notice."""
     kept = [(t, x, {k: [*v.values()] for k, v in of.items() if v}) for t, x, of in panels]
     kept = [panel for panel in kept if panel[2]]
     drawn = figures.intervals(kept) if kept else None
+    page.figure(name, drawn, alt=alt, caption=caption, results=results, notice=notice)
+
+
+def scatter(name, notice, alt, caption, results, panels, **look):
+    """A figure of points, or the notice."""
+    drawn = figures.points(panels, **look) if panels else None
     page.figure(name, drawn, alt=alt, caption=caption, results=results, notice=notice)
 
 
@@ -94,14 +98,14 @@ def draw(name, notice, alt, caption, results, panels=None):
 #
 # **Method.** The kernel is frozen at the shift, at the identity or at PyTorch's random kernel, with
 # a recurrent bias of zero; what reads in ($\mathbf{V}$ and its bias) and out is trained. Beside
-# them stand the wRNN with the released code's recurrent bias and with none, and an iRNN matched in
-# parameters, as the released code starts it and with an input bias of zero. Same data, steps and
-# rate for all. A share is what a network gains over one without memory, of what the trained wRNN
-# without recurrent bias gains; seeds in which that one is within a tenth of chance do not count.
+# them stand wRNNs and iRNNs matched in parameters, each as the released code starts it and with its
+# bias at zero. Same data, steps and rate for all. A share is what a network gains over one without
+# memory, of what the trained wRNN without recurrent bias gains; seeds in which that one is within a
+# tenth of chance do not count.
 
 # %% tags=["hide-input"]
 ENOUGH = 90  # per cent of what the trained wRNN gains
-found = forms("why_frozen")
+found, shown = forms("why_frozen")
 draw(
     "fig-frozen",
     ("Frozen kernels against trained ones", "why_frozen"),
@@ -109,9 +113,9 @@ draw(
     "wRNNs, three frozen kernels, and iRNNs.",
     "Result on the test set with recurrent kernels that are trained and that keep their start. No "
     "counterpart in the paper.",
-    found[0][1] if found else [],
+    shown,
+    per_task(shown),
 )
-missing("why_frozen")
 rows = []
 for words, results in found:
     answers = []
@@ -134,8 +138,6 @@ for words, results in found:
         f"{words}: of what the trained wRNN gains, a frozen shift is {'; '.join(answers)}. "
         f"(*Enough*: the interval is above {ENOUGH} %; *not enough*: below.)"
     )
-
-# %% tags=["hide-cell"]
 page.table(
     "tab-frozen",
     rows,
@@ -164,8 +166,7 @@ page.table(
 # one symbol leaves is followed around the ring among blanks: its speed, and its size after a lap.
 
 # %% tags=["hide-input"]
-found = forms("why_laps")
-shown = found[0][1] if found else []
+found, shown = forms("why_laps")
 groups, rows = {}, []
 for result in shown:
     n, lag = result.run.model.size, result.run.task.lag
@@ -186,30 +187,27 @@ for result in shown:
         )
 ends = sorted({1.0, *(lap for points in groups.values() for lap, _ in points)})
 groups["law of chapter 1"] = [(lap, 100 * min(1, 1 / lap)) for lap in ends]
-page.figure(
+scatter(
     "fig-after-a-lap",
-    figures.points(
-        [("", "right symbols (%)", groups)], xlabel="lag (laps of the ring)", connected=True
-    )
-    if shown
-    else None,
-    alt="Share of right symbols against the lag in laps, for rings of two lengths, beside the lap "
-    "law, which falls as one over the number of laps.",
-    caption="Copying below and above one lap of the ring, means over seeds, beside what the law of "
+    ("Copying after a lap", "why_laps"),
+    "Share of right symbols against the lag in laps, for rings of two lengths, beside the lap law, "
+    "which falls as one over the number of laps.",
+    "Copying below and above one lap of the ring, means over seeds, beside what the law of "
     "{ref}`sec-waves-as-memory` leaves of spikes at any time. The paper's Figure 4 has T = 480, a "
     "lag of 490 on rings of 100 sites.",
-    results=shown,
-    notice=("Copying after a lap", "why_laps"),
+    shown,
+    [("", "right symbols (%)", groups)] if shown else [],
+    xlabel="lag (laps of the ring)",
+    connected=True,
 )
-missing("why_laps")
 for words, results in found:
     scores = {(r.run.model.size, r.run.task.lag): paired.outcomes(r) for r in results}
     short, longer = (choose(n for n, _ in scores) for choose in (min, max))
     lags = sorted(lag for n, lag in scores if n == short)
-    within = [lag for lag in lags if lag < short][-1:]
+    within = max((lag for lag in lags if lag < short), default=None)
     answers = []
-    for lag in [lag for lag in lags if within and lag > short]:
-        change = paired.difference(scores[short, lag], scores[short, within[0]])
+    for lag in (lag for lag in lags if within and lag > short):
+        change = paired.difference(scores[short, lag], scores[short, within])
         told = {"below": "worse", "above": "better", "open": "not told apart"}[paired.side(change)]
         control = paired.difference(scores.get((longer, lag), {}), scores[short, lag])
         answers.append(
@@ -220,11 +218,9 @@ for words, results in found:
         )
     if answers:
         page.say(
-            f"{words}: against lag {within[0]} on the same rings of {short} sites, in right "
+            f"{words}: against lag {within} on the same rings of {short} sites, in right "
             f"symbols, {'; '.join(answers)}."
         )
-
-# %% tags=["hide-cell"]
 page.table(
     "tab-after-a-lap",
     rows,
@@ -233,15 +229,6 @@ page.table(
     "of the slowest and the fastest channel.",
     ("The trace of a symbol after a lap", "why_laps"),
 )
-
-# %% [markdown]
-# ```{include} generated/fig-after-a-lap.md
-# ```
-#
-# ```{include} generated/tab-after-a-lap.md
-# ```
-
-# %% tags=["hide-input"]
 longest = max(why.LAP_LAGS)  # the paper's longest, on its own rings
 rings = {run.model.size for run in why.laps("paper") if run.task.lag == longest}
 page.say(
@@ -253,6 +240,12 @@ page.say(
 )
 
 # %% [markdown]
+# ```{include} generated/fig-after-a-lap.md
+# ```
+#
+# ```{include} generated/tab-after-a-lap.md
+# ```
+#
 # **What would change it.** A copy task whose symbols go on during the lag, so that every site is
 # needed again after a lap.
 #
@@ -263,15 +256,15 @@ page.say(
 #
 # **Method.** Jaeger's memory capacity {cite}`jaeger2001memory`: for every delay, the squared
 # correlation of the input then with its best linear readout now, summed over delays; at most the
-# number of units. The networks are trained on sequential digits, one number a step. They are
-# driven with as many independent numbers from [0, 1) and read at the end; the readout is fitted on
-# half of the sequences and scored on the others, with noise on every unit of the read state.
+# number of units. The networks are trained on sequential digits, one number a step. They are driven
+# with as many independent numbers from [0, 1) and read at the end; the readout is fitted on half of
+# the sequences and scored on the others, with noise on every unit of the read state.
 
 # %% tags=["hide-input"]
 NOISES, NOISE = (0.0, 0.01, 0.1), 0.01  # of the table, of the figure and the answer
 draws = np.random.default_rng(0).random((1000 if profile == "smoke" else 8000, 64))
 found = []  # (words, results, label -> (when, noise) -> capacity by seed)
-for words, results in forms("why_capacity"):
+for words, results in forms("why_capacity")[0]:
     held = {}
     for result in results:
         model = result.run.model
@@ -295,7 +288,6 @@ draw(
         for when in ("before", "after")
     ],
 )
-missing("why_capacity")
 for words, _, held_by in found:
     (wave,) = (of for name, of in held_by.items() if name.startswith("wRNN (zero bias)"))
     before, after = (wave.get((when, NOISE), {}) for when in ("before", "after"))
@@ -311,8 +303,6 @@ for words, _, held_by in found:
         f"capacity of {text(interval(before.values()))}, and training changes it by "
         f"{text(change)}. Trained, it holds more than the others by: {names(leads)}."
     )
-
-# %% tags=["hide-cell"]
 page.table(
     "tab-memory-capacity",
     [
@@ -341,7 +331,7 @@ page.table(
 # ```
 #
 # With V-init and zero bias all channels of a wRNN start as copies of one ring, which holds $n$
-# numbers however many channels there are; what the others add has to be learned.
+# numbers; what the others add has to be learned.
 #
 # **What would change it.** Another input than independent numbers, a nonlinear readout, and a task
 # that asks for more: a network gives up memory that its task doesn't reward.
@@ -358,7 +348,8 @@ page.table(
 
 
 # %% tags=["hide-input"]
-found, panels, shown = forms("why_carry"), {}, []
+found, _ = forms("why_carry")
+panels, shown = {}, []
 answers = {}  # (words, task) -> what is said of every network
 for words, results in found:
     for result in results:
@@ -375,23 +366,18 @@ for words, results in found:
             most = 1 if metric == "mse" else 100
             panel[result.label] = [(x, min(mean, most)) for x, mean in means.items()]
             shown.append(result)
-page.figure(
+scatter(
     "fig-carry-over",
-    figures.points(
-        [(*names_of, groups) for names_of, groups in panels.items()],
-        xlabel="lag or length that is asked for (steps)",
-        connected=True,
-    )
-    if panels
-    else None,
-    alt="Two panels: share of right symbols against the lag that is asked for, and squared error "
+    ("Other lags and lengths", "why_carry"),
+    "Two panels: share of right symbols against the lag that is asked for, and squared error "
     "against the length of the adding sequence, one curve per network.",
-    caption="Networks trained at one lag or length and asked at others, means over seeds; a "
-    "squared error above 1 is drawn at 1. No counterpart in the paper.",
-    results=shown,
-    notice=("Other lags and lengths", "why_carry"),
+    "Networks trained at one lag or length and asked at others, means over seeds; a squared error "
+    "above 1 is drawn at 1. No counterpart in the paper.",
+    shown,
+    [(*names_of, groups) for names_of, groups in panels.items()],
+    xlabel="lag or length that is asked for (steps)",
+    connected=True,
 )
-missing("why_carry")
 for (words, task), said in answers.items():
     page.say(f"{words}, trained on the {task.title}: {'; '.join(said)}.")
 
@@ -409,8 +395,8 @@ for (words, task), said in answers.items():
 # (sec-today)=
 # ## What would a reader use today?
 #
-# **Question.** How does a wRNN stand beside an LSTM, a GRU and a linear recurrent unit
-# (LRU {cite}`orvieto2023lru`), matched in parameters, with the same data and steps?
+# **Question.** How does a wRNN stand beside an LSTM, a GRU and a linear recurrent unit (LRU
+# {cite}`orvieto2023lru`), matched in parameters, with the same data and steps?
 #
 # **Method.** The LSTM starts with a forget bias of 1. The LRU has a complex diagonal and is linear
 # in its input, so two of them stand in residual blocks with an MLP, as in its paper. Each model is
@@ -424,7 +410,7 @@ def seconds(result):
     return sum(spent) / len(spent)
 
 
-found = [(words, paired.best_rates(results)) for words, results in forms("why_today")]
+found = [(words, paired.best_rates(results)) for words, results in forms("why_today")[0]]
 shown = found[0][1] if found else []
 panels = [
     (
@@ -439,17 +425,17 @@ panels = [
     )
     for task, group in paired.by_task(shown).items()
 ]
-page.figure(
+scatter(
     "fig-today",
-    figures.points(panels, xlabel="processor seconds of training") if panels else None,
-    alt="One panel per task: result on the test set against processor seconds of training, one "
-    "point per seed and one mark per model.",
-    caption="wRNN, iRNN, LSTM, GRU and LRU, matched in parameters, each at the rate that validates "
-    "best, against the seconds of its training. No counterpart in the paper.",
-    results=shown,
-    notice=("The wRNN beside LSTM, GRU and LRU", "why_today"),
+    ("The wRNN beside LSTM, GRU and LRU", "why_today"),
+    "One panel per task: result on the test set against processor seconds of training, one point "
+    "per seed and one mark per model.",
+    "wRNN, iRNN, LSTM, GRU and LRU, matched in parameters, each at the rate that validates best, "
+    "against the seconds of its training. No counterpart in the paper.",
+    shown,
+    panels,
+    xlabel="processor seconds of training",
 )
-missing("why_today")
 for words, results in found:
     for task, group in paired.by_task(results).items():
         of = {r.label: paired.outcomes(r) for r in group}
@@ -464,8 +450,6 @@ for words, results in found:
             f"others: **ahead of** {names(sides[ahead])}; **behind** {names(sides[behind])}; "
             f"**not told apart from** {names(sides['open'])}."
         )
-
-# %% tags=["hide-cell"]
 page.compare(
     "tab-today",
     shown,
@@ -489,9 +473,9 @@ page.compare(
 # ```{include} generated/tab-today.md
 # ```
 #
-# **What would change it.** The budget: gates learn late, and these are the first steps only.
-# Larger networks, more rates, a schedule; and for the seconds, another machine: PyTorch's LSTM,
-# the compiled wRNN and a scan in Python are not equally well made.
+# **What would change it.** The budget: gates learn late, and these are the first steps only. Larger
+# networks, more rates, a schedule; and for the seconds, another machine: PyTorch's LSTM, the
+# compiled wRNN and a scan in Python are not equally well made.
 #
 # (sec-choices)=
 # ## What do the released code's choices do?
@@ -504,8 +488,7 @@ page.compare(
 # the four combinations with it less that over the four without it.
 
 # %% tags=["hide-input"]
-found = forms("why_released")
-shown = found[0][1] if found else []
+found, shown = forms("why_released")
 draw(
     "fig-choices",
     ("The released code's choices", "why_released"),
@@ -513,21 +496,14 @@ draw(
     "loss and V-init, with a dot per seed and the mean.",
     "All combinations of three choices that the released code makes and the text does not.",
     shown,
-    [
-        (
-            task.title,
-            paired.outcome(task)[1],
-            {
-                f"{r.run.model.recurrent_bias} bias, "
-                f"{'divided' if r.run.loss_scale < 1 else 'plain'} loss, "
-                f"V-init {r.run.model.input}": paired.outcomes(r)
-                for r in group
-            },
-        )
-        for task, group in paired.by_task(shown).items()
-    ],
+    per_task(
+        shown,
+        lambda r: (
+            f"{r.run.model.recurrent_bias} bias, {'divided' if r.run.loss_scale < 1 else 'plain'} "
+            f"loss, V-init {r.run.model.input}"
+        ),
+    ),
 )
-missing("why_released")
 rows = []
 for words, results in found:
     for task, group in paired.by_task(results).items():
@@ -541,8 +517,6 @@ for words, results in found:
                 f"{words}, {task.title}: of the three, in {paired.outcome(task)[1]}, **these make "
                 f"a difference that the seeds can tell**: {names(sure)}."
             )
-
-# %% tags=["hide-cell"]
 page.table(
     "tab-choices",
     rows,
@@ -573,9 +547,8 @@ page.table(
 # that of the step loop, and the largest Lyapunov exponent over ten sequences in a row.
 
 # %% tags=["hide-input"]
-found = forms("why_parallel")
+found, shown = forms("why_parallel")
 measured = {words: dynamics.through_training(results) for words, results in found}
-shown = found[0][1] if found else []
 first = measured[found[0][0]].items() if found else ()
 T = shown[0].run.task.length if shown else 0
 draw(
@@ -600,16 +573,14 @@ draw(
         )
     ],
 )
-missing("why_parallel")
 for words, results in found:
-    steps = list(measured[words])
-    start, end = (measured[words][step] for step in (steps[0], steps[-1]))
+    (_, start), *_, (last, end) = measured[words].items()
     more = paired.difference(*({seed: n for seed, (n, _) in of.items()} for of in (end, start)))
     exponents = [e for _, e in end.values() if np.isfinite(e)]
     told = {"above": "takes the parallel way away", "below": "makes it easier"}
     page.say(
         f"{words}: **training {told.get(paired.side(more), 'may or may not make it harder')}.** "
-        f"After {steps[-1]:,} steps Newton takes {text(more)} iterations more than the "
+        f"After {last:,} steps Newton takes {text(more)} iterations more than the "
         f"{text(interval([n for n, _ in start.values()]))} at the start, of at most "
         f"{results[0].run.task.length}; the exponent is then {text(interval(exponents))}."
     )
@@ -619,16 +590,15 @@ for words, results in found:
 # ```
 #
 # This is what the memory costs beside a linear recurrent unit: a rectified network that has left
-# its shift is run step by step. A frozen shift keeps the cheap way as far as its drive is positive,
-# since its rectifier then does nothing.
+# its shift is run step by step. A frozen shift keeps the cheap way as far as its drive is positive.
 #
 # **What would change it.** A damped or coarser iteration, which needs not be exact, and larger
 # networks.
 #
 # ## A block one can stack
 #
-# **Question.** A wRNN that is put into a deeper model can diverge. Is the recurrent bias, the
-# missing leak or V-init the reason, and how should one use it?
+# **Question.** A wRNN in a deeper model can diverge. Is the recurrent bias, the missing leak or
+# V-init the reason, and how should one use it?
 #
 # **Method.** Residual blocks (layer norm, wRNN, MLP; `companion.runs.models.ResidualBlocks`), two
 # and four deep, against a single wRNN matched in parameters, at a rate of 0.001 and without
@@ -637,7 +607,7 @@ for words, results in found:
 # since the features of a normalised vector sum to zero.
 
 # %% tags=["hide-input"]
-found = forms("why_blocks")
+found, shown = forms("why_blocks")
 draw(
     "fig-blocks",
     ("Residual wRNN blocks", "why_blocks"),
@@ -645,9 +615,9 @@ draw(
     "accuracy by seed and the mean.",
     "Residual wRNN blocks from several starts against a single layer matched in parameters. No "
     "counterpart in the paper.",
-    found[0][1] if found else [],
+    shown,
+    per_task(shown),
 )
-missing("why_blocks")
 STARTS = {
     "a recurrent bias of zero": dict(recurrent_bias="zero"),
     "uniform weights in place of V-init": dict(input="default"),
@@ -683,17 +653,17 @@ for words, results in found:
 # ## What could still be unfair
 
 # %% tags=["hide-input"]
-units = {}  # kind of model -> units of state over those of the wRNN, by task
+KINDS, units = {"iRNN": "irnn", "LSTM": "lstm", "GRU": "gru"}, {}
 for group in paired.by_task(page.recorded("why_today")).values():
     sizes = {r.run.model.kind: r.run.model.size * r.run.model.num_channels for r in group}
-    for kind in ("irnn", "lstm", "gru"):
-        units.setdefault(kind, []).append(sizes["wrnn"] / sizes[kind])
+    for name, kind in KINDS.items():
+        units.setdefault(name, []).append(sizes["wrnn"] / sizes[kind])
 page.say(
     "Equal parameters are not equal state: in {ref}`sec-today` a wRNN has, by task, "
     + ", ".join(
         f"{tables.number(min(times), 2)} to {tables.number(max(times), 2)} times the units of the "
-        f"{ {'irnn': 'iRNN'}.get(kind, kind.upper()) }"
-        for kind, times in units.items()
+        f"{name}"
+        for name, times in units.items()
     )
     + ". The capacity section compares both ways, the others don't."
 )

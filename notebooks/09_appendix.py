@@ -26,7 +26,7 @@ page = chapter.Chapter(profile=profile, device=device, seeds=seeds, train=train)
 # %% [markdown]
 # ## Several speeds in one network
 
-# %% tags=["hide-cell"]
+# %% tags=["hide-input"]
 rows, several = [], []
 for result in page.shown("fig10"):
     hidden = next((h for record in result.records for h in waves.orders(record).values()), None)
@@ -58,12 +58,6 @@ page.table(
     "{ref}`sec-wave-measure` has it. The paper's Figure 10.",
     ("Speeds of single channels after training", "fig10"),
 )
-
-# %% [markdown]
-# ```{include} generated/tab-speeds.md
-# ```
-
-# %% tags=["hide-input"]
 page.say(page.missing("fig10"))
 for result, moving, channels in several:
     speeds = " and ".join(map(tables.number, sorted(set(moving))))
@@ -73,13 +67,16 @@ for result, moving, channels in several:
     )
 
 # %% [markdown]
+# ```{include} generated/tab-speeds.md
+# ```
+#
 # The start at four speeds is ours: a network that has been given several speeds is a cleaner
 # question than whether some appear.
 #
 # ## Waves through training
 #
-# In the runs of {numref}`fig-waves-training` the learning rate
-# stays constant, so that every run is the beginning of the next.
+# In the runs of {numref}`fig-waves-training` the learning rate stays constant, so that every run is
+# the beginning of the next.
 
 # %% tags=["hide-input"]
 STARTS = {"shift": "u-shift", "identity": "identity kernel", "default": "random kernel"}
@@ -115,12 +112,6 @@ page.figure(
     results=[result for _, result, _, _ in through.values()],
     notice=("Waves through training", "fig18"),
 )
-
-# %% [markdown]
-# ```{include} generated/fig-waves-training.md
-# ```
-
-# %% tags=["hide-cell"]
 page.table(
     "tab-waves-training",
     [
@@ -138,12 +129,6 @@ page.table(
     "The values of {numref}`fig-waves-training`.",
     ("Waves through training", "fig18"),
 )
-
-# %% [markdown]
-# ```{include} generated/tab-waves-training.md
-# ```
-
-# %% tags=["hide-input"]
 page.say(page.missing("fig18"))
 for key in dict.fromkeys((start, r.run.profile) for start, _, r, _ in through.values()):
     states = [entry for entry in through.values() if (entry[0], entry[2].run.profile) == key]
@@ -156,14 +141,17 @@ for key in dict.fromkeys((start, r.run.profile) for start, _, r, _ in through.va
         f"step, contrast {tables.number(wave.contrast, 2)}, p = {tables.number(wave.larger_p, 2)}"
         f"{then * (len(states) > 1)}."
     )
-
-# %% [markdown]
-# ## Verdicts
-
-# %% tags=["hide-cell"]
 page.verdicts("appendix", "What the appendix shows")
 
 # %% [markdown]
+# ```{include} generated/fig-waves-training.md
+# ```
+#
+# ```{include} generated/tab-waves-training.md
+# ```
+#
+# ## Verdicts
+#
 # ```{include} generated/tab-appendix-claims.md
 # ```
 #

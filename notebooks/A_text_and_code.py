@@ -136,14 +136,12 @@ amounts["scale"] = (
 # (sec-point-starts)=
 # ## How the input layer starts
 #
-# **With V-init.** In the text one site per channel reads one input (an identity), in the code it
-# reads every input with weight 1; chapter {ref}`sec-wave-rnn` shows both.
-#
-# **Without it.** The text says nothing of the input bias and, for the iRNN, cites weights from a
-# normal distribution of standard deviation 0.001 {cite}`le2015irnn`. In the code V-init is also
-# what sets the input *bias* to zero: wherever it is off, the bias keeps PyTorch's default, uniform
-# between $\pm 1/\sqrt{d}$ with $d$ the number of inputs. That is every iRNN, and every wRNN
-# without V-init. {numref}`tab-starts` has new models as the paper's experiments start them.
+# Chapter {ref}`sec-wave-rnn` shows both kinds of V-init. Without it, the text says nothing of the
+# input bias and, for the iRNN, cites weights from a normal distribution of standard deviation 0.001
+# {cite}`le2015irnn`. In the code V-init is also what sets the input *bias* to zero: wherever it is
+# off, the bias keeps PyTorch's default, uniform between $\pm 1/\sqrt{d}$ with $d$ the number of
+# inputs. That is every iRNN, and every wRNN without V-init. {numref}`tab-starts` has new models as
+# the paper's experiments start them.
 
 # %% tags=["hide-cell"]
 tasks = {"table4": "copy", "table1": "adding", "table2": "sMNIST, psMNIST", "table3": "nsCIFAR10"}
@@ -182,28 +180,23 @@ page.table(
 # with a positive bias grows by about as much at every step of the sequence.
 
 # %% tags=["hide-input"]
-x, y = AddingTask(100).batch(128, generator=seeded())
-first_loss = {}
+task, first_loss = AddingTask(100), {}
+x, y = task.batch(128, generator=seeded())
 for bias in ("uniform", "zero"):
+    config = irnn_config(100, input_bias=bias)
     with torch.no_grad():
-        losses = [
-            AddingTask(100).loss(
-                build_model(irnn_config(100, input_bias=bias), AddingTask(100), seeded(seed))(x), y
-            )
-            for seed in range(4)
-        ]
+        losses = [task.loss(build_model(config, task, seeded(seed))(x), y) for seed in range(4)]
     first_loss[bias] = f"{number(min(losses).item(), 2)} to {number(max(losses).item(), 2)}"
     print(f"adding, T = 100, iRNN, input bias {bias}: loss before training {first_loss[bias]}")
 amounts["bias"] = f"adding, iRNN: first loss {first_loss['uniform']}, else {first_loss['zero']}"
 
 # %% [markdown]
-# Before November 2026 this project started every model without V-init with a zero bias, and wRNNs
-# also with uniform weights. Those runs remain as the experiment `other_starts`;
-# {numref}`tab-other-starts` has them beside the rows of Table 4 as the released code starts them.
-# *iRNN, zero input bias* is more than history: it is the fair control of chapters {ref}`sec-copy`
-# to {ref}`sec-images`, since the input bias of the wRNN starts at zero too.
+# *iRNN, zero input bias* is the fair control of chapters {ref}`sec-copy` to {ref}`sec-images`,
+# since the input bias of the wRNN starts at zero too. Before November 2026 this project started
+# every model without V-init so, and wRNNs also with uniform weights: the experiment `other_starts`,
+# in {numref}`tab-other-starts` beside the rows of Table 4 as the released code starts them.
 
-# %% tags=["hide-cell"]
+# %% tags=["hide-input"]
 rows, changes = [], []
 for results in (page.recorded, page.this_run):
     released, other = (
@@ -218,14 +211,9 @@ for results in (page.recorded, page.this_run):
         pair = [released.get(key), other[key]]
         known = [result for result in pair if result and result.records]
         if known:
-            rows.append(
-                {
-                    "T": key[0] - 10,
-                    "model": (pair[0] or pair[1]).label,
-                    "released start": page.value(pair[0], "printed_mse"),
-                    "other start": page.value(pair[1], "printed_mse"),
-                }
-            )
+            values = (page.value(result, "printed_mse") for result in pair)
+            row = {"T": key[0] - 10, "model": (pair[0] or pair[1]).label}
+            rows.append(row | dict(zip(("released start", "other start"), values, strict=True)))
         if len(known) == 2 and budget(pair[0]) == budget(pair[1]):
             changes.append((measures.gap(pair[1], pair[0]), pair[0]))
 page.table(
@@ -235,12 +223,6 @@ page.table(
     "project started it before (bias of zero; wRNN: uniform weights).",
     ("Two starts of the input layer", "table4 other_starts"),
 )
-
-# %% [markdown]
-# ```{include} generated/tab-other-starts.md
-# ```
-
-# %% tags=["hide-input"]
 if changes:
     change, largest = max(changes, key=lambda c: abs(c[0].mean))
     amounts["other"] = f"up to {tables.interval(change)} powers of ten"
@@ -249,81 +231,62 @@ if changes:
         f"{largest.run.task.lag - 10} changes most: its loss is **{tables.interval(change)} powers "
         f"of ten** higher with the released start (n = {change.count}; {largest.description})."
     )
-learned = {}  # (lag, profile) -> start of the input weights -> result
+learned = {}  # (profile, lag) -> start of the input weights -> result
 for result in page.shown("v_init"):
-    key = result.run.task.lag, result.run.profile
+    key = result.run.profile != "paper", -result.run.task.lag
     learned.setdefault(key, {})[result.run.model.input] = result
-for key in sorted(learned, key=lambda key: (key[1] != "paper", -key[0])):
+for (_, lag), of in sorted(learned.items()):
     for start, point in (("identity", "v-init"), ("normal", "without")):
-        if {start, "ones"} <= learned[key].keys():
-            pair = learned[key][start], learned[key]["ones"]
+        if {start, "ones"} <= of.keys():
+            pair = of[start], of["ones"]
             times = measures.times(*map(measures.steps_to_learn, pair), *pair)
             text = f"copying is learned in {tables.interval(times, 2)} times the steps of V-init"
             if times:
-                amounts.setdefault(point, f"{text} of the code, lag {key[0]}")
+                amounts.setdefault(point, f"{text} of the code, lag {-lag}")
 
 # %% [markdown]
-# How soon copying is learned from each of these starts is in {numref}`tab-ablations-learning`.
-# Uniform weights with a zero bias are not a start of the released code: if V-init is learned later
-# than that, it says nothing about the paper's row without V-init.
+# ```{include} generated/tab-other-starts.md
+# ```
 #
-# What the paper calls iRNN on the copy task is also the best of four starts there, identity or
-# default matrix with rectifier or tanh, each with every learning rate and clip. `--grid paper` runs
-# that search, and {numref}`tab-settings-tried` has what is recorded of it.
+# How soon copying is learned from each of these starts is in {numref}`tab-ablations-learning`. What
+# the paper calls iRNN on the copy task is also the best of four starts there, identity or default
+# matrix with rectifier or tanh, each with every learning rate and clip. `--grid paper` runs that
+# search, and {numref}`tab-settings-tried` has what is recorded of it.
 #
 # (sec-point-recurrent-bias)=
 # ## The bias of the convolution
 #
 # Chapter {ref}`sec-wave-rnn` derives what PyTorch's default bias does to a wave. Here is its size
-# on the image tasks: one pulse enters each of 16 channels and travels for the 784 steps of MNIST;
-# then 16 small digits, enlarged to 28 by 28 pixels, go through the paper's network before
-# any training, where guessing evenly gives a loss of $\ln 10 = 2.30$.
+# on the image tasks: 16 small digits, enlarged to 28 by 28 pixels, go through the paper's network
+# before any training, where guessing evenly gives a loss of $\ln 10 = 2.30$.
 
 # %% tags=["hide-input"]
-steps, channels, sites = 784, 16, 256
 digits = data.digits()
 small = digits.images[:16].float() / digits.max_value  # (16, 8, 8)
 pixels = F.interpolate(small[:, None], size=(28, 28), mode="bilinear").flatten(1).t()[..., None]
-gone, start_loss = {}, {}
+start_loss = {}
 for kind in ("default", "zero"):
-    config = wrnn_config(sites, channels, recurrent_bias=kind)
-    model = build_model(config, SequentialMNIST(), seeded())
-    pulse = torch.eye(steps)[:, :1, None]  # (T, 1, 1)
+    model = build_model(wrnn_config(256, 16, recurrent_bias=kind), SequentialMNIST(), seeded())
     with torch.no_grad():
-        states = model.rnn(pulse)[0].view(steps, channels, sites)
-        crest = states[-1, :, (1 - steps) % sites]  # where the wave from site 0 is by then
-        gone[kind] = int((crest == 0).sum())
         state = model.rnn(pixels.contiguous())[0][-1]  # (16, 4096)
-        start_loss[kind] = F.cross_entropy(model.readout(state), digits.labels[:16]).item()
-    print(
-        f"{kind}: pulse gone in {gone[kind]} of {channels} channels; digits: mean activity "
-        f"{number(state.mean().item(), 2)}, loss {number(start_loss[kind])}"
-    )
-amounts["recurrent bias"] = (
-    f"first loss {number(start_loss['default'])} against {number(start_loss['zero'])}"
-)
+        start_loss[kind] = number(F.cross_entropy(model.readout(state), digits.labels[:16]).item())
+    print(f"{kind}: mean activity {number(state.mean().item(), 2)}, loss {start_loss[kind]}")
+amounts["recurrent bias"] = f"first loss {start_loss['default']} against {start_loss['zero']}"
 
 # %% [markdown]
 # (sec-point-choices)=
 # ## What three of these choices do to the result
 #
 # {ref}`sec-choices` trains all combinations of the recurrent bias, the scale of the loss and V-init
-# with the same seeds. These are their main effects from {numref}`tab-choices`, in the test metric
-# of the task.
+# with the same seeds; their main effects are in {numref}`tab-choices`. The runs of
+# {ref}`sec-mnist-cpu` and {ref}`sec-cifar10-cpu` have the recurrent bias alone.
 
 # %% tags=["hide-input"]
 for results in (page.recorded("why_released"), page.this_run("why_released")):
     for task, group in paired.by_task(results).items():
-        effects = paired.choice_effects(group)
-        if effects is None:
-            continue
-        texts = [f"{tables.interval(effect)} (n = {effect.count})" for effect in effects]
-        page.say(
-            f"{task.title} ({group[0].description}), {paired.outcome(task)[1]}: "
-            + "; ".join(map(" ".join, zip(paired.CHOICES, texts, strict=True)))
-            + "."
-        )
-        for point, text in zip(("recurrent bias", "scale", "v-init"), texts, strict=True):
+        effects = paired.choice_effects(group) or ()
+        for point, effect in zip(("recurrent bias", "scale", "v-init"), effects, strict=False):
+            text = f"{tables.interval(effect)} (n = {effect.count})"
             told = f"; without it {text} in {paired.outcome(task)[1]} ({task.title})"
             amounts.setdefault(f"{point}, effect", told)
 pairs = {}  # task -> start of the recurrent bias -> result
@@ -383,8 +346,7 @@ page.say(
     "The digits have no official test images, so their split also decides which images are tested; "
     f"that of MNIST does not. In the psMNIST column of Table 2, {close} of {len(rows) - 1} "
     "neighbouring values are closer to each other than the deviation over permutations here, which "
-    "is on a smaller test set: one permutation is one sample. Ours are part of every run, and "
-    "checksums of order and noise are in every record."
+    "is on a smaller test set: one permutation is one sample. Ours are part of every run."
 )
 
 # %% [markdown]
@@ -428,9 +390,9 @@ page.say(page.missing("noise"))
 #
 # Chapter {ref}`sec-waves-seen` measures the speed of a wave as the slope $f_t / f_x$. The code sums
 # power along the diagonal of the *array*, which joins equal indices of two axes in different units,
-# and divides by a copy that is shuffled in time only, once: every site keeps its mean over time, so
-# that power at $f_t = 0$ is one by construction.
-# A made-up wave of one site per step, with noise, on the paper's 784 steps and 256 sites:
+# and divides by a copy that is shuffled in time only: every site keeps its mean over time, so that
+# power at $f_t = 0$ is one by construction. A made-up wave of one site per step, with noise, on the
+# paper's 784 steps and 256 sites:
 
 # %%
 steps, sites, waves = 784, 256, np.arange(1, 31)  # waves on the ring

@@ -3,10 +3,9 @@
 # # Reproducing it
 #
 # Every number of this book that is not the paper's comes from a record: a small file that a
-# finished training run leaves behind, with its settings, its curves, its test metrics, and where,
-# when in the history of the code, and with which versions it was made. This page says how to make
-# them, which command stands behind which figure or table, and what every published record was made
-# on.
+# finished training run leaves behind, with its settings, curves, test metrics and provenance. This
+# page says how to make them, which command stands behind which figure or table, and what every
+# published record was made on.
 
 # %% tags=["parameters", "hide-input"]
 profile: str = "quick"  # smoke, quick or paper
@@ -89,8 +88,7 @@ page.table(
 # ```{include} generated/tab-commands.md
 # ```
 #
-# When the records are there, the chapter draws its figures and tables from them, training nothing,
-# as in `papermill book/03_copy.ipynb out.ipynb -p profile paper -p train False`.
+# When the records are there, the chapter draws its figures and tables from them.
 #
 # ## Chapters with plain papermill
 #
@@ -107,22 +105,20 @@ page.table(
 #
 # ## Everything, on a machine with a GPU
 #
-# `make paper` trains everything, five seeds, unattended, in this order: the copy task (Table 4 and
-# Figure 3), adding (Table 1), permuted and sequential MNIST (Table 2), noisy CIFAR10 (Table 3),
-# Figures 7, 2, 10 and 18, what only this book has, LSTM and GRU; then the other seeds. It needs a
-# Python with torch, torchvision, numpy, tqdm and typer, and the data; no network.
+# `make paper` trains everything, five seeds, unattended: the copy task (Table 4 and Figure 3),
+# adding (Table 1), permuted and sequential MNIST (Table 2), noisy CIFAR10 (Table 3), Figures 7, 2,
+# 10 and 18, what only this book has, LSTM and GRU; then the other seeds. It needs a Python with
+# torch, torchvision, numpy, tqdm and typer, and the data; no network.
 #
 # 1. Carry the repository and the data there: MNIST's four `.gz` files in `MNIST/raw` and
 #    `cifar-10-python.tar.gz`, in one folder that `WRNN_DATA` names. What is missing is downloaded
 #    where there is a network. With CIFAR10 as an image folder, `cifar10/{train,test}/CLASS/`, it is
 #    `make paper CIFAR10=folder`, and tables name the JPEGs where they stand in.
-# 2. `make paper TIME_LIMIT=3000` stops cleanly before a lease or queue limit of an hour ends, and
-#    the same command goes on. It may also be killed: what is lost is the work since it last saved.
-#    With another device, `CUDA_VISIBLE_DEVICES=1 make paper` beside it shares the work, as does
-#    any other process on the machine; no run is trained twice.
+# 2. `make paper TIME_LIMIT=3000` stops cleanly before a limit of an hour ends, and the same command
+#    goes on. It may also be killed: what is lost is the work since it last saved. On another
+#    device, `CUDA_VISIBLE_DEVICES=1 make paper` shares the work; no run is trained twice.
 # 3. `PYTHONPATH=src python3 -m companion records export records.tar` writes the records, and the
-#    checkpoints of what is unfinished, into one file, and prints its size;
-#    `--no-checkpoints` makes it smaller.
+#    checkpoints of what is unfinished, into one file; `--no-checkpoints` makes it smaller.
 # 4. `wrnn records merge records.tar` at home, where a tar that was cut short or damaged is refused
 #    as a whole. A record that is already there stays, and merging twice changes nothing. Unfinished
 #    runs can go on there, or on the next machine, on the same type of device.
@@ -133,11 +129,9 @@ page.table(
 #
 # ## The published records
 #
-# {numref}`tab-records` sums up what is in `records/`, and the file below it has a row for each.
-# *paper* is the paper's whole budget, *settled* a run that ended before it because its task was
-# settled, *reduced* less than that or smaller networks, and *quick* the reference set of the small
-# profile. Hours are those of the processor where a record has them, and of the clock elsewhere,
-# evaluation included.
+# {numref}`tab-records` sums up what is in `records/`, and the file below it has a row for each;
+# {ref}`sec-labels` says what the scales are. Hours are those of the processor where a record has
+# them, and of the clock elsewhere, evaluation included.
 
 # %% tags=["hide-cell"]
 records = records_table(page.committed)
@@ -194,10 +188,10 @@ page.file(
 #
 # ## Time
 #
-# {numref}`tab-time` gives the machine time behind every experiment at the paper's sizes: what its
-# published records took, and how many of its configurations they cover. Runs that belong to two
-# experiments count in both. `make campaign` repeats what a CPU reaches of them, with two workers on
-# one folder; it can be stopped and called again, and says what is done and how long is left.
+# {numref}`tab-time` gives the machine time behind every experiment at the paper's sizes. Runs that
+# belong to two experiments count in both. `make campaign` repeats what a CPU reaches of them, with
+# two workers on one folder; it can be stopped and called again, and says what is done and how long
+# is left.
 
 # %% tags=["hide-cell"]
 rows = []
@@ -237,12 +231,12 @@ page.table("tab-changes", CHANGES, "Rules that changed after records existed.")
 #
 # ## Faults
 #
-# `make faults` breaks what it can: it kills and interrupts training, fills and fails the disk, lets
-# several processes loose on one folder, damages every kind of file, and gives bad input to the
-# library, the command line and the chapters. {numref}`tab-faults` counts what came of it. *Lost* is
-# a record that was not there in the end; *wrong* one that differed by a bit from that of an
-# undisturbed run, or damage or bad input that was taken for good; *loud* more than one line, or a
-# wrong exit status; *left* a lock or an unfinished file that nothing took away.
+# `make faults` kills and interrupts training, fills and fails the disk, lets several processes
+# loose on one folder, damages every kind of file, and gives bad input to the library, the command
+# line and the chapters. {numref}`tab-faults` counts what came of it. *Lost* is a record that was
+# not there in the end; *wrong* one that differed by a bit from that of an undisturbed run, or
+# damage or bad input that was taken for good; *loud* more than one line, or a wrong exit status;
+# *left* a lock or an unfinished file that nothing took away.
 
 # %% tags=["hide-cell"]
 path = page.committed.folder / "faults" / "faults.json"
@@ -268,7 +262,7 @@ else:
 # ## What is the same on repeat
 #
 # On a CPU a run with the same seed, versions and thread count gives the same record, also when it
-# was stopped and resumed on the way. A GPU does not promise this; its records differ in the last
-# digits and, over many steps, beyond them. That is why results at the paper's scale are
-# given with their spread over seeds. Chapters executed twice from the same records are identical
-# byte for byte, and the tests compare them with what is committed.
+# was stopped and resumed on the way. A GPU does not promise this: its records differ in the last
+# digits and, over many steps, beyond them, so results are given with their spread over seeds.
+# Chapters executed twice from the same records are identical byte for byte, and the tests compare
+# them with what is committed.

@@ -30,15 +30,15 @@ for result in bench.read_results(page.committed.folder / "bench"):
     measured[result["kind"]].append(result)
 
 
-def command(kind):
-    """The command that measures a kind of device."""
-    return f"`wrnn bench --device {kind} --profile paper --json records/bench/NAME.json`"
+everything = [*measured["cpu"], *measured["cuda"]]
 
 
-def unmeasured(name, what, kind="cpu"):
-    """Write a table that says what is not yet measured, with the command."""
-    row = {"not yet measured": what, "command": command(kind)}
-    page.table(name, [row], f"{what}: not yet measured")
+def table(name, rows, caption, kind="cpu"):
+    """Write a table, or in its place that this is not yet measured, with the command that does."""
+    what = caption.split(":")[0].rstrip(".")
+    command = f"`wrnn bench --device {kind} --profile paper --json records/bench/NAME.json`"
+    missing = [{"not yet measured": what, "command": command}]
+    page.table(name, rows or missing, caption if rows else f"{what}: not yet measured")
 
 
 def settings(result):
@@ -58,15 +58,13 @@ def settings(result):
 # - The **loop** is the definition: one step after the other, differentiated by PyTorch. Everything
 #   is compared with it.
 # - `backend="auto"` takes the fastest way that a device has, which
-#   [`choose_backend`](#api-wrnn-recurrence-choose-backend) names together with the reason. The
-#   tables have it under its own name. On a GPU that is one fused kernel for all steps, and **tf32**
-#   is the same with rounded factors, for those who ask for it.
+#   [`choose_backend`](#api-wrnn-recurrence-choose-backend) names. On a GPU that is one fused kernel
+#   for all steps, and **tf32** is the same with rounded factors, for those who ask for it.
 # - **checkpointed** is that way with `checkpoint_every`: only each $\lceil\sqrt{T}\,\rceil$-th
-#   state is kept, and the backward pass computes the others again. It is slower and takes less
-#   memory; gradients do not change.
+#   state is kept, and the backward pass computes the others again, slower and in less memory.
 # - On a GPU the honest opponents are the loop recorded once and replayed (**CUDA graph**) and the
 #   loop with its step compiled (**torch.compile**). The fused kernel is measured in a graph too, as
-#   training runs it. None of them rounds factors unless its name says so.
+#   training runs it. None rounds factors unless its name says so.
 # - **shared input** is for images that one fixed noise follows: what all samples see is multiplied
 #   once per step.
 # - The iRNN has a loop too, and `torch.nn.RNN`. To the compiled loops its units are channels of a
@@ -80,14 +78,11 @@ def settings(result):
 
 
 # %% tags=["hide-cell"]
-def ratio_table(name, kind, caption):
-    """Write how many times as fast as the loop each way is, or that this is not yet measured."""
+def ratios(kind):
+    """Rows of how many times as fast as the loop each way is."""
     entries = [(result, entry) for result in measured[kind] for entry in result["cases"]]
-    if not entries:
-        unmeasured(name, caption.rstrip("."), kind)
-        return
     ways = list(dict.fromkeys(way for _, entry in entries for way in entry["ratios"]))
-    rows = [
+    return [
         {
             "configuration": entry["name"] + page.note(settings(result)),
             "T": entry["steps"],
@@ -97,38 +92,29 @@ def ratio_table(name, kind, caption):
         }
         for result, entry in entries
     ]
-    page.table(name, rows, caption)
 
 
-ratio_table(
+table(
     "tab-performance-cpu",
-    "cpu",
+    ratios("cpu"),
     "How many times as fast as the loop each way is on a CPU: T steps, B sequences. *Target* is "
     "what the project aims for, no measurement.",
 )
-
-# %% [markdown]
-# ```{include} generated/tab-performance-cpu.md
-# ```
-
-# %% tags=["hide-input"]
 for result in measured["cpu"]:
     waves = [entry for entry in result["cases"] if entry["num_channels"]]
-    ratios = {entry["name"]: entry["ratios"].get(entry["best"], 1.0) for entry in waves}
-    slowest, fastest = (choose(ratios, key=ratios.get) for choose in (min, max))
+    best = {entry["name"]: entry["ratios"].get(entry["best"], 1.0) for entry in waves}
+    slowest, fastest = (choose(best, key=best.get) for choose in (min, max))
     aimed = [entry for entry in waves if entry["cpu_target"]]
-    met = sum(ratios[entry["name"]] >= entry["cpu_target"] for entry in aimed)
+    met = sum(best[entry["name"]] >= entry["cpu_target"] for entry in aimed)
     page.say(
         f"On this CPU ({result['device'].removeprefix('CPU: ')}, {result['threads']} thread(s)) "
-        f"the way that `auto` takes is **{tables.number(ratios[slowest], 2)} to "
-        f"{tables.number(ratios[fastest], 2)} times** as fast as the loop, least on {slowest} and "
+        f"the way that `auto` takes is **{tables.number(best[slowest], 2)} to "
+        f"{tables.number(best[fastest], 2)} times** as fast as the loop, least on {slowest} and "
         f"most on {fastest}; {met} of {len(aimed)} targets are met. What limits it there is not "
         "known: no floor is computed for a CPU."
     )
-
-# %% tags=["hide-input"]
 panels = []
-for result in [*measured["cpu"], *measured["cuda"]]:
+for result in everything:
     ways = list(dict.fromkeys(way for entry in result["cases"] for way in entry["ratios"]))
     names = [entry["name"] for entry in result["cases"]]
     columns = {way: [entry["ratios"].get(way) for entry in result["cases"]] for way in ways}
@@ -143,9 +129,12 @@ if panels:
         f"paper, on {len(panels)} device(s).",
     )
 else:
-    unmeasured("fig-performance", "How fast each way is")
+    table("fig-performance", [], "How fast each way is")
 
 # %% [markdown]
+# ```{include} generated/tab-performance-cpu.md
+# ```
+#
 # ```{include} generated/fig-performance.md
 # ```
 #
@@ -162,48 +151,36 @@ else:
 # The largest of the three is the floor, and it says what limits a configuration, in
 # {numref}`tab-performance-floors` on an H200.
 
-# %% tags=["hide-cell"]
+# %% tags=["hide-input"]
 DEVICE = "H200"
 bandwidth, speed = bench.PEAKS[DEVICE]
-here = {
-    entry["name"]: entry
-    for result in measured["cuda"]
-    if DEVICE in result["device"]
-    for entry in result["cases"]
-}
+gpus = [result for result in measured["cuda"] if DEVICE in result["device"]]
+here = {entry["name"]: entry for result in gpus for entry in result["cases"]}
 rows, limits = [], []
 for case in bench.PAPER_CASES:
     floors = case.floors(bandwidth, speed)
-    if not floors:
-        continue
-    limits.append(max(floors, key=floors.get))
-    entry = here.get(case.name)
-    rows.append(
-        {
-            "configuration": case.name,
-            **{limit: tables.number(value, 2) for limit, value in floors.items()},
-            "limited by": limits[-1],
-            "target": tables.number(case.gpu_target),
-            "measured": tables.number(entry["milliseconds"][entry["best"]])
-            if entry
-            else "not yet measured",
-            "share of the floor (%)": tables.number(100 * entry["share_of_floor"], 2)
-            if entry
-            else "not yet measured",
-        }
-    )
+    if floors:
+        limits.append(max(floors, key=floors.get))
+        row = {"configuration": case.name}
+        row |= {limit: tables.number(value, 2) for limit, value in floors.items()}
+        row |= {"limited by": limits[-1], "target": tables.number(case.gpu_target)}
+        row |= dict.fromkeys(("measured", "share of the floor (%)"), "not yet measured")
+        if entry := here.get(case.name):
+            row["measured"] = tables.number(entry["milliseconds"][entry["best"]])
+            row["share of the floor (%)"] = tables.number(100 * entry["share_of_floor"], 2)
+        rows.append(row)
 page.table(
     "tab-performance-floors",
     rows,
     f"Milliseconds of a training step on an {DEVICE}, exact float32. The first three columns are "
     "**computed** floors and *target* is what the project aims for: neither is a measurement.",
 )
-
-# %% [markdown]
-# ```{include} generated/tab-performance-floors.md
-# ```
-
-# %% tags=["hide-input"]
+table(
+    "tab-performance-gpu",
+    ratios("cuda"),
+    "How many times as fast as the loop each way is on a GPU.",
+    "cuda",
+)
 counts = ", ".join(f"{limit} {limits.count(limit)}" for limit in bench.LIMITS if limit in limits)
 page.say(
     f"Computed for {tables.number(bandwidth / 1e12)} TB/s, {tables.number(speed / 1e12)} TFLOP/s "
@@ -211,12 +188,10 @@ page.say(
     f"What sets the floor, by number of configurations: {counts}."
 )
 
-# %% tags=["hide-cell"]
-ratio_table(
-    "tab-performance-gpu", "cuda", "How many times as fast as the loop each way is on a GPU."
-)
-
 # %% [markdown]
+# ```{include} generated/tab-performance-floors.md
+# ```
+#
 # ```{include} generated/tab-performance-gpu.md
 # ```
 #
@@ -225,58 +200,47 @@ ratio_table(
 # The work is in proportion to the steps, sequences and sites, and so the cost should be.
 # {numref}`tab-growth` takes the copy task's network and lets one size grow at a time, with the
 # checkpointed way where the steps do. *Exponent* is the $p$ of the best fit of time $\propto$
-# size$^p$: $1$ where nothing is fixed, less where a part of the time is the same for every size.
-# On a GPU there is a fourth row, for *replicas*: runs that train together.
+# size$^p$: $1$ where nothing is fixed, less where a part of the time is the same for every size. On
+# a GPU there is a fourth row, for *replicas*: runs that train together.
 
 # %% tags=["hide-cell"]
-SIZES = {
-    "steps": "steps T",
-    "batch_size": "sequences B",
-    "channel_size": "sites n",
-    "replicas": "replicas",
-}
-everything = [*measured["cpu"], *measured["cuda"]]
+SIZES = dict(steps="steps T", batch_size="sequences B", channel_size="sites n", replicas="replicas")
 grown = [result for result in everything if result["growth"].keys() >= bench.GROWTH.keys()]
+rows = []
+for result in grown:
+    for size, fit in result["growth"].items():
+        times = list(zip(fit["values"], fit["relative_time"], fit["relative_line"], strict=True))
+        points = [f"{value:,}: {tables.number(seconds, 2)}" for value, seconds, _ in times]
+        off = max(abs(line / seconds - 1) for _, seconds, line in times)
+        rows.append(
+            {
+                "grows": SIZES[size] + page.note(settings(result)),
+                "way": fit["way"],
+                "time, as multiple of the first": "; ".join(points),
+                "exponent": tables.number(fit["exponent"], 2),
+                "off the line by (%)": tables.number(100 * off, 2),
+            }
+        )
+table(
+    "tab-growth",
+    rows,
+    "How the time of a training step grows with one size, and how far a straight line fitted to it "
+    "is off at most.",
+)
 if grown:
-    rows = []
-    for result in grown:
-        for size, fit in result["growth"].items():
-            times = zip(fit["values"], fit["relative_time"], fit["relative_line"], strict=True)
-            points = [
-                (f"{value:,}: {tables.number(seconds, 2)}", abs(line / seconds - 1))
-                for value, seconds, line in times
-            ]
-            rows.append(
-                {
-                    "grows": SIZES[size] + page.note(settings(result)),
-                    "way": fit["way"],
-                    "time, as multiple of the first": "; ".join(text for text, _ in points),
-                    "exponent": tables.number(fit["exponent"], 2),
-                    "off the line by (%)": tables.number(100 * max(off for _, off in points), 2),
-                }
-            )
-    page.table(
-        "tab-growth",
-        rows,
-        "How the time of a training step grows with one size, and how far a straight line fitted "
-        "to it is off at most.",
-    )
+    panels = [
+        (SIZES[size], {r["device"]: r["growth"][size] for r in grown}) for size in bench.GROWTH
+    ]
     page.figure(
         "fig-growth",
-        figures.growth(
-            [
-                (SIZES[size], {r["device"]: r["growth"][size] for r in grown})
-                for size in bench.GROWTH
-            ]
-        ),
+        figures.growth(panels),
         alt="Three panels on logarithmic axes: the time of a training step against its number of "
         "steps, of sequences and of sites, with the straight line fitted to each.",
         caption="Time of a training step as one size of the copy task's network grows, and the "
         "straight line fitted to it.",
     )
 else:
-    unmeasured("tab-growth", "How the time grows")
-    unmeasured("fig-growth", "A figure of it")
+    table("fig-growth", [], "A figure of how the time grows")
 
 # %% [markdown]
 # ```{include} generated/tab-growth.md
@@ -291,30 +255,16 @@ else:
 # states, $4\,T B c\,n$ bytes, unless they are computed again. {numref}`tab-memory` has the peak as
 # a multiple of it, inputs and parameters not counted.
 
-# %% tags=["hide-cell"]
+# %% tags=["hide-input"]
 rows = []
 for result in everything:
     for entry in result["cases"]:
         memory, best = entry["memory"], entry["best"]
-        rows.append(
-            {
-                "configuration": entry["name"] + page.note(settings(result)),
-                "states (MB)": tables.number(entry["state_bytes"] / 1e6),
-                "loop": tables.number(memory.get("loop"), 2),
-                "the way of auto": tables.number(memory.get(best), 2),
-                "checkpointed": tables.number(memory.get(f"{best}, checkpointed"), 2),
-            }
-        )
-if rows:
-    page.table("tab-memory", rows, "Peak memory of a training step, as a multiple of its states.")
-else:
-    unmeasured("tab-memory", "Peak memory of a training step")
-
-# %% [markdown]
-# ```{include} generated/tab-memory.md
-# ```
-
-# %% tags=["hide-input"]
+        row = {"configuration": entry["name"] + page.note(settings(result))}
+        row |= {"states (MB)": tables.number(entry["state_bytes"] / 1e6)}
+        ways = {"loop": "loop", "the way of auto": best, "checkpointed": f"{best}, checkpointed"}
+        rows.append(row | {name: tables.number(memory.get(k), 2) for name, k in ways.items()})
+table("tab-memory", rows, "Peak memory of a training step, as a multiple of its states.")
 for result in everything:
     fit = result["growth"].get("steps", {})
     if "memory" in fit:
@@ -325,6 +275,9 @@ for result in everything:
         )
 
 # %% [markdown]
+# ```{include} generated/tab-memory.md
+# ```
+#
 # ## Measuring it yourself
 #
 # ```sh

@@ -59,6 +59,7 @@ page.table("tab-claims", front.by_verdict(judged), "The paper's claims and what 
 # ```{include} generated/tab-claims.md
 # ```
 #
+# (sec-labels)=
 # ## How to read the labels
 #
 # The 95 % interval over seeds decides, not the mean; ≥ is a lower bound, where a loss ends at the

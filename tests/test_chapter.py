@@ -49,15 +49,6 @@ def test_without_records_everything_is_named_as_missing(make_page, profile):
     assert "`wrnn run fig3 --profile paper --device cuda`" in missing
 
 
-def test_a_missing_figure_leaves_a_numbered_notice(make_page, capsys):
-    page = make_page("quick")
-    page.nothing("fig-x", "Loss curves", "fig3")
-    text = (make_page.folder / "generated" / "fig-x.md").read_text()
-    assert ":name: fig-x" in text and "not yet recorded" in text
-    assert "`wrnn run fig3 --profile quick`" in text
-    assert "wrnn run fig3 --profile quick" in capsys.readouterr().out
-
-
 def test_quick_reference_stands_in_under_its_own_label(make_page):
     page = make_page("paper")
     quick = runs("fig3", "quick")
@@ -140,9 +131,35 @@ def test_marks_that_have_nothing_in_common_stay():
     assert chapter.said_once([{"x": "plain"}], {}) == ([{"x": "plain"}], [])
 
 
-def test_seeds_that_never_solve_are_counted(make_page):
-    from dataclasses import replace
+def test_a_cell_can_stand_on_several_notes_of_which_each_is_said_once():
+    notes = {f"{n} steps, a device (x, {n}), 1 seed": "zabc"[n] for n in (1, 2, 3)}
+    cells = ("1 [a, b]", "2 [c, a]", "3 [b]")
+    rows, said = chapter.said_once([{"x": text} for text in cells], notes)
+    assert [row["x"] for row in rows] == ["1 [a, b]", "2 [a, c]", "3 [b]"]
+    assert said == [
+        "Throughout: 1 seed.",
+        "[a] 1 steps, a device (x, 1).",
+        "[b] 2 steps, a device (x, 2).",
+        "[c] 3 steps, a device (x, 3).",
+    ]
+    rows, said = chapter.said_once([{"x": "1 [a, b]"}, {"x": "2 [a, b]"}, {"x": "3 [b]"}], notes)
+    assert [row["x"] for row in rows] == ["1", "2", "3 [a]"]
+    assert said[1:] == [
+        "Where no letter stands: 1 steps, a device (x, 1); 2 steps, a device (x, 2).",
+        "[a] 2 steps, a device (x, 2).",
+    ]
 
+
+def test_what_all_descriptions_say_is_named_once():
+    assert chapter.in_common(["quick, CPU, 1 seed", "paper, CPU, 1 seed"]) == (
+        "CPU, 1 seed",
+        ["quick", "paper"],
+    )
+    for texts in (["quick, CPU"], ["quick, CPU", "quick"], []):
+        assert chapter.in_common(texts) == ("", texts), "nothing is left of one of them"
+
+
+def test_seeds_that_never_solve_are_counted(make_page):
     page = make_page("paper")
     run = runs("table1", "paper")[0]
     put(page.committed, run, mse=0.01, solved_step=2000)
@@ -181,6 +198,15 @@ def test_figure_writes_the_same_bytes_twice(make_page):
         "```{figure} figures/fig-x.png\n:name: fig-x\n:alt: A line.\n\nIt rises. "
     )
     assert re.search(r"Source: quick profile, test device, 1 seed; record `[0-9a-f]{8}`\.", text)
+
+
+@pytest.mark.parametrize("columns", [2, 3])
+def test_a_figure_of_many_columns_is_marked_as_wide(make_page, columns):
+    figure, _ = plt.subplots(1, columns)
+    make_page().figure("fig-x", figure, alt="Panels.", caption="Panels.")
+    plt.close(figure)
+    text = (make_page.folder / "generated" / "fig-x.md").read_text()
+    assert (":class: wide\n" in text) == (columns == 3)
 
 
 def test_figure_needs_a_description(make_page):
@@ -249,14 +275,6 @@ def test_the_last_step_stands_in_for_the_test_set(make_page):
     assert result.metric("loss").mean == 0.5 and last.description == result.description
 
 
-def test_claims_stand_beside_the_paper(make_page):
-    page = make_page("paper")
-    page.verdicts("adding", "Claims on the adding task")
-    text = (make_page.folder / "generated" / "tab-adding-claims.md").read_text()
-    assert "{table} Claims on the adding task, with verdicts computed from the records." in text
-    assert "· open" in text
-
-
 def test_tables_of_the_paper_by_model():
     table = chapter.by_model("table2")
     assert set(table["wrnn-16c"]) == {"units", "parameters", "smnist", "psmnist"}
@@ -270,11 +288,12 @@ def test_findings_cover_every_claim_and_train_nothing(make_page):
     page = make_page("smoke", train=True)
     findings = page.findings()
     assert len(findings) > 20 and not list(page.local.folder.glob("*"))
-    rows = page.verdict_rows(page.findings("adding"))
-    assert {row["verdict"] for row in rows} == {"· open"}
-    assert rows[0]["claim"] == "Adding: the wRNN solves every length"
-    (linked, *_) = page.verdict_rows(page.findings("adding"), linked=True)
-    assert linked["claim"] == "{ref}`Adding: the wRNN solves every length <sec-adding>`"
+    page.verdicts("adding", "Claims on the adding task")
+    text = (make_page.folder / "generated" / "tab-adding-claims.md").read_text()
+    assert "{table} Claims on the adding task, with verdicts computed from the records." in text
+    rows = [line for line in text.splitlines() if line.startswith("| · ")]
+    assert len(rows) == len(page.findings("adding"))
+    assert rows[0].startswith("| · open | Adding: the wRNN solves every length |")
 
 
 @pytest.mark.parametrize(
@@ -329,13 +348,15 @@ def test_plain_papermill_stops_at_an_unknown_parameter(tmp_path, make_page):
         papermill.execute_notebook(notebook, None, {"profil": "smoke"}, **options)
 
 
-def test_what_has_nothing_to_show_names_the_command_in_its_place(tmp_path, monkeypatch):
-    monkeypatch.setenv("WRNN_BOOK", str(tmp_path))
-    page = chapter.Chapter(profile="paper", train=False)
+@pytest.mark.parametrize("profile", ["quick", "paper"])
+def test_what_has_nothing_to_show_names_the_command_in_its_place(make_page, profile, capsys):
+    page = make_page(profile)
     page.table("tab-none", [], "Rows.", ("Rows", "fig3"))
     page.figure("fig-none", None, alt="A line.", caption="A line.", notice=("A line", "fig3"))
+    command = f"wrnn run fig3 --profile {profile}"
     for name in ("tab-none", "fig-none"):
-        written = (tmp_path / "generated" / f"{name}.md").read_text()
+        written = (make_page.folder / "generated" / f"{name}.md").read_text()
         assert f":name: {name}" in written and "not yet recorded" in written
-        assert "wrnn run fig3 --profile paper" in written
-    assert not (tmp_path / "figures").exists()
+        assert f"`{command}" in written
+    assert capsys.readouterr().out.count(command) == 2
+    assert not (make_page.folder / "figures").exists()

@@ -1,12 +1,13 @@
-/* A formula too wide for the window can be scrolled with the keyboard, and is a tab stop only then. */
+/* A formula or figure too wide for the window can be scrolled with the keyboard, and is a tab stop only then. */
 (() => {
   "use strict";
   function mark() {
-    for (const formula of document.querySelectorAll("mjx-container[display=true]")) {
+    for (const formula of document.querySelectorAll("mjx-container[display=true], figure:has(img.wide)")) {
       if (formula.scrollWidth > formula.clientWidth) formula.tabIndex = 0;
       else formula.removeAttribute("tabindex");
     }
   }
   addEventListener("resize", mark);
+  addEventListener("load", mark);
   addEventListener("load", () => window.MathJax?.startup?.promise.then(mark));
 })();

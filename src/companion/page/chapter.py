@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from companion.evidence import claims, tables
 from companion.evidence import published as paper
-from companion.evidence.verdicts import MARKS, Claim, Finding, judge
+from companion.evidence.verdicts import MARKS, Finding, judge
 from companion.records.files import (
     DamageWarning,
     Store,
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-_MARK = re.compile(r" \[([a-z]{1,2})\]")
+_MARK = re.compile(r" \[([a-z]{1,2}(?:, [a-z]{1,2})*)\]")
 _VALUES = r" \((?:[\w ]+, )?n = \d+: ([^)]*)\)"  # of every seed, as Chapter.value gives them
 
 
@@ -218,29 +218,6 @@ class Chapter:
         wanted = [claim for claim in claims.CLAIMS if section in (None, claim.section)]
         return [judge(claim, results) for claim in wanted]
 
-    def verdict_rows(
-        self, findings: Sequence[Finding], *, linked: bool = False
-    ) -> list[dict[str, str]]:
-        """Return the rows of a table of claims, linked to their chapters where asked for.
-
-        Call it right before :meth:`table`, which explains the marks of where values come from.
-        """
-
-        def statement(claim: Claim) -> str:
-            link = f"{{ref}}`{claim.statement} <sec-{claim.section}>`"
-            return link if linked else claim.statement
-
-        return [
-            {
-                "verdict": f"{MARKS[finding.verdict]} {finding.verdict}",  # first: seen on a phone
-                "claim": statement(finding.claim),
-                "paper": f"{finding.claim.paper} {finding.claim.unit}",
-                "recorded": finding.shown + (self.note(finding.basis) if finding.recorded else ""),
-                "limit": str(finding.claim.rule),
-            }
-            for finding in findings
-        ]
-
     def _gather(self, experiment: Experiment, profile: str, store: Store) -> list[Result]:
         key = (experiment.name, profile, store.folder)
         if store.folder not in self._read:
@@ -286,9 +263,10 @@ class Chapter:
         status = "" if result.status == "paper" else f"{result.status}, "
         return f"{text} ({status}{seeds}){self.note(result.description)}"
 
-    def note(self, text: str) -> str:
-        """Return the mark of a note that the next :meth:`table` prints under itself."""
-        return f" [{self._notes.setdefault(text, _letters(len(self._notes)))}]"
+    def note(self, *texts: str) -> str:
+        """Return the mark of some notes, a letter each, which the next :meth:`table` explains."""
+        letters = [self._notes.setdefault(text, _letters(len(self._notes))) for text in texts]
+        return f" [{', '.join(letters)}]"
 
     def table(
         self, name: str, rows: Sequence[tables.Row], caption: str, notice: Sequence[str] = ()
@@ -338,10 +316,12 @@ class Chapter:
             return
         figures.save(figure, output_folder() / "figures" / f"{name}.png")
         text = " ".join([caption, *([origin(results)] if results else [])])
-        options = f":name: {name}\n:alt: {alt}"
+        grids = [axis.get_gridspec() for axis in figure.axes if axis.get_gridspec()]
+        wide = max((grid.ncols for grid in grids), default=1) > 2  # to be scrolled on a phone
+        look = ":class: wide\n" * wide
         self._write(
             f"generated/{name}.md",
-            f"```{{figure}} figures/{name}.png\n{options}\n\n{text}\n```\n",
+            f"```{{figure}} figures/{name}.png\n:name: {name}\n{look}:alt: {alt}\n\n{text}\n```\n",
         )
 
     def curves(
@@ -422,8 +402,18 @@ class Chapter:
 
     def verdicts(self, section: str, what: str, name: str = "") -> None:
         """Write the table of a section's claims with their verdicts, ``tab-SECTION-claims``."""
+        rows = [
+            {
+                "verdict": f"{MARKS[found.verdict]} {found.verdict}",  # first: seen on a phone
+                "claim": found.claim.statement,
+                "paper": f"{found.claim.paper} {found.claim.unit}",
+                "recorded": found.shown
+                + (self.note(*found.basis.split("; ")) if found.recorded else ""),
+                "limit": str(found.claim.rule),
+            }
+            for found in self.findings(section)
+        ]
         caption = f"{what}, with verdicts computed from the records."
-        rows = self.verdict_rows(self.findings(section))
         self.table(name or f"tab-{section}-claims", rows, caption)
 
     def animation(
@@ -486,13 +476,22 @@ def said_once(
     """Return rows without the mark that most of their marked cells carry, and the notes below them.
 
     These cells lose the status and number of seeds that :meth:`Chapter.value` puts before the mark,
-    since the note says both; the other marks are lettered anew. `notes` are text -> letter.
+    since the note says both; the other marks are lettered anew. `notes` are text -> letter; what
+    all of them have in common is said once before them.
     """
-    marks = [m for row in rows for value in row.values() for m in _MARK.findall(str(value))]
+    texts = {letter: text for text, letter in notes.items()}
+    found = [m for row in rows for value in row.values() for m in _MARK.findall(str(value))]
+    marks = [mark for mark in found if texts.keys() >= {*mark.split(", ")}]
     most, count = Counter(marks).most_common(1)[0] if marks else ("", 0)
     common = most if count == len(marks) or (count > 1 and 2 * count >= len(marks)) else ""
-    others = [letter for letter in notes.values() if letter != common]
-    new = {letter: _letters(index) for index, letter in enumerate(others)}
+    kept = {letter for mark in marks if mark != common for letter in mark.split(", ")}
+    new = {letter: _letters(index) for index, letter in enumerate(t for t in texts if t in kept)}
+
+    def renamed(mark: re.Match) -> str:
+        if mark[1] not in marks:
+            return mark[0]
+        letters = mark[1].split(", ")
+        return f" [{', '.join(new[letter] for letter in new if letter in letters)}]"
 
     def cell(value: object) -> object:
         if not isinstance(value, str):
@@ -500,13 +499,29 @@ def said_once(
         if common:
             value = re.sub(_VALUES + rf" \[{common}\]", r" (\1)", value)
             value = re.sub(rf"(?: \((?:[\w ]+, )?n = \d+\))? \[{common}\]", "", value)
-        return _MARK.sub(lambda mark: f" [{new[mark[1]]}]" if mark[1] in new else mark[0], value)
+        return _MARK.sub(renamed, value)
 
-    said = [f"[{new[letter]}] {text}." for text, letter in notes.items() if letter in new]
-    if common:
-        (text,) = (text for text, letter in notes.items() if letter == common)
-        said.insert(0, f"{'Where no letter stands' if said else 'Throughout'}: {text}.")
+    unmarked = common.split(", ") if common else []
+    shared, own = in_common([texts[letter] for letter in [*unmarked, *new]])
+    said = [f"Throughout: {shared}."] * bool(shared)
+    if unmarked:
+        start = "Where no letter stands" if new else "Throughout"
+        said.append(f"{start}: {'; '.join(own[: len(unmarked)])}.")
+    said += [f"[{new[k]}] {text}." for k, text in zip(new, own[len(unmarked) :], strict=True)]
     return [{key: cell(value) for key, value in row.items()} for row in rows], said
+
+
+def in_common(texts: Sequence[str]) -> tuple[str, list[str]]:
+    """Return what all of several descriptions say, and what each of them says besides.
+
+    Their parts are separated by commas. The first is empty where some description has no more.
+    """
+    parts = [re.split(r", (?![^(]*\))", text) for text in texts]
+    shared = [part for part in parts[0] if all(part in of for of in parts)] if parts else []
+    own = [[part for part in of if part not in shared] for of in parts]
+    if len(texts) < 2 or not all(own):
+        return "", list(texts)
+    return ", ".join(shared), [", ".join(of) for of in own]
 
 
 def provenance(records: "pd.DataFrame") -> "pd.DataFrame":
@@ -536,7 +551,8 @@ def origin(results: Sequence[Result]) -> str:
     ids = {record.id: result for result in results for record in result.records}
     if not ids:
         return "No run of it is recorded yet."
-    descriptions = "; ".join(dict.fromkeys(r.description for r in ids.values()))
+    shared, own = in_common(list(dict.fromkeys(r.description for r in ids.values())))
+    descriptions = "; ".join([*([f"throughout {shared}"] if shared else []), *own])
     if len(ids) > 6:
         return f"Source: {descriptions}; {len(ids)} records."
     listed = ", ".join(f"`{identity[:8]}`" for identity in ids)
