@@ -2,11 +2,11 @@
 (() => {
   "use strict";
   function mark() {
-    for (const formula of document.querySelectorAll("mjx-container[display=true]")) {
+    for (const formula of document.querySelectorAll("div.formula")) {
       if (formula.scrollWidth > formula.clientWidth) formula.tabIndex = 0;
       else formula.removeAttribute("tabindex");
     }
   }
   addEventListener("resize", mark);
-  addEventListener("load", () => window.MathJax?.startup?.promise.then(mark));
+  addEventListener("load", mark);
 })();
