@@ -13,6 +13,7 @@ import pytest
 from companion import book
 from companion.book.cells import show_cells
 from companion.book.execute import papermill_run
+from companion.book.formulas import to_mathml
 from wrnn import WrnnError
 
 ROOT = Path(__file__).parents[1]
@@ -385,7 +386,8 @@ print("a", "b", sep="  ")
 
 def test_a_site_has_dark_faces_tables_to_download_and_whole_notebooks(tmp_path):
     chapter = CHAPTER.replace("seeds * 2\n", PICTURES) + (
-        "\n# %% [markdown]\n# ```{include} generated/tab-x.md\n# ```\n"
+        "\n# %% [markdown]\n# With $x^2$, n = 3 `a = 3`.\n"
+        "#\n# ```{include} generated/tab-x.md\n# ```\n"
     )
     folder = write_book(
         tmp_path, chapter.replace("# %%\nimport", "# %% tags=['hide-input']\nimport")
@@ -398,10 +400,36 @@ def test_a_site_has_dark_faces_tables_to_download_and_whole_notebooks(tmp_path):
     (link,) = re.findall(r'<a class="table-file" href="([^"]+)" download>CSV', page)
     rows = list(csv.reader((html / "book" / link).read_text(encoding="utf-8").splitlines()))
     assert rows == [["a", "b"], ["1, and", "x"], ["2", "Fig. 0.1"]]
+    assert re.search(r'<span class="whole"><span class="math"><math.*?</math></span>,', page, re.S)
+    assert "n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}3" in page and "MathJax" not in page
     assert "Parameters" not in page and "profile: str" not in page
     assert "Code: a small chapter" in page and "a  b" not in page
     whole = (html / "_sources" / "book" / "01_small.ipynb").read_text()
     assert "profile: str" in whole and "a  b" in whole
+
+
+@pytest.mark.parametrize(
+    ("tex", "part"),
+    [
+        (r"\boldsymbol{\Sigma}\,\mathbf{h}", ">𝚺</mi>"),
+        (r"\boldsymbol{\xi}_t", "<mi>𝝃</mi>"),
+        (r"1, \dots, n", "<mi>…</mi>"),
+        (r"^p", "<mi>p</mi>"),
+        (r"1/n", '<mo lspace="0" rspace="0" stretchy="false">/</mo>'),
+        (r"\{0, 1\}^3", '<mo stretchy="false">}</mo>'),
+        (r"\begin{aligned} d &\sim p \end{aligned}", '<mo form="infix">∼</mo>'),
+    ],
+)
+def test_formulas_are_what_tex_makes_of_them(tex, part):
+    assert part in re.sub(r"\s*\n\s*", "", to_mathml(tex))
+
+
+def test_staging_writes_the_list_of_figures(project):
+    edit("book/index.md", "See", "% list of figures and tables\n\nSee")(project)
+    staged = book.stage(project, project / "_build" / "staged") / "index.md"
+    assert "## [](./01_small.ipynb)\n\n- {numref}`fig-line`: A caption.\n" in staged.read_text()
+    staged = book.stage(project, project / "_build" / "staged", executed=False) / "index.md"
+    assert "% list of figures" in staged.read_text(), "to be written once there are chapters"
 
 
 def test_staging_leaves_out_what_was_executed(project):

@@ -74,7 +74,7 @@ def _list_figures(book: Path) -> str:
         files = (book / name for name in _INCLUDED.findall(prose))
         texts = [file.read_text(encoding="utf-8") for file in files if file.is_file()]
         labels = [(label[1], caption(text)) for text in texts if (label := _LABEL.search(text))]
-        lines += [f"## {{doc}}`{path.stem}`", ""] if labels else []
+        lines += [f"## [](./{path.name})", ""] if labels else []
         for label, text in labels:
             lines.append(f"- {{numref}}`{label}`: {text.split('. ')[0].rstrip('.')}.")
         lines.append("")
