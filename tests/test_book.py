@@ -415,6 +415,7 @@ def test_a_site_has_dark_faces_tables_to_download_and_whole_notebooks(tmp_path):
         (r"\boldsymbol{\xi}_t", "<mi>𝝃</mi>"),
         (r"1, \dots, n", "<mi>…</mi>"),
         (r"^p", "<mi>p</mi>"),
+        (r"\log x", '<mo rspace="0.17em">&ApplyFunction;</mo>'),
         (r"1/n", '<mo lspace="0" rspace="0" stretchy="false">/</mo>'),
         (r"\{0, 1\}^3", '<mo stretchy="false">}</mo>'),
         (r"\begin{aligned} d &\sim p \end{aligned}", '<mo form="infix">∼</mo>'),

@@ -17,10 +17,13 @@ _KNOWN = {
     r"\\boldsymbol\b": r"\\mathbfit",
     r"^\s*(?=[\^_])": "{}",  # a script of nothing
 }
-# TeX puts no space around these; MathML would, and none after a relation that begins a cell.
-_TIGHT = re.compile(r"<mo(?=[^>]*>[/.|]</mo>)")
-_BRACE = re.compile(r"<mo(?=>[{}]</mo>)")  # as low as it is written
-_RELATION = re.compile(r"(<mtd>\s*<mo)(?=>[=∼≈≤≥]</mo>)")
+# Where MathML would space or stretch what TeX does not, or the other way round.
+_MENDED = {
+    r"<mo(?=[^>]*>[/.|]</mo>)": '<mo lspace="0" rspace="0"',
+    r"<mo(?=>[{}]</mo>)": '<mo stretchy="false"',
+    r"<mo(?=>&ApplyFunction;</mo>\s*<m(?!o))": '<mo rspace="0.17em"',  # "log x", but "max("
+    r"(?<=<mtd>)(\s*<mo)(?=>[=∼≈≤≥]</mo>)": r'\1 form="infix"',  # a relation that begins a cell
+}
 
 
 def setup(app: Sphinx) -> None:
@@ -40,9 +43,10 @@ def to_mathml(tex: str, *, block: bool = False) -> str:
     """
     for name, known in _KNOWN.items():
         tex = re.sub(name, known, tex)
-    mathml = _TIGHT.sub('<mo lspace="0" rspace="0"', tex2mathml(tex, as_block=block))
-    mathml = _BRACE.sub('<mo stretchy="false"', mathml)
-    return _RELATION.sub(r'\1 form="infix"', mathml)
+    mathml = tex2mathml(tex, as_block=block)
+    for wrong, mended in _MENDED.items():
+        mathml = re.sub(wrong, mended, mathml)
+    return mathml
 
 
 def _render(node: nodes.Node, *, block: bool = False) -> str:
