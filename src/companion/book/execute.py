@@ -102,12 +102,11 @@ def execute_all(
         raise WrnnError(f"no chapter sources ({only}*.py) in {notebooks_dir}")
     for source in sources:
         check_parameters(source, convert(source), dict(parameters or {}))
-    threads = {"initializer": os.environ.setdefault, "initargs": ("OMP_NUM_THREADS", "1")}
     context = multiprocessing.get_context("spawn")
     running: dict[Future, str] = {}
     written = []
     with (
-        ProcessPoolExecutor(jobs, context, **threads) as pool,
+        ProcessPoolExecutor(jobs, context, _use_one_thread) as pool,
         tqdm(total=len(sources), desc="chapters", unit="chapter", disable=None) as progress,
     ):
         # Not all at once: after a failure, nothing more must begin.
@@ -124,6 +123,10 @@ def execute_all(
                 written.append(future.result())
                 progress.update()
     return sorted(written)
+
+
+def _use_one_thread() -> None:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @contextmanager
