@@ -2,12 +2,11 @@
 (() => {
   "use strict";
   function mark() {
-    for (const formula of document.querySelectorAll("mjx-container[display=true], figure:has(img.wide)")) {
-      if (formula.scrollWidth > formula.clientWidth) formula.tabIndex = 0;
-      else formula.removeAttribute("tabindex");
+    for (const frame of document.querySelectorAll("div.formula, figure:has(img.wide)")) {
+      if (frame.scrollWidth > frame.clientWidth) frame.tabIndex = 0;
+      else frame.removeAttribute("tabindex");
     }
   }
   addEventListener("resize", mark);
   addEventListener("load", mark);
-  addEventListener("load", () => window.MathJax?.startup?.promise.then(mark));
 })();

@@ -13,7 +13,9 @@ from wrnn.errors import WrnnError
 
 SOURCES = Path(__file__).parents[2]
 _MARKER = re.compile(r"^% api: (\S+)(.*)$", re.MULTILINE)
-_SECTION = re.compile(r"^(Args|Attributes|Raises|Returns):\n((?:(?: {4}.*)?(?:\n|\Z))+)", re.MULTILINE)
+_SECTION = re.compile(
+    r"^(Args|Attributes|Raises|Returns):\n((?:(?: {4}.*)?(?:\n|\Z))+)", re.MULTILINE
+)
 _TITLES = {"Args": "Arguments"}
 _ITEM = re.compile(r"^(\w[\w*]*(?:, \w+)*): ", re.MULTILINE)
 _DOCTEST = re.compile(r"^>>> .*(?:\n\S.*)*", re.MULTILINE)
@@ -40,7 +42,9 @@ class _Module:
 
     def __init__(self, name: str, wanted: list[str]):
         folder = SOURCES.joinpath(*name.split("."))
-        path = next((p for p in (folder.with_suffix(".py"), folder / "__init__.py") if p.is_file()), None)
+        path = next(
+            (p for p in (folder.with_suffix(".py"), folder / "__init__.py") if p.is_file()), None
+        )
         if path is None:
             raise WrnnError(f"the API reference names {name}: there is no such module")
         self.name, self.whole = name, not wanted
@@ -141,7 +145,9 @@ def _prose(node: ast.AST, labels: dict[str, str]) -> str:
     text = _REFERENCE.sub(lambda match: _link(match[1], labels), text)
     pieces = _CODE.split(text)
     pieces[::2] = [re.sub(r"([$*<])", r"\\\1", piece) for piece in pieces[::2]]
-    return re.sub(r"^\\\*\\\*(\w+)\\\*\\\*$", r"**\1**", "".join(pieces), flags=re.MULTILINE).strip()
+    return re.sub(
+        r"^\\\*\\\*(\w+)\\\*\\\*$", r"**\1**", "".join(pieces), flags=re.MULTILINE
+    ).strip()
 
 
 def _section(match: re.Match) -> str:

@@ -17,9 +17,7 @@ FOLD = "Code: "
 LONGEST = 70  # characters of a caption in the name of a fold
 _ITEM = re.compile(r"(?:fig|tab|film)-[\w-]+")
 _INCLUDED = re.compile(r"\{include\} generated/((?:fig|tab|film)-[\w-]+)\.md")
-_CAPTION = re.compile(
-    r"^:{3,}\{table\} (.+)|^:alt:.*\n\n(.+)|<figcaption>(.+?)</figcaption>", re.MULTILINE
-)
+_CAPTION = re.compile(r"^:{3,}\{table\} (.+)|^:alt:.*\n(?::.*\n)*\n(.+)", re.MULTILINE)
 _PAPERS_OWN = re.compile(r"^The paper's (?:Figure|Table) \d+(?:, [\w ]+)?: ")
 _WHOLE = re.compile(r"(.+)(?:,| (?:against|as|by|from|in|of|on|over|that|to|with)) ")
 _REFERENCE = re.compile(r"\{numref\}`([^`]+)`")
@@ -90,10 +88,14 @@ def title(generated: Path, name: str) -> str:
 
 def _caption(generated: Path, name: str) -> str:
     path = generated / f"{name}.md"
-    found = _CAPTION.search(path.read_text(encoding="utf-8")) if path.is_file() else None
-    if found:
-        return next(filter(None, found.groups()))
-    return name.partition("-")[2].replace("-", " ")
+    found = caption(path.read_text(encoding="utf-8")) if path.is_file() else ""
+    return found or name.partition("-")[2].replace("-", " ")
+
+
+def caption(text: str) -> str:
+    """Return the caption, or the first line of it, of a file with a figure or a table."""
+    found = _CAPTION.search(text)
+    return (found[1] or found[2]) if found else ""
 
 
 def _beginning(caption: str) -> str:

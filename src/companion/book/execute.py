@@ -40,7 +40,7 @@ def execute(
     """Execute one chapter and put its notebook, figures and tables into ``destination``.
 
     The chapter runs in its source's folder with ``WRNN_BOOK`` naming a scratch folder, where it
-    writes ``figures/*.png``, ``figures/*.svg`` and ``generated/*.md``. Sets environment variables
+    writes ``figures/*.png``, ``figures/*.svg`` and ``generated/*.md``. Sets an environment variable
     while it runs, so only one chapter at a time can be executed in a process; :func:`execute_all`
     uses several.
 
@@ -63,7 +63,7 @@ def execute(
     check_parameters(source, notebook, parameters)
     with tempfile.TemporaryDirectory(prefix="wrnn-chapter-") as folder:
         scratch = Path(folder)
-        with _environment(WRNN_BOOK=str(scratch)):
+        with _written_to(folder):
             notebook = _run(source, notebook, parameters)
         _clean(source, notebook)
         files = sorted(path for pattern in WRITTEN for path in scratch.glob(pattern))
@@ -102,13 +102,11 @@ def execute_all(
         raise WrnnError(f"no chapter sources ({only}*.py) in {notebooks_dir}")
     for source in sources:
         check_parameters(source, convert(source), dict(parameters or {}))
-    threads = os.environ.get("OMP_NUM_THREADS", "1")
     context = multiprocessing.get_context("spawn")
     running: dict[Future, str] = {}
     written = []
     with (
-        _environment(OMP_NUM_THREADS=threads),
-        ProcessPoolExecutor(jobs, context) as pool,
+        ProcessPoolExecutor(jobs, context, _use_one_thread) as pool,
         tqdm(total=len(sources), desc="chapters", unit="chapter", disable=None) as progress,
     ):
         # Not all at once: after a failure, nothing more must begin.
@@ -127,18 +125,22 @@ def execute_all(
     return sorted(written)
 
 
+def _use_one_thread() -> None:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
 @contextmanager
-def _environment(**values: str) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
+def _written_to(folder: str) -> Iterator[None]:
+    """Have chapters write their figures and tables to a folder."""
+    before = os.environ.get("WRNN_BOOK")
+    os.environ["WRNN_BOOK"] = folder
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        if before is None:
+            del os.environ["WRNN_BOOK"]
+        else:
+            os.environ["WRNN_BOOK"] = before
 
 
 def papermill_run(source: Path, notebook: NotebookNode, parameters: Mapping) -> NotebookNode:
@@ -149,6 +151,7 @@ def papermill_run(source: Path, notebook: NotebookNode, parameters: Mapping) -> 
     """
     options = dict(cwd=source.parent, progress_bar=False, log_output=False, record_timing=False)
     options["extra_arguments"] = ["--log-level=CRITICAL"]
+    options["coalesce_streams"] = True  # how the kernel cuts up what is printed is chance
     try:
         return papermill.execute_notebook(notebook, None, parameters, **options)
     except RuntimeError as error:
@@ -188,19 +191,6 @@ def _clean(source: Path, notebook: NotebookNode) -> None:
         keep_tags(cell)
         if "injected-parameters" in cell.metadata.get("tags", ()):
             cell.id = f"{source.stem}-parameters"
-        if "outputs" in cell:
-            cell.outputs = _merge_streams(cell.outputs)
-
-
-def _merge_streams(outputs: list[NotebookNode]) -> list[NotebookNode]:
-    """Join neighbouring pieces of one stream; how the kernel cut it up is chance."""
-    merged: list[NotebookNode] = []
-    for output in outputs:
-        if output.output_type == "stream" and merged and merged[-1].get("name") == output.name:
-            merged[-1].text += output.text
-        else:
-            merged.append(output)
-    return merged
 
 
 def _publish(scratch: Path, destination: Path, slug: str) -> Path:

@@ -1,9 +1,10 @@
 """What the site does beyond jupyter-book; a Sphinx extension that ``_config.yml`` names.
 
-Cells show what a reader needs (:mod:`companion.book.cells`), every figure has a face for dark pages
-and every table is offered as CSV. Pages outside the numbered parts count their own sections, figures,
-tables and equations (A.1, A.2), every page describes itself and offers its files, and what the theme
-gets wrong for a screen reader is put right.
+Cells show what a reader needs (:mod:`companion.book.cells`), formulas are MathML
+(:mod:`companion.book.formulas`), every figure has a face for dark pages and every table is offered
+as CSV. Pages outside the numbered parts count their own sections, figures, tables and equations
+(A.1, A.2), every page describes itself and offers its files, and what the theme gets wrong for a
+screen reader is put right.
 """
 
 import csv
@@ -14,17 +15,22 @@ from html import escape
 from pathlib import Path
 
 from docutils import nodes
-from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.transforms import SphinxTransform
+from sphinx.util import logging
 
+from companion.book import formulas
 from companion.book.cells import show_cells
 
+logger = logging.getLogger(__name__)
 _APPENDIX = re.compile(r"(?:.*/)?([A-Z]\d*)_")
-_WHOLE = re.compile(r"(?<=[≤≥]) | (?=× 10)|(?<=×) (?=10)")  # spaces within a number
-_INCLUDED = re.compile(r"\{include\} generated/((?:fig|tab)-[\w-]+\.md)")
-_CAPTION = re.compile(r"^:{3,}\{table\} (?P<table>.+)|^:alt:.*\n\n(?P<figure>.+)", re.MULTILINE)
+# Spaces that no line may break at: as in "n = 3", "99 %" and powers of ten.
+_WHOLE = re.compile(
+    r"(?<=[≤≥<>≈=]) (?=\S)|(?<=\b\w) (?=[≤≥<>≈=] )|(?<=[\d\]]) (?=%)"
+    r"|(?<=\d) (?=[x×] \d)|(?<=\d [x×]) (?=\d)"
+)
+_PUNCTUATION = re.compile(r"[.,;:!?)\]’”]+")
 _MENDED = {
     # Names that hide the words that stand on the button, and a list whose items are not list items.
     ' aria-label="Toggle hidden content"': "",
@@ -44,15 +50,17 @@ def show(app: Sphinx, page: str, source: list[str]) -> None:
         source[0] = json.dumps(notebook)
 
 
-class DarkFaces(SphinxTransform):
+class Faces(SphinxTransform):
     """Put ``NAME-dark.png`` beside a figure's ``NAME.png``, each for pages of its theme."""
 
     default_priority = 200
 
     def apply(self, **_: object) -> None:
-        """Add the second image to every figure that has one."""
+        """Add the second image where there is one; warn where alternative text is missing."""
         folder = Path(self.env.doc2path(self.env.docname)).parent
         for image in list(self.document.findall(nodes.image)):
+            if not image.get("alt"):
+                logger.warning("figure %s has no alternative text", image["uri"], location=image)
             path = Path(image["uri"])
             dark = path.with_name(f"{path.stem}-dark{path.suffix}")
             if (folder / dark).is_file():
@@ -65,10 +73,7 @@ class DarkFaces(SphinxTransform):
 
 
 def offer_tables(app: Sphinx, doctree: nodes.document, page: str) -> None:
-    """Write every table of a page as CSV, with a link in its caption; keep its numbers whole.
-
-    The file has the cells as they are read; on the page no line breaks within a power of ten.
-    """
+    """Write every table of a page as CSV, with a link in its caption."""
     if app.builder.format != "html":
         return
     folder = Path(app.outdir, "_tables")
@@ -78,8 +83,6 @@ def offer_tables(app: Sphinx, doctree: nodes.document, page: str) -> None:
         with (folder / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
             for row in table.findall(nodes.row):
                 csv.writer(file).writerow(" ".join(e.astext().split()) for e in row.children)
-        for text in list(table.findall(nodes.Text)):
-            text.parent.replace(text, nodes.Text(_WHOLE.sub("\N{NO-BREAK SPACE}", text)))
         link = f'<a class="table-file" href="{"../" * page.count("/")}_tables/{name}.csv" download>'
         link = nodes.raw("", f'{link}CSV<span class="visually-hidden"> of this table</span></a>')
         link["format"] = "html"
@@ -88,6 +91,21 @@ def offer_tables(app: Sphinx, doctree: nodes.document, page: str) -> None:
             caption += [nodes.Text(" "), link]
         else:
             table.parent.insert(table.parent.index(table) + 1, nodes.paragraph("", "", link))
+
+
+def keep_together(app: Sphinx, doctree: nodes.document, page: str) -> None:
+    """Let no line break within a quantity, nor between a formula and the punctuation after it."""
+    for text in list(doctree.findall(nodes.Text)):
+        kind = (nodes.literal, nodes.math, nodes.FixedTextElement)
+        if not (text.parent is None or isinstance(text.parent, kind)):
+            text.parent.replace(text, nodes.Text(_WHOLE.sub("\N{NO-BREAK SPACE}", text)))
+    for formula in list(doctree.findall(nodes.math)):
+        after = formula.next_node(descend=False, siblings=True)
+        mark = isinstance(after, nodes.Text) and _PUNCTUATION.match(after)
+        if mark:
+            parent, place = formula.parent, formula.parent.index(formula)
+            both = nodes.inline("", "", formula, nodes.Text(mark[0]), classes=["whole"])
+            parent[place : place + 2] = [both, nodes.Text(after[mark.end() :])]
 
 
 def number_by_page(app: Sphinx, env: BuildEnvironment) -> list[str]:
@@ -123,31 +141,13 @@ def _number_sections(env: BuildEnvironment, page: str, letter: str) -> None:
     walk(env.tocs[page], ())
 
 
-def list_figures(app: Sphinx, page: str, source: list[str]) -> None:
-    """Put the list of all figures and tables, page by page, at the end of its own page."""
-    if Path(page).name != "figures_and_tables":
-        return
-    folder = Path(app.srcdir, page).parent
-    for path in sorted(folder.glob("*.ipynb"), key=lambda path: (path.stem != "index", path.stem)):
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-        prose = "".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
-        lines = [_entry(folder / "generated" / name) for name in _INCLUDED.findall(prose)]
-        if lines:
-            source[0] += "\n".join(["", f"## {{doc}}`{path.stem}`", "", *lines, ""])
-
-
-def _entry(path: Path) -> str:
-    """Return the line of a generated figure or table: its number and what it shows."""
-    caption = _CAPTION.search(path.read_text(encoding="utf-8"))
-    what = (caption["table"] or caption["figure"]).split(". ")[0].rstrip(".") if caption else ""
-    return f"- {{numref}}`{path.stem}`: {what}."
-
-
 def describe(app: Sphinx, page: str, template: str, context: dict, doctree: nodes.document) -> None:
     """Say in the head of a page what it is about, and offer its files at its foot."""
     if doctree is None:
         return
-    paragraphs = (p.astext() for p in doctree.findall(nodes.paragraph) if p.parent.tagname == "section")
+    paragraphs = (
+        p.astext() for p in doctree.findall(nodes.paragraph) if p.parent.tagname == "section"
+    )
     text = " ".join(next(paragraphs, "").split())
     if len(text) > 200:
         text = text[:200].rsplit(" ", 1)[0] + " …"
@@ -182,11 +182,12 @@ def mend(app: Sphinx, error: Exception | None) -> None:
 
 def setup(app: Sphinx) -> dict:
     """Register with Sphinx."""
+    formulas.setup(app)
     app.connect("env-get-updated", number_by_page, priority=900)  # once Sphinx has numbered all
-    app.connect("source-read", list_figures)
     app.connect("source-read", show)
-    app.add_transform(DarkFaces)
+    app.add_transform(Faces)
     app.connect("doctree-resolved", offer_tables)
+    app.connect("doctree-resolved", keep_together)
     app.connect("html-page-context", describe)
     app.connect("build-finished", mend)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

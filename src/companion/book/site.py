@@ -1,5 +1,6 @@
 """Build the site from the checked pages with jupyter-book, every warning an error."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -8,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from companion.book.api import write_api
+from companion.book.cells import caption
 from companion.book.execute import ChapterError
 from wrnn.errors import WrnnError
 
@@ -15,12 +17,16 @@ _OPTIONS = ["-W", "-n", "--all", "--keep-going"]
 _PAGES = ("*.md", "*.bib", "_static", "_extra")
 _CACHES = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
 _EXECUTED = ("*.ipynb", "figures", "generated")
+_LISTED = "% list of figures and tables\n"
+_INCLUDED = re.compile(r"\{include\} (\S+\.md)")
+_LABEL = re.compile(r"^:name: (\S+)", re.MULTILINE)
 
 
 def stage(source_root: str | Path, destination: str | Path, *, executed: bool = True) -> Path:
     """Copy the book's configuration, pages and sources to a fresh folder, away from the checkout.
 
-    The API reference is written into its page.
+    The API reference is written into its page, and the list of figures and tables of executed
+    chapters into theirs, as Markdown.
 
     Args:
         source_root: folder that holds ``_config.yml``, ``_toc.yml`` and ``book/``.
@@ -49,12 +55,30 @@ def stage(source_root: str | Path, destination: str | Path, *, executed: bool = 
                 shutil.copytree(path, book / path.name)
             elif path.suffix == ".md":
                 page = write_api(path.read_text(encoding="utf-8"))
+                if executed and _LISTED in page:
+                    page = page.replace(_LISTED, _list_figures(path.parent))
                 (book / path.name).write_text(page, encoding="utf-8")
             else:
                 shutil.copy(path, book)
     if (source_root / "notebooks").is_dir():
         shutil.copytree(source_root / "notebooks", destination / "notebooks", ignore=_CACHES)
     return book
+
+
+def _list_figures(book: Path) -> str:
+    """Return a section for every executed chapter, with the figures and tables that it includes."""
+    lines = []
+    for path in sorted(book.glob("*.ipynb"), key=lambda path: (path.stem != "index", path.stem)):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        prose = "".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+        files = (book / name for name in _INCLUDED.findall(prose))
+        texts = [file.read_text(encoding="utf-8") for file in files if file.is_file()]
+        labels = [(label[1], caption(text)) for text in texts if (label := _LABEL.search(text))]
+        lines += [f"## [](./{path.name})", ""] if labels else []
+        for label, text in labels:
+            lines.append(f"- {{numref}}`{label}`: {text.split('. ')[0].rstrip('.')}.")
+        lines.append("")
+    return "\n".join(lines)
 
 
 def build(source_root: str | Path, html_dir: str | Path) -> Path:
@@ -85,7 +109,7 @@ def build(source_root: str | Path, html_dir: str | Path) -> Path:
         )
         if result.returncode:
             lines = result.stdout.splitlines()
-            causes = [line for line in lines if re.search(r"\b(WARNING|ERROR|Error)\b", line)]
+            causes = [line for line in lines if re.search(r"WARNING|ERROR|CRITICAL|Error: ", line)]
             print(*(causes or lines[-20:]), sep="\n", file=sys.stderr)
             raise ChapterError("jupyter-book did not build the site; its complaints are above")
         if html.exists():
