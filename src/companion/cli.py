@@ -14,6 +14,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
@@ -281,13 +282,8 @@ def run_campaign(
     CIFAR10 is read from an image folder. Stop and repeat the command at any time.
     """
     store = store_for("paper", records)
-
-    def plan_again() -> list[Run]:
-        return campaign(store.find)
-
-    queue = _queue(
-        plan_again(), store, device, executor, scheduler, workers, replicas=1, replan=plan_again
-    )
+    replan = partial(campaign, store.find)
+    queue = _queue(replan(), store, device, executor, scheduler, workers, replicas=1, replan=replan)
     if left:
         queue.read_rates(device)
         print(queue.headline())
