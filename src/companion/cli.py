@@ -119,12 +119,12 @@ def store_for(profile: str, records: Path | None = None) -> Store:
 
 
 @contextlib.contextmanager
-def _needing(extra: str) -> Iterator[None]:
-    """Name the extra of this package that brings a module which is not there."""
+def _needing(where: str) -> Iterator[None]:
+    """Name a module which is not there, and say where it is to be had."""
     try:
         yield
     except ImportError as error:
-        raise WrnnError(f"{error.name} is missing: pip install 'wrnn[{extra}]'") from error
+        raise WrnnError(f"{error.name} is missing{where}") from error
 
 
 def _exclusive(**options: object) -> None:
@@ -221,7 +221,7 @@ def _queue(
     if executor == "serial":
         replicas = replicas or (4 if kind == "cuda" else 1)
         return RunQueue(runs, store, replicas=replicas, replan=replan)
-    with _needing("dask"):
+    with _needing(": pip install 'wrnn[dask]'"):
         from companion.training.cluster import ClusterQueue
     return ClusterQueue(
         runs, store, scheduler=scheduler, workers=workers, replicas=replicas, replan=replan
@@ -294,10 +294,11 @@ def run_campaign(
 @app.command()
 def status() -> None:
     """Show how many runs of each experiment are recorded, at which budget, and where."""
-    published, own = Grouped(committed_store().all()), Grouped(local_store().all())
+    stores = committed_store(), local_store()
+    published, own = (Grouped(store.all()) for store in stores)
     print(
         f"{'experiment':<12}{'profile':<9}{'recorded':>9}{'smaller':>9}{'seeds':>7}  where"
-        f", read from {committed_store().folder} (quick and smoke: {local_store().folder} first)"
+        f", read from {stores[0].folder} (quick and smoke: {stores[1].folder} first)"
     )
     for experiment in EXPERIMENTS.values():
         for profile in PROFILES:
@@ -331,7 +332,7 @@ def book(
     ] = "",
 ) -> None:
     """Train a profile, execute every chapter, check them and build the site."""
-    with _needing("book"):
+    with _needing(": pip install 'wrnn[book]'"):
         from companion import book as pipeline
     _exclusive(publish=publish, build_only=build_only)
     _exclusive(only=only, build_only=build_only)
@@ -423,12 +424,8 @@ def gpu(
     if estimate:
         from companion import hours
 
-        try:
+        with _needing(", which is published for Linux only"):
             hours.estimate(find_experiments(["all"]), profile, seeds)
-        except ImportError as error:
-            raise WrnnError(
-                f"{error.name} is missing, which is published for Linux only"
-            ) from error
         return
     from companion.first_hour import stages, work_through
     from companion.training.train import resolve_device
@@ -496,11 +493,8 @@ def main() -> None:
     try:
         status = app(standalone_mode=False)
         sys.stdout.flush()
-    except WrnnError as error:
-        _complain(error)
-        status = 2
-    except typer.TyperException as error:
-        _complain(error.format_message())
+    except (WrnnError, typer.TyperException) as error:
+        _complain(error if isinstance(error, WrnnError) else error.format_message())
         status = 2
     except BrokenPipeError:  # as in `wrnn status | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -12,7 +12,7 @@ import nbformat
 
 from companion.page.chapter import command
 from companion.records.files import Store, write_atomically
-from companion.records.selection import whatever_source
+from companion.records.table import whatever_source
 from companion.runs.experiments import ALIASES, EXPERIMENTS, Experiment
 
 _INCLUDED = re.compile(r"^[`~]{3,}\{include\} generated/((?:fig|tab)-[\w-]+)\.md", re.MULTILINE)

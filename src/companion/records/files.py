@@ -230,10 +230,8 @@ class Store:
 
     def get(self, run: Run) -> Record | None:
         """Return the run's record, or None where there is none yet; DamagedFile where it is bad."""
-        try:
-            return Record.from_file(self.path(run))
-        except FileNotFoundError:
-            return None
+        path = self.path(run)
+        return Record.from_file(path) if path.exists() else None
 
     def find(self, run: Run) -> Record | None:
         """Return the run's record, or None where there is none; a damaged one is reported."""
@@ -290,10 +288,8 @@ class Store:
 
     def checkpoint(self, run: Run) -> dict | None:
         """Return the state that an unfinished run was left in, or None; DamagedFile if it's bad."""
-        try:
-            return read_checkpoint(self.path(run, ".checkpoint"), run)[0]
-        except FileNotFoundError:
-            return None
+        path = self.path(run, ".checkpoint")
+        return read_checkpoint(path, run)[0] if path.exists() else None
 
     def set_aside(self, damaged: DamagedFile) -> None:
         """Give a damaged file another name, under which nothing looks for it, and say so."""
