@@ -136,10 +136,7 @@ def _unpack(file: Path, folder: Path) -> None:
         seal = opened.read(_SEAL_SIZE)
         if not _SEAL.encode().startswith(seal[: len(_SEAL)]):
             raise WrnnError(f"{file} is not an archive that 'wrnn records export' made")
-        digest = hashlib.sha256()
-        while block := opened.read(1 << 20):
-            digest.update(block)
-        if seal != _seal(digest.hexdigest()):
+        if seal != _seal(hashlib.file_digest(opened, "sha256").hexdigest()):
             raise WrnnError(f"{file} is cut short or damaged: copy or export it again")
         opened.seek(_SEAL_SIZE)
         try:
