@@ -172,7 +172,7 @@ def test_a_worker_that_joins_with_another_version_ends_it_too(dask, store, monke
         (["--workers", "2"], "are for --executor dask"),
         (["--scheduler", "tcp://127.0.0.1:1"], "are for --executor dask"),
         (["--executor", "slurm"], "'serial', 'dask'"),
-        (["--executor", "dask", "--workers", "-1"], "must not be negative"),
+        (["--executor", "dask", "--workers", "-1"], "'--workers'"),
         (["--executor", "dask", "--workers", "100000"], "the most for this machine"),
         (["--executor", "dask", "--scheduler", "tcp://127.0.0.1:1"], "no Dask scheduler answers"),
         (["--executor", "dask", "--scheduler", "nonsense://x"], "no Dask scheduler answers"),

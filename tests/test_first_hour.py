@@ -6,7 +6,6 @@ import subprocess
 import sys
 import tarfile
 
-import pytest
 import typer
 
 from companion import cli, first_hour
@@ -79,18 +78,3 @@ def test_the_commit_of_a_copy_without_git_comes_from_the_environment(monkeypatch
     assert provenance.git_commit() == "0123abcd"
     monkeypatch.delenv("WRNN_COMMIT")
     assert provenance.git_commit() == "unknown"
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--device", "cpu", "--time-limit", "-1"], "--time-limit must not be negative"),
-        (["--device", "cpu", "--profile", "large"], "--profile must be one of"),
-        (["--device", "tpu"], "unknown device 'tpu'"),
-    ],
-)
-def test_bad_input_is_one_clear_line(options, message, monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["wrnn", "gpu", *options])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert ended.value.code == 2 and message in capsys.readouterr().err

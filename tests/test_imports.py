@@ -5,13 +5,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SOURCE = Path(__file__).parents[1] / "src"
 # A room may import those before it in this list; `book` stands apart and needs errors only.
 ORDER = (
-    *("wrnn", "runs", "records", "training", "evidence", "page"),
+    *("lazy_torch", "wrnn", "runs", "records", "training", "evidence", "page"),
     *("bench", "kernels", "hours", "first_hour", "cli"),
 )
 FREE = ("", "__main__", "__init__")
+HEAVY = {"pandas", "matplotlib", "torchvision", "scipy", "typer", "numba", "triton"}
 
 
 def room(module: str) -> str:
@@ -49,8 +52,30 @@ def test_imports_point_one_way():
                 assert ORDER.index(there) <= ORDER.index(here), f"{path} imports {name}"
 
 
-def test_import_wrnn_takes_torch_and_numpy_only():
-    heavy = ("pandas", "matplotlib", "torchvision", "scipy", "typer", "numba", "triton")
-    code = f"import sys, wrnn; print({{*{heavy!r}, 'companion'}} & sys.modules.keys())"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert (done.stdout.strip(), done.stderr) == ("set()", "")
+@pytest.mark.parametrize(
+    ("code", "heavy"),
+    [
+        ("import wrnn; wrnn.WaveRNN, wrnn.init", HEAVY),
+        ("from companion.cli import main; main()", {*HEAVY - {"typer"}, "torch.nn"}),
+    ],
+    ids=["wrnn", "wrnn status"],
+)
+def test_what_an_import_takes(code, heavy, tmp_path):
+    """The models and tasks take torch and numpy; `wrnn status` does without torch, too."""
+    code = f"""
+import atexit, sys
+sys.argv[1:] = ["status"]
+atexit.register(lambda: print(sorted({heavy!r} & sys.modules.keys())))
+{code}"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_pytorch_that_is_not_loaded_yet_is_whole_when_it_is_used():
+    for code in ("import torch; print(torch.ones(2).sum().item())", "import torch.nn; print(2.0)"):
+        code = f"import companion.lazy_torch, sys; assert 'torch._C' not in sys.modules; {code}"
+        code += "; from torch import Tensor; assert torch.nn.Linear(2, 2).weight.shape == (2, 2)"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert (done.stdout, done.stderr) == ("2.0\n", "")

@@ -3,6 +3,7 @@
 Errors are one line on stderr. Exit status 2 is bad input, 1 a failed run or chapter.
 """
 
+import contextlib
 import json
 import math
 import os
@@ -11,13 +12,15 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
+import companion.lazy_torch  # noqa: F401  # before all that imports PyTorch
 import wrnn
 from companion.records import archive
 from companion.records.files import (
@@ -28,14 +31,16 @@ from companion.records.files import (
     report_damage,
     write_atomically,
 )
+from companion.records.selection import Grouped, select
 from companion.runs.campaign import campaign, scaled
-from companion.runs.experiments import EXPERIMENTS, find_experiments, plan
-from companion.runs.run import PROFILES, Run
-from companion.training.queue import Interrupted, RunQueue
-from companion.training.train import resolve_device
+from companion.runs.experiments import EXPERIMENTS, Experiment, find_experiments, plan
+from companion.runs.run import PROFILES, STOPS, Run
+from companion.training.signals import Interrupted
 from wrnn.errors import WrnnError
-from wrnn.tasks.base import check_choice
 from wrnn.tasks.data import CIFAR10_SOURCES
+
+if TYPE_CHECKING:
+    from companion.training.queue import RunQueue
 
 app = typer.Typer(
     add_completion=False,
@@ -73,33 +78,35 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-Profile = Annotated[str, typer.Option(help="smoke, quick or paper")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda")]
+Profile = Annotated[Literal[*PROFILES], typer.Option(help="sizes, steps and data of the runs")]
+Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: cuda where it is")]
 Seeds = Annotated[int, typer.Option(min=1, max=100, help="how many seeds of every run")]
 TimeLimit = Annotated[
     float, typer.Option(parser=_seconds, metavar="SECONDS", help="after which to stop; 0: none")
+]
+Cifar10 = Annotated[
+    Literal[*CIFAR10_SOURCES],
+    typer.Option(help="folder: from an image folder such as of JPEGs, which are other runs"),
 ]
 Records = Annotated[
     Path | None,
     typer.Option(
         parser=_folder,
         metavar="FOLDER",
-        help="folder of records; default records/ for paper, _build/records otherwise",
+        help="of records; default: records/, and _build/records for quick and smoke",
     ),
 ]
-RecordsFolder = Annotated[
-    Path | None,
-    typer.Option("--records", parser=_folder, metavar="FOLDER", help="folder of records here"),
+Executor = Annotated[
+    Literal["serial", "dask"], typer.Option(help="in this process, or by Dask's workers")
 ]
-
-Executor = Annotated[str, typer.Option(help="serial: in this process; dask: by Dask's workers")]
 Scheduler = Annotated[
     str, typer.Option(metavar="ADDRESS", help="of Dask, as tcp://host:8786; without it, here")
 ]
 Workers = Annotated[
     int,
     typer.Option(
-        help="of Dask: how many to start, 0: one per GPU or core; with --scheduler, to wait for"
+        min=0,
+        help="of Dask: how many to start, 0: one per GPU or core; with --scheduler, to wait for",
     ),
 ]
 
@@ -109,6 +116,22 @@ def store_for(profile: str, records: Path | None = None) -> Store:
     if records is not None:
         return Store(records)
     return committed_store() if profile == "paper" else local_store()
+
+
+@contextlib.contextmanager
+def _needing(where: str) -> Iterator[None]:
+    """Name a module which is not there, and say where it is to be had."""
+    try:
+        yield
+    except ImportError as error:
+        raise WrnnError(f"{error.name} is missing{where}") from error
+
+
+def _exclusive(**options: object) -> None:
+    """Raise WrnnError where more than one of some options is given."""
+    given = [f"--{name.replace('_', '-')}" for name, value in options.items() if value]
+    if len(given) > 1:
+        raise WrnnError(f"{' and '.join(given)} exclude each other: give one of them")
 
 
 def _say_version(wanted: bool) -> None:
@@ -138,31 +161,27 @@ def run(
     time_limit: TimeLimit = 0,
     records: Records = None,
     match: Annotated[str, typer.Option(help="only runs whose description has this pattern")] = "",
-    steps: Annotated[int, typer.Option(help="train fewer steps than planned: another run")] = 0,
+    steps: Annotated[
+        int, typer.Option(min=0, help="train fewer steps than planned: another run")
+    ] = 0,
     epochs: Annotated[
-        int, typer.Option(help="MNIST and CIFAR10: fewer epochs, with the schedule scaled")
+        int, typer.Option(min=0, help="MNIST and CIFAR10: fewer epochs, with the schedule scaled")
     ] = 0,
     stop: Annotated[
-        str, typer.Option(help="budget, or settled: not past a task's floor")
+        Literal[*STOPS], typer.Option(help="settled: not past a task's floor")
     ] = "budget",
-    evaluate_every: Annotated[int, typer.Option(help="steps between validations")] = 0,
+    evaluate_every: Annotated[int, typer.Option(min=0, help="steps between validations")] = 0,
     grid: Annotated[str, typer.Option(help="paper: all settings that the paper tried")] = "",
-    cifar10: Annotated[
-        str,
-        typer.Option(help="torchvision, or folder: an image folder such as of JPEGs: other runs"),
-    ] = "torchvision",
+    cifar10: Cifar10 = "torchvision",
     replicas: Annotated[
-        int, typer.Option(help="runs trained together; 0: 4 on CUDA, 1 on a CPU")
+        int, typer.Option(min=0, help="runs trained together; 0: 4 on CUDA, 1 on a CPU")
     ] = 0,
     executor: Executor = "serial",
     scheduler: Scheduler = "",
     workers: Workers = 0,
 ) -> None:
     """Train what has no record yet; stop and repeat the command at any time."""
-    if min(steps, epochs, evaluate_every, replicas) < 0:
-        raise WrnnError("--steps, --epochs, --evaluate-every and --replicas must not be negative")
-    if steps and epochs:
-        raise WrnnError("--steps and --epochs exclude each other: give one of them")
+    _exclusive(steps=steps, epochs=epochs)
     try:
         pattern = re.compile(match)
     except re.error as error:
@@ -172,17 +191,12 @@ def run(
     runs = [planned for planned in runs if pattern.search(planned.description)]
     if not runs:
         raise WrnnError(f"no run of {', '.join(experiments)} matches {match!r}")
-    check_choice("--cifar10", cifar10, CIFAR10_SOURCES)
     if epochs:
         runs = [scaled(planned, epochs) for planned in runs]
     runs = [_changed(r, steps, stop, evaluate_every, cifar10) for r in runs]
-    sweep = _queue(
-        runs, store_for(profile, records), device, executor, scheduler, workers, replicas=replicas
-    )
-    deadline = time.monotonic() + time_limit if time_limit else math.inf
-    sweep.train(device=device, deadline=deadline)
-    print(*sweep.summary(found), sep="\n", end="\n" * bool(sweep.spent))
-    raise typer.Exit(report(sweep))
+    store = store_for(profile, records)
+    queue = _queue(runs, store, device, executor, scheduler, workers, replicas=replicas)
+    _train(queue, found, device, time_limit)
 
 
 def _queue(
@@ -195,28 +209,33 @@ def _queue(
     *,
     replicas: int,
     replan: Callable[[], list[Run]] | None = None,
-) -> RunQueue:
+) -> "RunQueue":
     """Return the queue that trains runs with an executor; 0 replicas choose by the device."""
-    check_choice("--executor", executor, ("serial", "dask"))
-    if workers < 0:
-        raise WrnnError("--workers must not be negative")
-    if executor == "serial":
-        if scheduler or workers:
-            raise WrnnError("--scheduler and --workers are for --executor dask")
+    from companion.training.queue import RunQueue
+    from companion.training.train import resolve_device
+
+    if executor == "serial" and (scheduler or workers):
+        raise WrnnError("--scheduler and --workers are for --executor dask")
+    if not scheduler:  # whose workers have devices of their own
         kind = resolve_device(device).type  # checked also where there is nothing left to train
+    if executor == "serial":
         replicas = replicas or (4 if kind == "cuda" else 1)
         return RunQueue(runs, store, replicas=replicas, replan=replan)
-    if scheduler:
-        check_choice("--device", device, ("auto", "cpu", "cuda"))  # of the workers
-    else:
-        resolve_device(device)
-    try:
+    with _needing(": pip install 'wrnn[dask]'"):
         from companion.training.cluster import ClusterQueue
-    except ImportError as error:
-        raise WrnnError(f"{error.name} is missing: pip install 'wrnn[dask]'") from error
     return ClusterQueue(
         runs, store, scheduler=scheduler, workers=workers, replicas=replicas, replan=replan
     )
+
+
+def _train(
+    queue: "RunQueue", experiments: Iterable[Experiment], device: str, time_limit: float
+) -> NoReturn:
+    """Train what is left until the time is over, say what it went into, and exit."""
+    deadline = time.monotonic() + time_limit if time_limit else math.inf
+    queue.train(device=device, deadline=deadline)
+    print(*queue.summary(experiments), sep="\n", end="\n" * bool(queue.spent))
+    raise typer.Exit(report(queue))
 
 
 def _changed(planned: Run, steps: int, stop: str, evaluate_every: int, cifar10: str) -> Run:
@@ -231,22 +250,19 @@ def _changed(planned: Run, steps: int, stop: str, evaluate_every: int, cifar10: 
     )
 
 
-def report(sweep: RunQueue) -> int:
-    """Say what a sweep has left and what failed; returns the exit status."""
-    print(f"{sweep.headline()}{': the same command goes on' * bool(sweep.left())}")
+def report(queue: "RunQueue") -> int:
+    """Say what a queue has left and what failed; returns the exit status."""
+    print(f"{queue.headline()}{': the same command goes on' * bool(queue.left())}")
     failed: dict[str, list[str]] = {}
-    for run, error in sweep.errors.items():
+    for run, error in queue.errors.items():
         failed.setdefault(error.removeprefix(f"{run.description}: "), []).append(run.description)
     for reason, names in failed.items():  # one file may keep many runs from training
         more = f" and {len(names) - 1} more" * (len(names) > 1)
-        print(f"wrnn: {names[0]}{more}: {reason}", file=sys.stderr)
-    if sweep.elsewhere:
-        print(
-            f"wrnn: {sweep.elsewhere} runs are held by another process: repeat the command when it "
-            "has ended",
-            file=sys.stderr,
-        )
-    return sweep.exit_status
+        _complain(f"{names[0]}{more}: {reason}")
+    if queue.elsewhere:
+        held = f"{queue.elsewhere} runs are held by another process"
+        _complain(f"{held}: repeat the command when it has ended")
+    return queue.exit_status
 
 
 @app.command("campaign")
@@ -266,47 +282,36 @@ def run_campaign(
     CIFAR10 is read from an image folder. Stop and repeat the command at any time.
     """
     store = store_for("paper", records)
-
-    def plan_again() -> list[Run]:
-        return campaign(store.find)
-
-    sweep = _queue(
-        plan_again(), store, device, executor, scheduler, workers, replicas=1, replan=plan_again
-    )
+    replan = partial(campaign, store.find)
+    queue = _queue(replan(), store, device, executor, scheduler, workers, replicas=1, replan=replan)
     if left:
-        sweep.read_rates(device)
-        print(sweep.headline())
+        queue.read_rates(device)
+        print(queue.headline())
         return
-    deadline = time.monotonic() + time_limit if time_limit else math.inf
-    sweep.train(device=device, deadline=deadline)
-    print(*sweep.summary(find_experiments(["all"])), sep="\n", end="\n" * bool(sweep.spent))
-    raise typer.Exit(report(sweep))
+    _train(queue, find_experiments(["all"]), device, time_limit)
 
 
 @app.command()
 def status() -> None:
     """Show how many runs of each experiment are recorded, at which budget, and where."""
-    try:
-        from companion.records.table import Grouped, gather
-    except ImportError as error:
-        raise WrnnError(f"{error.name} is missing: pip install 'wrnn[book]'") from error
-    published, own = Grouped(committed_store().all()), Grouped(local_store().all())
+    stores = committed_store(), local_store()
+    published, own = (Grouped(store.all()) for store in stores)
     print(
         f"{'experiment':<12}{'profile':<9}{'recorded':>9}{'smaller':>9}{'seeds':>7}  where"
-        f", read from {committed_store().folder} (quick and smoke: {local_store().folder} first)"
+        f", read from {stores[0].folder} (quick and smoke: {stores[1].folder} first)"
     )
     for experiment in EXPERIMENTS.values():
         for profile in PROFILES:
             # A run of this machine goes before the published one.
             sources = [published] if profile == "paper" else [own, published]
-            choices = zip(*(gather(experiment, profile, found) for found in sources), strict=True)
-            results = [next((r for r in choice if r.records), choice[0]) for choice in choices]
-            whole = [r for r in results if r.status in (profile, "settled")]
-            smaller = [r for r in results if r.records and r not in whole]
-            records = [record for result in whole + smaller for record in result.records]
+            choices = zip(*(select(experiment, profile, found) for found in sources), strict=True)
+            chosen = [next((c for c in choice if c.records), choice[0]) for choice in choices]
+            whole = sum(c.status in (profile, "settled") for c in chosen)
+            smaller = sum(bool(c.records) for c in chosen) - whole
+            records = [record for c in chosen for record in c.records]
             print(
-                f"{experiment.name:<12}{profile:<9}{f'{len(whole)}/{len(results)}':>9}"
-                f"{len(smaller):>9}{len(records):>7}  "
+                f"{experiment.name:<12}{profile:<9}{f'{whole}/{len(chosen)}':>9}"
+                f"{smaller:>9}{len(records):>7}  "
                 + ", ".join(sorted({record.device for record in records}))
             )
 
@@ -327,14 +332,10 @@ def book(
     ] = "",
 ) -> None:
     """Train a profile, execute every chapter, check them and build the site."""
-    try:
+    with _needing(": pip install 'wrnn[book]'"):
         from companion import book as pipeline
-    except ImportError as error:
-        raise WrnnError(f"{error.name} is missing: pip install 'wrnn[book]'") from error
-    if publish and build_only:
-        raise WrnnError("--publish and --build-only exclude each other: give one of them")
-    if only and build_only:
-        raise WrnnError("--only and --build-only exclude each other: give one of them")
+    _exclusive(publish=publish, build_only=build_only)
+    _exclusive(only=only, build_only=build_only)
     if re.fullmatch(r"\w*", only) is None:
         raise WrnnError(f"--only {only!r} is not how a chapter's name begins, such as 03")
     if publish and profile != "paper":
@@ -353,15 +354,14 @@ def book(
         chapters = {path.stem for path in notebooks.glob(f"{only}*.py")}
         shown = [e for e in EXPERIMENTS.values() if e.chapter in chapters]
         runs = plan(shown, profile, seeds)
-        resolve_device(device)
+        queue = _queue(runs, store_for(profile), device, "serial", "", 0, replicas=1)
         pages = root / "book"
         if not publish:
             source_root = root / "_build" / profile
             pages = pipeline.stage(root, source_root, executed=False)
             print("Training what has no record yet")
-            sweep = RunQueue(runs, store_for(profile))
-            sweep.train(device=device)
-            if exit_status := report(sweep):
+            queue.train(device=device)
+            if exit_status := report(queue):
                 raise typer.Exit(exit_status)
         print("Executing the chapters")
         parameters = {"profile": profile, "device": device, "seeds": seeds, "train": not publish}
@@ -385,7 +385,9 @@ def book(
 
 @app.command()
 def bench(
-    profile: Annotated[str, typer.Option(help="quick, or paper for the paper's sizes")] = "quick",
+    profile: Annotated[
+        Literal["quick", "paper"], typer.Option(help="paper: the paper's sizes")
+    ] = "quick",
     device: Device = "auto",
     repeats: Annotated[int, typer.Option(help="timings of every way to compute")] = 5,
     case: Annotated[str, typer.Option(help="only what has this pattern in its name")] = "",
@@ -395,6 +397,7 @@ def bench(
 ) -> None:
     """Time every way to compute the recurrence, side by side in this process."""
     from companion.bench import format_table, run_bench
+    from companion.training.train import resolve_device
 
     def save(result: dict) -> None:
         if json_file is not None:
@@ -407,35 +410,27 @@ def bench(
 
 @app.command()
 def gpu(
-    time_limit: Annotated[float, typer.Option(help="seconds for everything; 0: no limit")] = 0,
-    device: Annotated[str, typer.Option(help="cuda, or cpu to try the stages out")] = "cuda",
-    profile: Annotated[str, typer.Option(help="smoke, quick or paper")] = "paper",
+    time_limit: TimeLimit = 0,
+    device: Device = "cuda",
+    profile: Profile = "paper",
     seeds: Seeds = 1,
-    cifar10: Annotated[str, typer.Option(help="torchvision, or folder")] = "torchvision",
+    cifar10: Cifar10 = "torchvision",
     folder: Annotated[Path, typer.Option(help="where results go")] = Path("gpu-results"),
     estimate: Annotated[
         bool, typer.Option("--estimate", help="train nothing: estimate the hours of a GPU")
     ] = False,
 ) -> None:
     """Run the GPU's tests, the benchmark and the paper's runs; pack the results into one tar."""
-    from companion.first_hour import stages, work_through
-
     if estimate:
-        check_choice("--profile", profile, PROFILES)
         from companion import hours
 
-        try:
+        with _needing(", which is published for Linux only"):
             hours.estimate(find_experiments(["all"]), profile, seeds)
-        except ImportError as error:
-            raise WrnnError(
-                f"{error.name} is missing, which is published for Linux only"
-            ) from error
         return
+    from companion.first_hour import stages, work_through
+    from companion.training.train import resolve_device
+
     kind = resolve_device(device).type
-    if time_limit < 0:
-        raise WrnnError("--time-limit must not be negative")
-    check_choice("--profile", profile, PROFILES)
-    check_choice("--cifar10", cifar10, CIFAR10_SOURCES)
     todo = stages(kind, profile=profile, seeds=seeds, cifar10=cifar10, folder=folder)
     raise typer.Exit(work_through(todo, folder, device=kind, time_limit=time_limit or math.inf))
 
@@ -448,12 +443,12 @@ def _say_measuring(what: str) -> None:
 @records_app.command()
 def export(
     file: Annotated[Path, typer.Argument(help="tar file to write")],
-    records: RecordsFolder = None,
+    records: Records = None,
     checkpoints: Annotated[bool, typer.Option(help="with those of unfinished runs")] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the file")] = False,
 ) -> None:
     """Write all records, and the checkpoints of unfinished runs, into one tar file."""
-    store = Store(records) if records else committed_store()
+    store = store_for("paper", records)
     counts = archive.export(store, file, checkpoints=checkpoints, overwrite=overwrite)
     print(
         f"{counts['records']} records and {counts['checkpoints']} checkpoints of unfinished runs "
@@ -464,10 +459,10 @@ def export(
 @records_app.command()
 def merge(
     source: Annotated[Path, typer.Argument(help="folder of records, or a tar that export wrote")],
-    records: RecordsFolder = None,
+    records: Records = None,
 ) -> None:
     """Copy what is new from another folder or an exported tar; what is here already stays."""
-    store = Store(records) if records else committed_store()
+    store = store_for("paper", records)
     counts = archive.merge(store, source)
     print(
         f"{counts['records']} records and {counts['checkpoints']} checkpoints of unfinished runs "
@@ -477,17 +472,14 @@ def merge(
         print(f"{counts['busy']} left out, as their runs are in training here: merge again later")
 
 
-def _warn(message: Warning | str, *_: object, **__: object) -> None:
-    print(f"wrnn: {message}", file=sys.stderr, flush=True)
+def _complain(message: object) -> None:
+    """Say one line on stderr; what is not printable in it, such as a line's end, as its escape."""
+    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(message))
+    print(f"wrnn: {line}", file=sys.stderr, flush=True)
 
 
 def _interrupt(number: int, frame: object) -> None:
     raise Interrupted(number)
-
-
-def _one_line(message: object) -> str:
-    """Return a message with what is not printable in it, such as a line's end, as its escape."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(message))
 
 
 def main() -> None:
@@ -495,35 +487,29 @@ def main() -> None:
     if sys.argv[1:] in ([], ["records"]):
         sys.argv.append("--help")
     sys.stdout.reconfigure(errors="backslashreplace")  # names that the terminal cannot show
-    warnings.showwarning = _warn
+    warnings.showwarning = lambda message, *_, **__: _complain(message)
     signals = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.signal(number, _interrupt) for number in signals}
     try:
         status = app(standalone_mode=False)
         sys.stdout.flush()
-    except WrnnError as error:
-        print(f"wrnn: {_one_line(error)}", file=sys.stderr)
-        status = 2
-    except typer.TyperException as error:
-        print(f"wrnn: {_one_line(error.format_message())}", file=sys.stderr)
+    except (WrnnError, typer.TyperException) as error:
+        _complain(error if isinstance(error, WrnnError) else error.format_message())
         status = 2
     except BrokenPipeError:  # as in `wrnn status | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        print(f"wrnn: {_one_line(where)}{error.strerror or error}", file=sys.stderr)
+        _complain(f"{where}{error.strerror or error}")
         status = 1
     except (RuntimeError, MemoryError) as error:
-        print(
-            f"wrnn: {error or 'out of memory'}",
-            *getattr(error, "__notes__", ()),
-            sep="\n",
-            file=sys.stderr,
-        )
+        _complain(error if str(error) else "out of memory")
+        for note in getattr(error, "__notes__", ()):
+            print(note, file=sys.stderr)
         status = 1
     except Interrupted as error:
-        print("wrnn: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        _complain("stopped; the same command goes on from the last checkpoint")
         status = 128 + error.number
     finally:
         for number, handler in before.items():

@@ -1,5 +1,7 @@
 """The one error that a user's input can cause, and the checks that raise it."""
 
+from __future__ import annotations
+
 from numbers import Integral, Real
 from typing import Any
 

@@ -5,9 +5,7 @@ import gzip
 import hashlib
 import os
 import random
-import shutil
 import struct
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -19,7 +17,7 @@ from torchvision.datasets import MNIST
 from torchvision.io import write_png
 from trials import RUNS, Trials, ended, same_arrays
 
-from companion.records import archive, index
+from companion.records import archive
 from companion.records.files import Store
 from companion.training.train import TrainingStopped, train
 from wrnn.errors import WrnnError
@@ -48,10 +46,8 @@ class Files:
     """
 
     def __init__(self, trials: Trials):
-        self.draw, self.whole = trials.draw, trials.undisturbed
-        self.expected = trials.expected
+        self.draw, self.whole, self.records = trials.draw, trials.undisturbed, trials.expected
         self.folder = trials.folder
-        self.records = {run: self.whole.get(run) for run in RUNS}
         half = Store(trials.folder / "half")
         ended(trials.child(lambda: stop_half(half)))
         self.checkpoint = half.path(RUNS[1], ".checkpoint").read_bytes()
@@ -66,7 +62,6 @@ class Files:
             "arrays": partial(self.record, ".npz"),
             "checkpoint": self.resumed,
             "archive": self.merged,
-            "index": self.indexed,
             "decoded images": self.decoded,
             "image": self.image,
             "MNIST": self.mnist_file,
@@ -87,7 +82,7 @@ class Files:
     def resumed(self, store: Store) -> bool:
         """A checkpoint, which training goes on from or sets aside."""
         store.path(RUNS[1], ".checkpoint").write_bytes(flipped(self.checkpoint, self.draw))
-        return train(RUNS[1], store).outcome() != self.expected[RUNS[1]]
+        return train(RUNS[1], store).outcome() != self.records[RUNS[1]].outcome()
 
     def merged(self, store: Store) -> bool:
         """An archive."""
@@ -95,19 +90,6 @@ class Files:
         damaged.write_bytes(flipped(self.tar.read_bytes(), self.draw))
         archive.merge(store, damaged)
         return any(store.get(run) != self.records[run] for run in RUNS)
-
-    def indexed(self, store: Store) -> bool:
-        """The index of a large folder."""
-        minute_ago = time.time() - 60
-        for path in self.whole.folder.iterdir():
-            shutil.copy(path, store.folder)
-            os.utime(store.folder / path.name, (minute_ago, minute_ago))
-        with patch.object(index, "FEWEST", 0):
-            with patch.object(index, "SETTLED", -1.0):
-                store.all()
-            path = store.folder / ".index"
-            path.write_bytes(flipped(path.read_bytes(), self.draw))
-            return store.all() != sorted(self.records.values(), key=lambda record: record.id)
 
     def decoded(self, store: Store) -> bool:
         """The copy of decoded images, which is made again."""
@@ -159,11 +141,11 @@ def libpng_silenced() -> Iterator[None]:
         os.close(nowhere)
 
 
-def damaged_files(trials: Trials, files: Files, count: int) -> None:
-    """Damage a file of each kind, `count` times."""
-    for kind, call in list(files.kinds.items()) * count:
+def damage_each(trials: Trials, files: Files) -> None:
+    """Damage a file of each kind."""
+    for kind, call in files.kinds.items():
         name = f"damage to {kind}"
-        trials.of(name).trials += 1
+        trials.counts[name].trials += 1
         store = trials.fresh()
         store.folder.mkdir(parents=True)
         wrong = False
@@ -173,7 +155,7 @@ def damaged_files(trials: Trials, files: Files, count: int) -> None:
                 wrong = call(store)
         except Exception as error:
             trials.count(name, "loud", repr(error))
-        trials.of(name).faults += 1
+        trials.counts[name].faults += 1
         if wrong:
             trials.count(name, "wrong", "taken for good")
 

@@ -8,6 +8,7 @@ import shutil
 import sys
 import traceback
 import warnings
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,6 @@ from pathlib import Path
 import torch
 from samples import COPY
 
-from companion.cli import main
 from companion.records.files import DamageWarning, Record, Store
 from companion.training.queue import RunQueue
 from companion.training.train import train
@@ -53,20 +53,16 @@ class Trials:
         torch.set_num_threads(1)
         self.folder = folder
         self.draw = random.Random(seed)
-        self.counts: dict[str, Counts] = {}
+        self.counts: dict[str, Counts] = defaultdict(Counts)
         self.notes: list[str] = []
         self.undisturbed = Store(folder / "undisturbed")
-        self.expected = {run: train(run, self.undisturbed).outcome() for run in RUNS}
+        self.expected = {run: train(run, self.undisturbed) for run in RUNS}
         self.log = folder / "log"  # what children say on stderr
         self.said = folder / "said"  # and on stdout
 
-    def of(self, kind: str) -> Counts:
-        """Return the counts of a kind."""
-        return self.counts.setdefault(kind, Counts())
-
     def count(self, kind: str, what: str, note: str) -> None:
         """Count what did not hold, and note it."""
-        counts = self.of(kind)
+        counts = self.counts[kind]
         setattr(counts, what, getattr(counts, what) + 1)
         self.notes.append(f"{kind}: {note}")
 
@@ -81,16 +77,16 @@ class Trials:
     def trial(self, kind: str) -> Iterator[Store]:
         """Break a folder of records inside; then all goes on to its end, and is compared."""
         store = self.fresh()
-        self.of(kind).trials += 1
+        self.counts[kind].trials += 1
         yield store
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore", DamageWarning)
             RunQueue(RUNS, store).train(device="cpu")
-        for run, outcome in self.expected.items():
+        for run, expected in self.expected.items():
             record = store.find(run)
             if record is None:
                 self.count(kind, "lost", f"{run.description} is lost")
-            elif record.outcome() != outcome or not same_arrays(record, self.undisturbed.get(run)):
+            elif record.outcome() != expected.outcome() or not same_arrays(record, expected):
                 self.count(kind, "wrong", f"{run.description} is another one")
         for path in store.folder.iterdir():
             if path.suffix not in KEPT or path.name[0] == ".":
@@ -136,9 +132,3 @@ def same_arrays(record: Record, other: Record) -> bool:
 def ended(child: int) -> int:
     """Wait for a child; returns its exit status, or minus the signal that ended it."""
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
-def command_line(*arguments: str) -> None:
-    """Run `wrnn ARGUMENTS` in this process, as its console command does."""
-    sys.argv = ["wrnn", *arguments]
-    main()

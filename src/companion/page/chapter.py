@@ -29,7 +29,8 @@ from companion.records.files import (
     project_root,
     write_atomically,
 )
-from companion.records.table import MOST_SEEDS, Grouped, Result, gather
+from companion.records.selection import MOST_SEEDS, Grouped
+from companion.records.table import Result, gather
 from companion.runs.experiments import Experiment, find_experiments, grid
 from companion.runs.run import PROFILES
 from companion.training.train import resolve_device, train

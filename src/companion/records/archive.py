@@ -136,23 +136,19 @@ def _unpack(file: Path, folder: Path) -> None:
         seal = opened.read(_SEAL_SIZE)
         if not _SEAL.encode().startswith(seal[: len(_SEAL)]):
             raise WrnnError(f"{file} is not an archive that 'wrnn records export' made")
-        digest = hashlib.sha256()
-        while block := opened.read(1 << 20):
-            digest.update(block)
-        if seal != _seal(digest.hexdigest()):
+        if seal != _seal(hashlib.file_digest(opened, "sha256").hexdigest()):
             raise WrnnError(f"{file} is cut short or damaged: copy or export it again")
         opened.seek(_SEAL_SIZE)
         try:
             with tarfile.open(fileobj=opened, mode="r:") as archive:
                 members = archive.getmembers()
                 for member in members:
-                    # A sparse file counts as regular, and takes no room in the archive.
-                    if member.type != tarfile.REGTYPE or not _MEMBER.fullmatch(member.name):
+                    # A sparse file may count as regular, and takes no room in the archive.
+                    plain = member.type == tarfile.REGTYPE and not member.pax_headers
+                    if not (plain and _MEMBER.fullmatch(member.name)):
                         raise WrnnError(
                             f"{file} holds {member.name!r}, which no archive of records does"
                         )
-                    if member.sparse is not None or member.pax_headers:
-                        raise WrnnError(f"{file} holds {member.name!r} in a form that none has")
                     checks.bounded(member.size, Path(member.name).suffix)
                 for member in members:
                     (folder / member.name).write_bytes(archive.extractfile(member).read())
@@ -170,7 +166,7 @@ def _read(folder: Path, on_damage: Callable[[DamagedFile], None]) -> _Contents:
     """Read and check every file of a folder of records."""
     # Checkpoints first: one that goes meanwhile has its record by the time those are read.
     checkpoints = _checkpoints(folder, on_damage)
-    found, damaged = Store(folder).scan()
+    found, damaged = Store(folder).scan(curves=True)
     for error in damaged:
         on_damage(error)
     records = {}

@@ -8,7 +8,6 @@ while a run is unfinished, ``ID.checkpoint`` and ``ID.lock``.
 
 import contextlib
 import dataclasses
-import gc
 import hashlib
 import json
 import math
@@ -23,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
-from companion.records import checks, index
+from companion.records import checks
 from companion.runs.run import Run
 from wrnn.errors import WrnnError
 
@@ -140,44 +139,44 @@ class Record:
     @classmethod
     def from_file(cls, path: Path) -> "Record":
         """Read a record; a file that is damaged or does not match its name is a DamagedFile."""
-        return read_record(path, has_arrays=path.with_suffix(".npz").exists())[0]
+        return cls._read(path, has_arrays=path.with_suffix(".npz").exists(), curves=True)
 
     @classmethod
-    def from_values(
-        cls, values: dict, path: Path, *, has_arrays: bool, hashed: bool = False
-    ) -> "Record":
-        """Build a record from the values of its file; ``hashed``: its id was compared before."""
+    def _read(cls, path: Path, *, has_arrays: bool, curves: bool) -> "Record":
+        try:
+            text = checks.read_bounded(path, ".json").decode()
+            values = checks.parse_record(text, curves=curves)
+            if not curves:
+                values["curves"] = StoredCurves(path)
+            return cls.from_values(values, path, has_arrays=has_arrays)
+        except FileNotFoundError:
+            raise
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise DamagedFile(path, f"not a valid record: {checks.reason(error)}") from error
+
+    @classmethod
+    def from_values(cls, values: dict, path: Path, *, has_arrays: bool) -> "Record":
+        """Build a record from the values of its file."""
         values = dict(values)
         stored_id = values.pop("id")
         values["run"] = Run.from_dict(values["run"])
-        if hashed:
-            vars(values["run"])["id"] = stored_id
-        record = cls(**values, trace_path=path.with_suffix(".npz") if has_arrays else None)
+        trace_path = path.with_suffix(".npz") if has_arrays else None
+        record = cls(**values, trace_path=trace_path, path=path)
         if not stored_id == record.id == path.stem:
             raise ValueError(
                 f"its run has the id {record.id}, so it was edited or made by another version"
             )
-        object.__setattr__(record, "path", path)
         return record
 
 
-def read_record(path: Path, *, has_arrays: bool) -> tuple[Record, dict]:
-    """Read a record and the values of its file; errors as of :meth:`Record.from_file`."""
-    try:
-        values = checks.parse_record(checks.read_bounded(path, ".json").decode())
-        return Record.from_values(values, path, has_arrays=has_arrays), values
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DamagedFile(path, f"not a valid record: {checks.reason(error)}") from error
-
-
 class StoredCurves(Mapping):
-    """The curves of a record that was found in the index, read from its file when looked at."""
+    """The curves of a record, read from its file when they are first looked at."""
 
     def __init__(self, path: Path):
         self._path = path
 
     @cached_property
-    def _curves(self) -> dict[str, list[list[float]]]:
+    def _curves(self) -> Mapping[str, list[list[float]]]:
         return Record.from_file(self._path).curves
 
     def __getitem__(self, name: str) -> list[list[float]]:
@@ -188,21 +187,6 @@ class StoredCurves(Mapping):
 
     def __len__(self) -> int:
         return len(self._curves)
-
-    def __eq__(self, other: object) -> bool:
-        return self._curves == other
-
-
-@contextlib.contextmanager
-def _garbage_left() -> Iterator[None]:
-    """Let no garbage be looked for: a large folder has hardly any, and looking takes long."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def finite(value: float) -> float | None:
@@ -264,47 +248,24 @@ class Store:
             report_damage(error)
         return records
 
-    def scan(self) -> tuple[list[Record], list[DamagedFile]]:
-        """Return every record of the folder, sorted by id, and what is wrong with other files."""
-        with _garbage_left():
-            return self._scan()
+    def scan(self, *, curves: bool = False) -> tuple[list[Record], list[DamagedFile]]:
+        """Return every record of the folder, sorted by id, and what is wrong with other files.
 
-    def _scan(self) -> tuple[list[Record], list[DamagedFile]]:
+        Curves, which are most of a record, are read when they are looked at, or with the rest.
+        """
         try:
-            entries = {entry.name: entry for entry in os.scandir(self.folder)}
+            names = set(os.listdir(self.folder))
         except FileNotFoundError:
             return [], []
-        names = sorted(name for name in entries if name.endswith(".json") and name[0] != ".")
-        large = len(names) >= index.FEWEST
-        indexed = index.read(self.folder) if large else {}
-        known, stale = {}, bool(indexed.keys() - set(names))
         records, damaged = [], []
-        for name in names:
-            path = self.folder / name
-            has_arrays = f"{path.stem}.npz" in entries
+        for name in sorted(name for name in names if name.endswith(".json") and name[0] != "."):
+            path, has_arrays = self.folder / name, f"{name[:-5]}.npz" in names
             try:
-                status = index.stat_of(entries[name])
-                entry = indexed.get(name, (None, {}))
-                if hashed := entry[0] == status:
-                    values = {**entry[1], "curves": StoredCurves(path)}
-                    record = Record.from_values(values, path, has_arrays=has_arrays, hashed=True)
-                else:
-                    record, values = read_record(path, has_arrays=has_arrays)
+                records.append(Record._read(path, has_arrays=has_arrays, curves=curves))
             except FileNotFoundError:
                 continue  # taken away meanwhile
             except DamagedFile as error:
-                if not isinstance(error.__cause__, FileNotFoundError):
-                    damaged.append(error)
-                continue
-            if large:
-                known[name] = status, {**values, "curves": {}}
-                if not hashed:
-                    stale = True
-                    record = dataclasses.replace(record, curves=StoredCurves(path))
-            records.append(record)
-        if stale:
-            with contextlib.suppress(OSError):  # where nothing can be written, all is read again
-                write_atomically(*index.content(self.folder, known))
+                damaged.append(error)
         return records, damaged
 
     def put(self, record: Record, trace: bytes | None = None) -> Record:

@@ -11,7 +11,7 @@ Whatever shows or judges records starts here, so that none can be shown without 
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 
@@ -19,12 +19,11 @@ import numpy as np
 import pandas as pd
 
 from companion.records.files import Record, Store
+from companion.records.selection import MOST_SEEDS, Source, select, whatever_source
 from companion.runs.experiments import EXPERIMENTS, Experiment
 from companion.runs.run import Run, build_model
 from wrnn.model import count_parameters
-from wrnn.tasks import Task
 
-MOST_SEEDS = 5
 RATE_RESOLUTION = 0.005  # per cent: half an answer of ten thousand, where 0 and 100 % are put
 SMALLEST = 2.0**-149  # the smallest float32 above zero, where a loss of zero is put
 WHOLE = ("paper", "settled")  # status of records that nothing of the paper's scale is missing from
@@ -186,72 +185,18 @@ def _metrics(record: Record) -> dict[str, float]:
     return {name: math.nan if value is None else value for name, value in metrics.items()}
 
 
-class Grouped:
-    """Records by their run, and those of the paper's profile by what their stand-ins share."""
-
-    def __init__(self, records: Iterable[Record]):
-        self.by_run: dict[Run, Record] = {}
-        self.alike: dict[Run, list[Record]] = {}
-        for record in records:
-            self.by_run[record.run] = record
-            if record.run.profile == "paper":
-                self.alike.setdefault(_but_budget(record.run), []).append(record)
-
-
-Source = Store | Sequence[Record] | Grouped
-
-
 def experiment_table(experiment: Experiment, profile: str, source: Source) -> pd.DataFrame:
     """Return the rows that belong to each planned configuration, one row where there are none.
 
-    The column ``configuration`` is the id of the planned run of seed 0. In the paper profile a
-    settled run stands in for a seed whose whole budget is not recorded; where no seed has either,
-    the longest records do, and of these first those on the same images. Who asks for many tables
-    groups the records once.
+    The column ``configuration`` is the id of the planned run of seed 0. Which records stand for it
+    :func:`~companion.records.selection.select` says.
     """
-    if not isinstance(source, Grouped):
-        source = Grouped(source.all() if isinstance(source, Store) else source)
     rows = []
-    for run in experiment.runs(profile):
-        seeds = [run] + [replace(run, seed=s, trace=False) for s in range(1, MOST_SEEDS)]
-        found = {r.seed: source.by_run[r] for r in seeds if r in source.by_run}
-        stand_ins: dict[tuple[int, bool], list[Record]] = {}
-        for record in source.alike.get(_but_budget(run), ()) if profile == "paper" else ():
-            if record.run.steps <= run.steps and _same_schedule(record.run, run):
-                steps = run.steps if record.stopped == "settled" else record.run.steps
-                stand_ins.setdefault((steps, record.run.task == run.task), []).append(record)
-        closest = max(stand_ins, default=(0, False))
-        if closest == (run.steps, True) or not found:
-            for record in stand_ins.get(closest, ()):
-                found.setdefault(record.run.seed, record)
-        smaller = experiment.smaller if profile == "paper" else ""
-        settled = any(r.stopped == "settled" for r in found.values())
-        cut = any(r.run.steps < run.steps and r.stopped != "settled" for r in found.values())
-        lossy = any(r.run.task != run.task for r in found.values())
-        status = "reduced" if smaller or cut or lossy else "settled" if settled else profile
-        group = {"configuration": run.id, "smaller": smaller}
-        rows += [group | _row(found[seed], status, run) for seed in sorted(found)] or [
-            group | _row(None, "missing", run)
-        ]
+    for found in select(experiment, profile, source):
+        group = {"configuration": found.run.id, "smaller": found.smaller}
+        records = found.records or (None,)
+        rows += [group | _row(record, found.status, found.run) for record in records]
     return pd.DataFrame(rows)
-
-
-def whatever_source(task: Task) -> Task:
-    """Return the task as if its images had been read from the original files."""
-    return replace(task, source="torchvision") if hasattr(task, "source") else task
-
-
-def _but_budget(run: Run) -> Run:
-    """The run without what may differ in a stand-in: budget, stop rule, image files, seed."""
-    task = whatever_source(run.task)
-    same = dict(steps=0, drop_steps=(), stop="budget", seed=0, trace=False)
-    return replace(run, task=task, log_every=1, evaluate_every=1, **same)
-
-
-def _same_schedule(other: Run, run: Run) -> bool:
-    """Whether the learning rate drops alike; a drop that was scaled with the budget counts."""
-    scaled = other.drop_steps == (other.steps * 5 // 6,) and bool(run.drop_steps)
-    return scaled or other.drop_steps == run.drop_steps
 
 
 def curves_table(results: Iterable["Result"], name: str) -> pd.DataFrame:

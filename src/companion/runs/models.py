@@ -1,16 +1,21 @@
 """The models that a run names: their kinds and sizes, how they start, and what they are called."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
 
-from companion.runs.layers import LinearRecurrentUnit, ResidualBlocks
-from wrnn import init
+import wrnn
 from wrnn.errors import WrnnError
-from wrnn.model import IdentityRNN, LocalWaveRNN, SequenceModel, WaveRNN
 from wrnn.tasks import Task
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from wrnn import SequenceModel
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,7 @@ def irnn_config(
 
 
 def _ring(config: ModelConfig, input_size: int, generator: torch.Generator | None) -> nn.Module:
-    layer = LocalWaveRNN if config.kind == "local" else WaveRNN
+    layer = wrnn.LocalWaveRNN if config.kind == "local" else wrnn.WaveRNN
     rnn = layer(
         input_size,
         config.size,
@@ -133,7 +138,7 @@ def _ring(config: ModelConfig, input_size: int, generator: torch.Generator | Non
 
 
 def _irnn(config: ModelConfig, input_size: int, generator: torch.Generator | None) -> nn.Module:
-    rnn = IdentityRNN(input_size, config.size, nonlinearity=config.nonlinearity)
+    rnn = wrnn.IdentityRNN(input_size, config.size, nonlinearity=config.nonlinearity)
     orthogonal = config.recurrent == "orthogonal"
     rnn.reset_parameters(
         recurrent="identity" if orthogonal else config.recurrent,
@@ -143,14 +148,14 @@ def _irnn(config: ModelConfig, input_size: int, generator: torch.Generator | Non
         generator=generator,
     )
     if orthogonal:
-        nn.init.orthogonal_(rnn.weight_hh_l0, generator=generator)
+        torch.nn.init.orthogonal_(rnn.weight_hh_l0, generator=generator)
     return rnn
 
 
 def _gated(config: ModelConfig, input_size: int, generator: torch.Generator | None) -> nn.Module:
-    rnn = {"lstm": nn.LSTM, "gru": nn.GRU}[config.kind](input_size, config.size)
+    rnn = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[config.kind](input_size, config.size)
     for parameter in rnn.parameters():
-        init.fan_in_uniform_(parameter, config.size, generator)
+        wrnn.init.fan_in_uniform_(parameter, config.size, generator)
     if config.forget_bias is not None:
         if config.kind != "lstm":
             raise WrnnError(f"forget_bias is for an lstm only, not for {config.kind!r}")
@@ -161,6 +166,8 @@ def _gated(config: ModelConfig, input_size: int, generator: torch.Generator | No
 
 
 def _lru(config: ModelConfig, input_size: int, generator: torch.Generator | None) -> nn.Module:
+    from companion.runs.layers import LinearRecurrentUnit
+
     return LinearRecurrentUnit(input_size, config.size, generator=generator)
 
 
@@ -186,6 +193,8 @@ def build_model(
         return LAYERS[config.kind](config, input_size, generator)
 
     if config.depth:
+        from companion.runs.layers import ResidualBlocks
+
         rnn = ResidualBlocks(task.input_size, config.width, config.depth, layer, generator)
     else:
         rnn = layer(task.input_size)
@@ -193,9 +202,11 @@ def build_model(
         for name, parameter in rnn.named_parameters():
             if "_hh" in name:
                 parameter.requires_grad_(False)
-    model = SequenceModel(rnn, task.output_size, readout=config.readout, every_step=task.every_step)
+    model = wrnn.SequenceModel(
+        rnn, task.output_size, readout=config.readout, every_step=task.every_step
+    )
     for module in model.readout.modules():
-        if isinstance(module, nn.Linear):
-            init.fan_in_uniform_(module.weight, module.in_features, generator)
-            init.fan_in_uniform_(module.bias, module.in_features, generator)
+        if isinstance(module, torch.nn.Linear):
+            wrnn.init.fan_in_uniform_(module.weight, module.in_features, generator)
+            wrnn.init.fan_in_uniform_(module.bias, module.in_features, generator)
     return model

@@ -4,11 +4,14 @@ Two runs are the same run when every field is equal; :attr:`Run.id` is a hash of
 of the record's file.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
 from functools import cache, cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,7 +21,9 @@ from companion.runs.models import irnn_config as irnn_config
 from companion.runs.models import wrnn_config as wrnn_config
 from wrnn import tasks
 from wrnn.errors import WrnnError
-from wrnn.model import SequenceModel
+
+if TYPE_CHECKING:
+    from wrnn import SequenceModel
 
 PROFILES = ("smoke", "quick", "paper")
 STOPS = ("budget", "settled")
@@ -68,9 +73,8 @@ class Run:
         # Fields that came later are left out at their default, so that older runs keep their id.
         if self.stop == "budget":
             del values["stop"]
-        defaults = {field.name: field.default for field in dataclasses.fields(ModelConfig)}
         for name in LATER_FIELDS:
-            if values["model"][name] == defaults[name]:
+            if values["model"][name] == getattr(ModelConfig, name):  # its default
                 del values["model"][name]
         values["task"] = {"name": self.task.name, **_fields(self.task)}
         values["drop_steps"] = list(self.drop_steps)
@@ -79,7 +83,7 @@ class Run:
         return values
 
     @classmethod
-    def from_dict(cls, values: dict) -> "Run":
+    def from_dict(cls, values: dict) -> Run:
         """Build a run from :meth:`to_dict`'s output."""
         values = dict(values)
         values["task"] = tasks.task_from_dict(values["task"])

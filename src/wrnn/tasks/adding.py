@@ -1,14 +1,17 @@
 """The adding task (figure 5, table 1)."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F
 
 from wrnn.errors import check_integer
 from wrnn.tasks.base import Settled, SyntheticTask, check_output
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -60,12 +63,12 @@ class AddingTask(SyntheticTask):
     def loss(self, output: Tensor, y: Tensor) -> Tensor:
         """Mean squared error of output (B, 1) against y (B,)."""
         check_output(output, y, 1, None)
-        return F.mse_loss(output.squeeze(-1).float(), y)
+        return torch.nn.functional.mse_loss(output.squeeze(-1).float(), y)
 
-    @torch.no_grad()
     def metrics(self, output: Tensor, y: Tensor) -> dict[str, float]:
         """mse: the mean squared error over the batch."""
-        return {"mse": self.loss(output, y).item()}
+        with torch.no_grad():
+            return {"mse": self.loss(output, y).item()}
 
     def constant_baseline(self) -> float:
         """Mean squared error, on the test set, of always answering 1.

@@ -1,14 +1,15 @@
 """What every task offers, and the checks they share."""
 
+from __future__ import annotations
+
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from wrnn.errors import (
     WrnnError,
@@ -19,6 +20,9 @@ from wrnn.errors import (
     check_tensor,
     shown,
 )
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -197,7 +201,7 @@ def check_output(output: Tensor, y: Tensor, axes: int, classes: int | None) -> N
     Targets are classes, int64, or, where there are none, numbers that have an output (..., 1).
     """
     check_tensor("output", output)
-    if not isinstance(y, Tensor) or y.dim() != axes:
+    if not isinstance(y, torch.Tensor) or y.dim() != axes:
         raise WrnnError(f"y must be a tensor with {axes} axes, not {shown(y)}")
     if classes is None:
         check_tensor("y", y)

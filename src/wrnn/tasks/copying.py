@@ -1,15 +1,18 @@
 """The copy task (figures 3 and 4, table 4), laid out as in the released code or as in the text."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F
 
 from wrnn.errors import check_choice, check_integer
 from wrnn.tasks.base import Settled, SyntheticTask, check_output
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ANSWER_STEPS = 10  # symbols to remember, and steps at the end on which they are asked for
 DELIMITER = 9  # 0 is blank, 1 to 8 are the symbols
@@ -43,7 +46,7 @@ class CopyTask(SyntheticTask):
     # The floor, in nats: a loss of 2^-23 for the average symbol is one step of float32 below
     # certainty. Less than that counts how many symbols were rounded to certainty, and no longer
     # how well the model copies. On the scale that the paper plots (see `metrics`) it is 2.4e-9.
-    floor: ClassVar[float] = torch.finfo(torch.float32).eps
+    floor: ClassVar[float] = 2.0**-23
     settled: ClassVar[Settled] = Settled(
         "cross_entropy", floor, "settled at its floor after", hold=2000
     )
@@ -96,9 +99,8 @@ class CopyTask(SyntheticTask):
         The released code divides this by the batch size before it differentiates.
         """
         check_output(output, y, 2, self.output_size)
-        return F.cross_entropy(output.flatten(0, 1).float(), y.flatten())
+        return torch.nn.functional.cross_entropy(output.flatten(0, 1).float(), y.flatten())
 
-    @torch.no_grad()
     def metrics(self, output: Tensor, y: Tensor) -> dict[str, float]:
         """Means over the batch.
 
@@ -109,8 +111,10 @@ class CopyTask(SyntheticTask):
           steps and classes;
         - token_accuracy: per cent of right symbols on the ten answer steps.
         """
-        cross_entropy = self.loss(output, y).item()
-        one_hot = F.one_hot(y, self.output_size)  # (T, B, 10)
+        with torch.no_grad():
+            cross_entropy = self.loss(output, y).item()
+        output = output.detach()
+        one_hot = torch.nn.functional.one_hot(y, self.output_size)  # (T, B, 10)
         answers = output[-ANSWER_STEPS:].argmax(-1) == y[-ANSWER_STEPS:]  # (10, B)
         return {
             "cross_entropy": cross_entropy,

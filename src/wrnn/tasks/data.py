@@ -4,6 +4,8 @@ Files are looked for under `$WRNN_DATA` (default `data/` in the working director
 there is verified before it is used, and whatever is written there appears whole or not at all.
 """
 
+from __future__ import annotations
+
 import contextlib
 import hashlib
 import os
@@ -15,11 +17,14 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from http.client import HTTPException
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from wrnn.errors import WrnnError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CIFAR10_CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),

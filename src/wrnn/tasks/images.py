@@ -4,19 +4,22 @@ MNIST is the paper's data. The digits (8 x 8, bundled with scikit-learn) need no
 stand where a small task is enough, and always under their own name.
 """
 
+from __future__ import annotations
+
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F
 
 from wrnn.errors import check_choice, check_device, check_flag, check_integer
 from wrnn.tasks import data
 from wrnn.tasks.base import Task, check_batch, check_output, checksum, seeded_generator
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class ImageTask(Task):
@@ -100,12 +103,12 @@ class ImageTask(Task):
     def loss(self, output: Tensor, y: Tensor) -> Tensor:
         """Cross-entropy in nats of output (B, 10) against the classes y (B,), mean over B."""
         check_output(output, y, 1, self.output_size)
-        return F.cross_entropy(output.float(), y)
+        return torch.nn.functional.cross_entropy(output.float(), y)
 
-    @torch.no_grad()
     def metrics(self, output: Tensor, y: Tensor) -> dict[str, float]:
         """accuracy in per cent and cross_entropy in nats, means over the batch."""
-        cross_entropy = self.loss(output, y).item()
+        with torch.no_grad():
+            cross_entropy = self.loss(output, y).item()
         accuracy = 100 * (output.argmax(-1) == y).double().mean().item()
         return {"accuracy": accuracy, "cross_entropy": cross_entropy}
 

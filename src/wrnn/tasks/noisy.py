@@ -1,16 +1,20 @@
 """Images shown row by row and then buried under noise (figure 8, table 3)."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from torch import Tensor
 
 from wrnn.errors import check_choice, check_device, check_flag, check_integer
 from wrnn.tasks import data
 from wrnn.tasks.base import checksum, seeded_generator
 from wrnn.tasks.images import DigitsTask, ImageTask
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Mean and standard deviation of CIFAR10's training pixels in [0, 1]: red, green, blue.
 CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
