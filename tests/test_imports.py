@@ -10,7 +10,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src"
 # A room may import those before it in this list; `book` stands apart and needs errors only.
 ORDER = (
-    *("lazy_torch", "wrnn", "runs", "records", "training", "evidence", "page"),
+    *("wrnn", "runs", "records", "training", "evidence", "page"),
     *("bench", "kernels", "hours", "first_hour", "cli"),
 )
 FREE = ("", "__main__", "__init__")
@@ -71,11 +71,3 @@ atexit.register(lambda: print(sorted({heavy!r} & sys.modules.keys())))
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[-1] == "[]"
-
-
-def test_pytorch_that_is_not_loaded_yet_is_whole_when_it_is_used():
-    for code in ("import torch; print(torch.ones(2).sum().item())", "import torch.nn; print(2.0)"):
-        code = f"import companion.lazy_torch, sys; assert 'torch._C' not in sys.modules; {code}"
-        code += "; from torch import Tensor; assert torch.nn.Linear(2, 2).weight.shape == (2, 2)"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-        assert (done.stdout, done.stderr) == ("2.0\n", "")

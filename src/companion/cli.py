@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
-import companion.lazy_torch  # noqa: F401  # before all that imports PyTorch
 import wrnn
 from companion.records import archive
 from companion.records.files import (

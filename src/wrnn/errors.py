@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 LARGEST = 2**31 - 1
 
@@ -56,6 +58,8 @@ def check_tensor(name: str, value: Any, *dimensions: int) -> None:
 
     Without any, the axes do not matter.
     """
+    import torch  # here, as records are read without it; torch.compile follows this
+
     if not isinstance(value, torch.Tensor):
         raise WrnnError(f"{name} must be a torch.Tensor, not {shown(value)}")
     if not value.is_floating_point():
@@ -67,12 +71,16 @@ def check_tensor(name: str, value: Any, *dimensions: int) -> None:
 
 def check_generator(value: Any, required: bool = False) -> None:
     """Raise WrnnError unless `value` is a source of randomness, or None where that will do."""
+    import torch
+
     if not isinstance(value, torch.Generator) and (required or value is not None):
         raise WrnnError(f"generator must be a torch.Generator, not {shown(value)}")
 
 
 def check_device(value: Any) -> torch.device:
     """Return a device by its name; raise WrnnError where there is no such name or device."""
+    import torch
+
     try:
         device = torch.device(value)
     except (RuntimeError, TypeError, ValueError):

@@ -18,7 +18,8 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
-import torch
+
+from wrnn.lazy import torch
 
 MOST_BYTES = {".json": 10_000_000, ".npz": 100_000_000, ".checkpoint": 2_000_000_000}
 _CHECKPOINT = b"wrnn checkpoint, sha256 "

@@ -1,14 +1,16 @@
 """Where a record was made: device, versions and commit."""
 
+from __future__ import annotations
+
 import os
 import platform
 import subprocess
 from pathlib import Path
 
 import numpy as np
-import torch
 
 import wrnn
+from wrnn.lazy import torch
 
 
 def device_name(device: torch.device) -> str:

@@ -6,10 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
-import torch
-
 import wrnn
 from wrnn.errors import WrnnError
+from wrnn.lazy import torch
 from wrnn.tasks import Task
 
 if TYPE_CHECKING:

@@ -14,13 +14,13 @@ from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from companion.runs.models import LATER_FIELDS, ModelConfig, build_model
 from companion.runs.models import irnn_config as irnn_config
 from companion.runs.models import wrnn_config as wrnn_config
 from wrnn import tasks
 from wrnn.errors import WrnnError
+from wrnn.lazy import torch
 
 if TYPE_CHECKING:
     from wrnn import SequenceModel

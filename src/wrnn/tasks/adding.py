@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-import torch
-
 from wrnn.errors import check_integer
+from wrnn.lazy import torch
 from wrnn.tasks.base import Settled, SyntheticTask, check_output
 
 if TYPE_CHECKING:

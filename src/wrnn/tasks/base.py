@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
 
 from wrnn.errors import (
     WrnnError,
@@ -20,6 +19,7 @@ from wrnn.errors import (
     check_tensor,
     shown,
 )
+from wrnn.lazy import torch
 
 if TYPE_CHECKING:
     from torch import Tensor

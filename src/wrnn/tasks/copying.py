@@ -6,9 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-import torch
-
 from wrnn.errors import check_choice, check_integer
+from wrnn.lazy import torch
 from wrnn.tasks.base import Settled, SyntheticTask, check_output
 
 if TYPE_CHECKING:

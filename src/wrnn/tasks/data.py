@@ -19,9 +19,8 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
 from wrnn.errors import WrnnError
+from wrnn.lazy import torch
 
 if TYPE_CHECKING:
     from torch import Tensor

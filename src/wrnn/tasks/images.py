@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
-
 from wrnn.errors import check_choice, check_device, check_flag, check_integer
+from wrnn.lazy import torch
 from wrnn.tasks import data
 from wrnn.tasks.base import Task, check_batch, check_output, checksum, seeded_generator
 
