@@ -169,7 +169,7 @@ def recurrent_states(
     _check_names(nonlinearity, backend, precision)
     check_flag("last_only", last_only)
     check_flag("one_hot", one_hot)
-    tensors = checked(tensors, local=local)
+    tensors = check_tensors(tensors, local=local)
     x, weight_hh, bias_out = tensors.x, tensors.weight_hh, tensors.bias_out
     if last_only:
         tensors = tensors._replace(weight_out=None)
@@ -312,7 +312,7 @@ def _check_names(nonlinearity: str, backend: str, precision: str) -> None:
     check_choice("precision", precision, PRECISIONS)
 
 
-def checked(tensors: Tensors, *, local: bool = False) -> Tensors:
+def check_tensors(tensors: Tensors, *, local: bool = False) -> Tensors:
     """Return tensors as they are computed with; raise where one is wrong or does not fit."""
     for name, tensor in zip(Tensors._fields, tensors, strict=True):
         if tensor is not None or name in REQUIRED:
