@@ -27,13 +27,13 @@ from wrnn.errors import (
 )
 from wrnn.recurrence import (
     BACKENDS,
-    as_computed,
     check_kernel_size,
     check_tensors,
     choose_backend,
     read_out,
     recurrent_states,
     without_autocast,
+    without_half,
 )
 from wrnn.recurrence.loop import Tensors
 
@@ -164,7 +164,7 @@ class RecurrentLayer(nn.Module):
                 raise WrnnError(f"h_0 has shape {tuple(h_0.shape)}: expected {shape}")
         h_0 = h_0[0] if batched else h_0
         weight = getattr(self, f"weight_ih{self.suffix}")
-        x, h_0 = as_computed(x), as_computed(h_0)
+        x, h_0 = without_half(x), without_half(h_0)
         for name, tensor in (("input", x), ("h_0", h_0)):
             if (tensor.dtype, tensor.device) != (weight.dtype, weight.device):
                 raise WrnnError(

@@ -33,13 +33,13 @@ from wrnn.recurrence.lanes import (
     zeros,
 )
 from wrnn.recurrence.loop import Tensors
-from wrnn.recurrence.operator import NUMBER, forward, new_output, states_shape
+from wrnn.recurrence.operator import TENSOR_COUNT, forward, new_output, states_shape
 
 RELU, TANH = 1, 2
 ACTIVATIONS = {"identity": 0, "relu": RELU, "tanh": TANH}
 STEPS_HELD = 16  # deltas held before the gradients of input and output weights are added up
 ROWS_HELD = 256  # rows of lanes of deltas that stay in the fastest cache for the kernel's gradient
-NOTHING = (0, 0, 0, 0)
+NO_PRODUCT = (0, 0, 0, 0)
 CONTIGUOUS = torch.contiguous_format
 jit = njit(nogil=True, cache=True, error_model="numpy")
 inlined = njit(nogil=True, error_model="numpy", forceinline=True)
@@ -58,7 +58,7 @@ def tiled(
     Where a gradient is needed all states are kept, otherwise two. From step `shared_from` on the
     input is the same for every sample: there V x_t + b is computed once and not per sample.
     """
-    used = tensors[:NUMBER]
+    used = tensors[:TENSOR_COUNT]
     keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in used)
     options = (nonlinearity, shared_from, last_only, batch_first, keep)
     output, h_n, _ = forward(*used, *options)
@@ -223,7 +223,7 @@ def _run_forward(tile, own_arrays, shared, sizes):
             _exchange(states, after + halo, output, first, sample_stride, n, channels, used, True)
         reads = (0, outputs, after + halo, hidden)
         target = t * outputs * LANES
-        _products(outputs, read, target, readout, states, reads, readout, states, NOTHING)
+        _products(outputs, read, target, readout, states, reads, readout, states, NO_PRODUCT)
 
 
 @jit
@@ -270,7 +270,7 @@ def _run_backward(tile, own_arrays, shared, sizes):
         if len(grad_x):
             back = (0, inputs, now + halo, hidden)
             target = t * inputs * LANES
-            _products(inputs, grad_x, target, weight, deltas, back, weight, deltas, NOTHING)
+            _products(inputs, grad_x, target, weight, deltas, back, weight, deltas, NO_PRODUCT)
         if len(grad_shared) and t >= own:
             for row in range(hidden):
                 lanes = load(deltas, now + halo + row * LANES)
@@ -291,7 +291,7 @@ def _run_backward(tile, own_arrays, shared, sizes):
         for site in range(n):
             row = site * channels * LANES
             windows = (0, channels, row, window)
-            _products(channels, grad_h_0, row, kernel, deltas, NOTHING, kernel, deltas, windows)
+            _products(channels, grad_h_0, row, kernel, deltas, NO_PRODUCT, kernel, deltas, windows)
 
 
 @inlined
