@@ -118,7 +118,7 @@ RACES = """
 import json, sys
 import numpy as np
 import torch
-from recurrences import arguments, results
+from recurrences import arguments, gradients, run
 from triton.runtime.interpreter import GridExecutor, InterpreterBuilder
 from wrnn.recurrence import gpu
 
@@ -131,11 +131,11 @@ class Watch:
 
     def __init__(self, keep_barriers):
         self.keep_barriers = keep_barriers
-        self.races = []  # of each launch: the kernel, and how many
+        self.races = {}  # by kernel
 
     def launch(self, kernel):
-        self.owners, self.program = {}, None
-        self.races.append([kernel, 0])
+        self.kernel, self.owners, self.program = kernel, {}, None
+        self.races.setdefault(kernel, 0)
         self.start()
 
     def start(self):
@@ -163,7 +163,7 @@ class Watch:
                 self.owners[address] = self.program
             else:
                 self.loaded.setdefault(address, set()).add(thread)
-            self.races[-1][1] += len(others - {thread}) + (owner != self.program)
+            self.races[self.kernel] += len(others - {thread}) + (owner != self.program)
 
 watch = None
 plain = {name: getattr(InterpreterBuilder, name) for name in
@@ -194,14 +194,20 @@ GridExecutor.__call__ = launch
 
 def races(keep_barriers, *sizes, outputs, shared):
     global watch
-    watch = Watch(keep_barriers)
     tensors = arguments(*sizes, outputs or 0, shared=shared, dtype=torch.float32)
     tensors.pop("bias_out", None)
     tensors["x"].requires_grad_(False)
     one_hot = shared == "one-hot"
-    results(tensors, backend="triton", last_only=outputs == 0, one_hot=one_hot,
-            shared_from=None if one_hot else shared)
-    return watch.races
+    found = []
+    for training in (False, True):
+        watch = Watch(keep_barriers)
+        with torch.set_grad_enabled(training):
+            output = run(tensors, backend="triton", last_only=outputs == 0, one_hot=one_hot,
+                         shared_from=None if one_hot else shared)
+        if training:
+            gradients(output, tensors)
+        found.append(watch.races)
+    return found
 
 for *sizes, outputs, shared in json.loads(sys.argv[1]):
     found = [races(keep, *sizes, outputs=outputs, shared=shared) for keep in (True, False)]
@@ -319,11 +325,12 @@ def test_no_kernel_races_and_every_one_does_without_its_barrier(tmp_path):
         (3, 2, 3, 9, 33, 3, None, 1),
         (3, 1, 1, 32, 70, 3, 0, None),  # wide, in tiles
     ]
-    found = lines(RACES, cases, tmp_path, interpret=True)
-    for case, (right, mutant) in zip(cases, found, strict=True):
-        assert {kernel for kernel, _ in right} == {"forward", "backward"} and len(right) > 2
-        assert not any(number for _, number in right), (case, right)
-        assert all(number for _, number in mutant), (case, mutant)
+    races = lines(RACES, cases, tmp_path, interpret=True)
+    for case, (right, mutant) in zip(cases, races, strict=True):
+        for found in right:  # without gradients, then with them
+            assert "forward" in found and not any(found.values()), (case, found)
+        assert right[1].keys() == {"forward", "backward"}
+        assert all(min(found.values()) > 0 for found in mutant), (case, mutant)
 
 
 def test_two_live_graphs_share_nothing(tmp_path):

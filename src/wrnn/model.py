@@ -206,9 +206,9 @@ class WaveRNN(RecurrentLayer):
     Raises:
         WrnnError: an argument that is not one of these, here or in a call.
 
-    Where other processes use the same cores, set ``OMP_WAIT_POLICY=passive`` before torch is
-    imported: by default PyTorch's threads spin while they wait, and steps can take many times as
-    long. The package ``companion`` sets it; this one leaves the choice to whoever imports it.
+    Where other processes use the same cores, set ``OMP_WAIT_POLICY=passive`` in the environment
+    before torch is imported, as the package ``companion`` does: by default PyTorch's threads spin
+    for a while where they wait, and steps can take many times as long.
 
     >>> rnn = WaveRNN(3, 8, num_channels=2)
     >>> x = torch.rand(5, 4, 3)
