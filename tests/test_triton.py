@@ -634,7 +634,7 @@ def test_on_a_gpu_three_parts_are_as_exact_as_float32(name):
 @pytest.mark.parametrize(("n", "channels"), [(100, 6), (256, 16)])
 def test_on_a_gpu_more_than_2_to_the_31_states(n, channels):
     steps, batch = 2**31 // (512 * n * channels) + 2, 512
-    tensors = {name: tensor.detach() for name, tensor in drawn(steps, batch, channels, n).items()}
+    tensors = drawn(steps, batch, channels, n)
 
     def compute(x, h_0):
         values = tensors | {"x": x.clone().requires_grad_(), "h_0": h_0.clone().requires_grad_()}
@@ -642,7 +642,7 @@ def test_on_a_gpu_more_than_2_to_the_31_states(n, channels):
         grads = torch.autograd.grad(last.sum(), (values["x"], values["h_0"]))
         return last[0, -1], *(grad[..., -1, :] for grad in grads)
 
-    x, h_0 = tensors["x"], tensors["h_0"]
+    x, h_0 = tensors["x"].detach(), tensors["h_0"].detach()
     together = compute(x, h_0)  # the last sample, when it is far from the first
     alone = compute(x[:, -1:].contiguous(), h_0[-1:])
     for a, b in zip(together, alone, strict=True):
