@@ -29,28 +29,11 @@ from wrnn.tasks import (
 )
 
 ODD = (
-    *(
-        0,
-        -1,
-        3,
-        1.5,
-        float("nan"),
-        float("inf"),
-        "3",
-        "",
-        None,
-        True,
-        b"x",
-        object(),
-        torch.float16,
-        2**31,
-        10**30,
-        b"\xe9",
-        "xpu",
-    ),
-    *([3], (), {}, np.float64(2.5), np.zeros(3), np.int64(3), np.bool_(True), torch.tensor(3.0)),
-    *(torch.zeros(3), torch.zeros(2, 2, 2), torch.zeros(2, 3, 3, dtype=torch.int64)),
+    *(0, -1, 3, 1.5, float("nan"), float("inf"), 2**31, 10**30, "3", "", "xpu", b"x", b"\xe9"),
+    *(None, True, object(), [3], (), {}, np.float64(2.5), np.int64(3), np.bool_(True), np.zeros(3)),
+    *(torch.float16, torch.tensor(3.0), torch.zeros(3), torch.zeros(2, 2, 2)),
     *(torch.zeros(2, 2, 3, dtype=kind) for kind in (torch.float64, torch.float16, torch.complex64)),
+    torch.zeros(2, 3, 3, dtype=torch.int64),
 )
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from recurrences import arguments, errors, results, run
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -30,50 +31,29 @@ from companion.kernels import (
     step_instructions,
 )
 from wrnn.errors import WrnnError
-from wrnn.recurrence import choose_backend, wave_recurrence
+from wrnn.recurrence import choose_backend
 from wrnn.recurrence.loop import Tensors, checkpointed
 
 pytest.importorskip("triton", reason="triton is published for Linux only")
 
 ERRORS = """
-import json, sys, torch
-from wrnn.recurrence import gpu, wave_recurrence
+import json, sys
+from recurrences import arguments, errors
+from wrnn.recurrence import gpu
+import torch
 
 gpu.STRETCH = 2  # so that even a few steps are several stretches
 
-def error(steps, batch, inputs, channels, n, kernel, nonlinearity, outputs, wanted, every, shared):
-    generator = torch.Generator().manual_seed(steps + n)
-    shapes = [(steps, batch, inputs), (batch, channels * n), (channels * n, inputs),
-              (channels * n,), (channels, channels, kernel), (channels,)]
-    shapes += [(outputs, channels * n)] if outputs else []
-    exact = [torch.randn(s, generator=generator, dtype=torch.float64) for s in shapes]
-    exact[4] *= (channels * kernel) ** -0.5
+for *sizes, nonlinearity, outputs, wanted, every, shared in json.loads(sys.argv[1]):
+    tensors = arguments(*sizes, outputs or 0, shared=shared, dtype=torch.float32)
+    tensors.pop("bias_out", None)
+    for i, tensor in enumerate(tensors.values()):
+        tensor.requires_grad_(i in wanted)
     one_hot = shared == "one-hot"
-    if one_hot:
-        exact[0] = torch.eye(inputs).double()[exact[0].argmax(2)]
-        shared = None
-    elif shared is not None:
-        exact[0][shared:] = exact[0][shared:, :1].clone()
-    results = []
-    for backend, dtype in (("loop", torch.float64), ("triton", torch.float32)):
-        values = [v.to(dtype).requires_grad_(i in wanted) for i, v in enumerate(exact)]
-        def compute():
-            return wave_recurrence(
-                *values[:6], nonlinearity=nonlinearity, backend=backend, checkpoint_every=every,
-                shared_from=shared, one_hot=one_hot,
-                weight_out=values[6] if outputs else None, last_only=outputs == 0)
-        with torch.no_grad():
-            inferred = compute()
-        output = compute()
-        weights = torch.randn(output.shape, generator=torch.Generator().manual_seed(1))
-        gradients = torch.autograd.grad(
-            (output * weights.to(output)).sum(), [values[i] for i in wanted if i < len(values)])
-        results.append([output, inferred, *gradients])
-    return [((a - b).abs().max() / a.abs().max().clamp_min(1e-3)).item()
-            for a, b in zip(*results, strict=True)]
-
-for case in json.loads(sys.argv[1]):
-    print(json.dumps(error(*case, *[None] * (11 - len(case)))))
+    found = errors(
+        tensors, backend="triton", nonlinearity=nonlinearity, last_only=outputs == 0,
+        checkpoint_every=every, one_hot=one_hot, shared_from=None if one_hot else shared)
+    print(json.dumps(found))
 """
 
 RESOURCES = """
@@ -86,14 +66,12 @@ for arguments in json.loads(sys.argv[1]):
 
 TWO_GRAPHS = """
 import json, torch
-from wrnn.recurrence import wave_recurrence
+from recurrences import arguments, run
 
-shapes = [(3, 2, 1), (2, 6), (6, 1), (6,), (2, 2, 3), (2,)]
-one, two = ([torch.randn(s, requires_grad=True) for s in shapes] for _ in range(2))
-compute = lambda values: wave_recurrence(*values, backend="triton")
-backward = lambda loss, values: torch.autograd.grad(loss.square().sum(), values)
-alone = [backward(compute(values), values) for values in (one, two)]
-first, second = compute(one), compute(two)
+one, two = (arguments(3, 2, 1, 2, 3, 3, 0, seed=seed, dtype=torch.float32) for seed in range(2))
+backward = lambda loss, values: torch.autograd.grad(loss.square().sum(), list(values.values()))
+alone = [backward(run(values, backend="triton"), values) for values in (one, two)]
+first, second = (run(values, backend="triton") for values in (one, two))
 together = [backward(second, two), backward(first, one)][::-1]
 print(json.dumps(all(torch.equal(a, b) for x, y in zip(alone, together) for a, b in zip(x, y))))
 """
@@ -140,8 +118,9 @@ RACES = """
 import json, sys
 import numpy as np
 import torch
+from recurrences import arguments, gradients, run
 from triton.runtime.interpreter import GridExecutor, InterpreterBuilder
-from wrnn.recurrence import gpu, wave_recurrence
+from wrnn.recurrence import gpu
 
 gpu.STRETCH = 2
 
@@ -213,35 +192,26 @@ InterpreterBuilder.set_grid_idx = enter
 InterpreterBuilder.create_barrier = lambda self: watch.barrier()
 GridExecutor.__call__ = launch
 
-def races(keep_barriers, steps, batch, inputs, channels, n, kernel, outputs, shared):
+def races(keep_barriers, *sizes, outputs, shared):
     global watch
-    generator = torch.Generator().manual_seed(0)
-    shapes = [(steps, batch, inputs), (batch, channels * n), (channels * n, inputs),
-              (channels * n,), (channels, channels, kernel), (channels,)]
-    shapes += [(outputs, channels * n)] if outputs else []
-    values = [torch.randn(s, generator=generator) for s in shapes]
+    tensors = arguments(*sizes, outputs or 0, shared=shared, dtype=torch.float32)
+    tensors.pop("bias_out", None)
+    tensors["x"].requires_grad_(False)
     one_hot = shared == "one-hot"
-    if one_hot:
-        values[0] = torch.eye(inputs)[values[0].argmax(2)]
-        shared = None
-    elif shared is not None:
-        values[0][shared:] = values[0][shared:, :1].clone()
-    values = [v.requires_grad_(i > 0) for i, v in enumerate(values)]
-    compute = lambda: wave_recurrence(
-        *values[:6], backend="triton", shared_from=shared, one_hot=one_hot, last_only=outputs == 0,
-        weight_out=values[6] if outputs else None)
     found = []
-    for inference in (True, False):
+    for training in (False, True):
         watch = Watch(keep_barriers)
-        with torch.set_grad_enabled(not inference):
-            output = compute()
-        if not inference:
-            torch.autograd.grad(output.square().sum(), values[1:])
+        with torch.set_grad_enabled(training):
+            output = run(tensors, backend="triton", last_only=outputs == 0, one_hot=one_hot,
+                         shared_from=None if one_hot else shared)
+        if training:
+            gradients(output, tensors)
         found.append(watch.races)
     return found
 
-for case in json.loads(sys.argv[1]):
-    print(json.dumps([races(True, *case), races(False, *case)]))
+for *sizes, outputs, shared in json.loads(sys.argv[1]):
+    found = [races(keep, *sizes, outputs=outputs, shared=shared) for keep in (True, False)]
+    print(json.dumps(found))
 """
 
 MESSAGES = """
@@ -277,9 +247,16 @@ call(5, 2, "tanh")  # not at a terminal
 """
 
 
+def with_tests_on_the_path():
+    """Return the environment of a process that can import what tests share."""
+    paths = (str(Path(__file__).parent), os.environ.get("PYTHONPATH"))
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
 def lines(script, argument, tmp_path, *, interpret, read=json.loads):
     """Run a script in a process of its own; returns its lines of JSON."""
-    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    environment = with_tests_on_the_path()
+    environment.pop("TRITON_INTERPRET", None)
     environment |= {"TRITON_CACHE_DIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
     if interpret:
         environment["TRITON_INTERPRET"] = "1"
@@ -293,56 +270,48 @@ ALL = tuple(range(7))  # x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_
 
 
 def test_kernels_equal_the_loop_in_the_interpreter(tmp_path):
+    some = ALL[1:]  # all but x
     cases = [  # T, B, inputs, channels, n, kernel size, nonlinearity, outputs (None: states), ...
-        (3, 2, 1, 2, 5, 3, "relu", None, ALL, None),
-        (3, 2, 2, 5, 4, 3, "tanh", 3, ALL, None),
-        (5, 1, 3, 2, 5, 5, "identity", 0, ALL, None),
-        (3, 1, 3, 2, 7, 7, "relu", 17, ALL, 2),
-        (1, 1, 1, 1, 3, 3, "tanh", 3, ALL, None),
-        (4, 2, 1, 1, 3, 3, "relu", 0, ALL, 3),
+        (3, 2, 1, 2, 5, 3, "relu", None, ALL, None, None),
+        (3, 2, 2, 5, 4, 3, "tanh", 3, ALL, None, None),
+        (5, 1, 3, 2, 5, 5, "identity", 0, ALL, None, None),
+        (3, 1, 3, 2, 7, 7, "relu", 17, ALL, 2, None),
+        (1, 1, 1, 1, 3, 3, "tanh", 3, ALL, None, None),
+        (4, 2, 1, 1, 3, 3, "relu", 0, ALL, 3, None),
         # In the wide layout: padded channels, then more than one tile.
-        (3, 2, 1, 9, 33, 3, "tanh", None, ALL, None),
-        (3, 1, 4, 9, 33, 5, "relu", 3, ALL, None),
-        (3, 2, 2, 9, 33, 3, "identity", 17, ALL, 2),
-        (2, 2, 1, 32, 70, 3, "relu", 0, ALL, None),
+        (3, 2, 1, 9, 33, 3, "tanh", None, ALL, None, None),
+        (3, 1, 4, 9, 33, 5, "relu", 3, ALL, None, None),
+        (3, 2, 2, 9, 33, 3, "identity", 17, ALL, 2, None),
+        (2, 2, 1, 32, 70, 3, "relu", 0, ALL, None, None),
         # Gradients of some arguments only.
-        *[(2, 1, 3, 2, 3, 3, "relu", 2, wanted, None) for wanted in ([0], [1], [2, 6], [3], [6])],
-        *[(2, 2, 1, 9, 33, 3, "tanh", 0, wanted, None) for wanted in ([4], [0, 5])],
-    ]
-    # The same input for every sample from some step on, with and without its own gradient.
-    parameters = ALL[1:]
-    cases += [
-        (5, 2, 3, 2, 5, 3, "relu", 0, parameters, None, 2),
-        (3, 2, 3, 2, 5, 3, "tanh", None, parameters, None, 0),
+        *[(2, 1, 3, 2, 3, 3, "relu", 2, only, None, None) for only in ([0], [1], [2, 6], [3], [6])],
+        *[(2, 2, 1, 9, 33, 3, "tanh", 0, only, None, None) for only in ([4], [0, 5])],
+        # The same input for every sample from some step on, with and without its own gradient.
+        (5, 2, 3, 2, 5, 3, "relu", 0, some, None, 2),
+        (3, 2, 3, 2, 5, 3, "tanh", None, some, None, 0),
         (3, 2, 3, 9, 33, 3, "relu", 0, [2], None, 1),
         (3, 2, 3, 9, 33, 3, "tanh", 3, [3, 4], None, 0),
         (3, 2, 3, 2, 5, 3, "relu", 3, ALL, None, 1),
-        (4, 2, 3, 2, 5, 3, "relu", 3, parameters, 2, 1),
-        (2, 2, 2, 2, 5, 3, "relu", 3, parameters, None, 1),
-    ]
-    # A single 1 among the inputs.
-    cases += [
-        (2, 2, 10, 6, 5, 3, "relu", 10, parameters, None, "one-hot"),
+        (4, 2, 3, 2, 5, 3, "relu", 3, some, 2, 1),
+        (2, 2, 2, 2, 5, 3, "relu", 3, some, None, 1),
+        # A single 1 among the inputs.
+        (2, 2, 10, 6, 5, 3, "relu", 10, some, None, "one-hot"),
         (3, 2, 4, 9, 33, 3, "tanh", 0, ALL, None, "one-hot"),
-        (4, 2, 4, 2, 5, 3, "relu", None, parameters, 2, "one-hot"),
-        (3, 2, 2, 2, 5, 3, "relu", 3, parameters, None, "one-hot"),
-    ]
-    # Products of two parts, and of one that is nearly full.
-    cases += [
-        (2, 1, 1, 16, 40, 3, "relu", 0, parameters, None),
-        (2, 1, 2, 27, 35, 3, "relu", 0, parameters, None),
-        (2, 1, 1, 20, 9, 5, "tanh", None, parameters, None),
+        (4, 2, 4, 2, 5, 3, "relu", None, some, 2, "one-hot"),
+        (3, 2, 2, 2, 5, 3, "relu", 3, some, None, "one-hot"),
+        # Products of two parts, and of one that is nearly full.
+        (2, 1, 1, 16, 40, 3, "relu", 0, some, None, None),
+        (2, 1, 2, 27, 35, 3, "relu", 0, some, None, None),
+        (2, 1, 1, 20, 9, 5, "tanh", None, some, None, None),
     ]
     draw = random.Random(0)
     for _ in range(6):
         kernel = draw.choice((3, 5, 7))
         sizes = (draw.randint(1, 4), draw.randint(1, 3), draw.randint(1, 4), draw.randint(1, 12))
         n, outputs = kernel + draw.randint(0, 20), draw.choice((None, 0, 3))
-        cases.append((*sizes, n, kernel, draw.choice(("relu", "tanh")), outputs, ALL, None))
-    errors = lines(ERRORS, cases, tmp_path, interpret=True)
-    assert len(errors) == len(cases)
-    for case, worst in zip(cases, map(max, errors), strict=True):
-        assert worst < 1e-5, f"{case}: {worst}"
+        cases.append((*sizes, n, kernel, draw.choice(("relu", "tanh")), outputs, ALL, None, None))
+    for case, found in zip(cases, lines(ERRORS, cases, tmp_path, interpret=True), strict=True):
+        assert max(found.values()) < 1e-5, f"{case}: {found}"
 
 
 def test_no_kernel_races_and_every_one_does_without_its_barrier(tmp_path):
@@ -356,8 +325,8 @@ def test_no_kernel_races_and_every_one_does_without_its_barrier(tmp_path):
         (3, 2, 3, 9, 33, 3, None, 1),
         (3, 1, 1, 32, 70, 3, 0, None),  # wide, in tiles
     ]
-    results = lines(RACES, cases, tmp_path, interpret=True)
-    for case, (right, mutant) in zip(cases, results, strict=True):
+    races = lines(RACES, cases, tmp_path, interpret=True)
+    for case, (right, mutant) in zip(cases, races, strict=True):
         for found in right:  # without gradients, then with them
             assert "forward" in found and not any(found.values()), (case, found)
         assert right[1].keys() == {"forward", "backward"}
@@ -369,9 +338,9 @@ def test_two_live_graphs_share_nothing(tmp_path):
 
 
 def test_slots_may_lie_further_apart_than_32_bits_reach(tmp_path):
-    results = lines(FAR, None, tmp_path, interpret=True)
-    assert len(results) == 2
-    for equal, states, deltas in results:
+    found = lines(FAR, None, tmp_path, interpret=True)
+    assert len(found) == 2
+    for equal, states, deltas in found:
         assert equal and states > 0 and deltas > 0
 
 
@@ -443,46 +412,62 @@ class NoKernel:
         return lambda *arguments, **constants: None
 
 
-@pytest.fixture
-def fused_on_meta(monkeypatch):
-    """Return `fused` for tensors without values, where reading one, as .item() does, is an error.
+@pytest.fixture(params=["meta", pytest.param("cuda", marks=pytest.mark.gpu)])
+def fused(request, monkeypatch):
+    """Return the function that is tested, and a device.
 
-    A call that gets through on them never waits for a device, which a CUDA graph asks for.
+    On meta, where tensors have no values, reading one, as .item() does, is an error. A call that
+    gets through there never waits for a device, which a CUDA graph asks for.
     """
     module = importlib.import_module("wrnn.recurrence.gpu")
-    for name in ("forward", "backward"):
-        monkeypatch.setattr(module.kernels, name, NoKernel())
-    return module.fused
+    if request.param == "meta":
+        for name in ("forward", "backward"):
+            monkeypatch.setattr(module.kernels, name, NoKernel())
+    return module.fused, request.param
+
+
+def own_memory(call, values):
+    """Return the most bytes that a call takes beside its arguments, when all is warmed up."""
+    if values[0].is_meta:
+        with Memory(values) as memory:
+            call()
+        return memory.peak - sum(value.nbytes for value in values)
+    call()  # compiles, and lets PyTorch take its workspaces
+    for value in values:
+        value.grad = None
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    call()
+    return torch.cuda.max_memory_allocated() - before
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
-def test_training_takes_the_memory_of_the_states(name, fused_on_meta):
-    values = paper_tensors(name, "meta")
+def test_training_takes_the_memory_of_the_states(name, fused):
+    compute, device = fused
+    values = paper_tensors(name, device)
     given = sum(tensor.nbytes for tensor in values)
     states = len(values[0]) * values[1].nbytes
-    with Memory(values) as memory:
-        train(values, fused_on_meta)
-    assert states + given < memory.peak <= 1.25 * (states + given)
+    own = own_memory(lambda: train(values, compute), values)
+    assert states < own + given <= 1.25 * (states + given)
 
 
+@pytest.mark.parametrize("fused", ["meta"], indirect=True)
 @pytest.mark.parametrize("name", CONFIGURATIONS)
-def test_without_gradients_only_some_states_are_kept(name, fused_on_meta):
+def test_without_gradients_only_some_states_are_kept(name, fused):
     values = paper_tensors(name, "meta")
-    given = sum(tensor.nbytes for tensor in values)
     last_only = len(values) == 6
-    with torch.no_grad(), Memory(values) as memory:
-        fused_on_meta(Tensors(*values), "relu", last_only=last_only)
+    with torch.no_grad():
+        call = partial(fused[0], Tensors(*values), "relu", last_only=last_only)
+        own = own_memory(call, values)
     kept = 2 if last_only and values[0].shape[2] <= 2 else 33
-    assert memory.peak - given < (kept + 3) * 1.1 * values[1].nbytes
+    assert own < (kept + 3) * 1.1 * values[1].nbytes
 
 
-def test_a_hundred_thousand_steps_train_in_the_memory_of_seven_hundred(fused_on_meta):
-    x, *values = paper_tensors("sequential MNIST", "meta")
+def test_a_hundred_thousand_steps_train_in_the_memory_of_seven_hundred(fused):
+    x, *values = paper_tensors("sequential MNIST", fused[1])
     values = [x.new_zeros(100_000, *x.shape[1:]), *values]
-    compute = checkpointed(partial(fused_on_meta, nonlinearity="relu"), 316)
-    with Memory(values) as memory:
-        compute(Tensors(*values), last_only=True)[1].sum().backward()
-    own = memory.peak - sum(tensor.nbytes for tensor in values)
+    compute = checkpointed(partial(fused[0], nonlinearity="relu"), 316)
+    own = own_memory(lambda: compute(Tensors(*values), last_only=True)[1].sum().backward(), values)
     assert own <= 700 * values[1].nbytes
 
 
@@ -561,11 +546,9 @@ def test_instructions_of_a_step_are_those_of_the_loop_over_time():
     assert step_instructions(code, 3) == 10
 
 
-def tensors(channels=2, kernel=3, **kind):
-    """Return the six tensors of a recurrence."""
-    shapes = [(4, 2, 1), (2, channels * 8), (channels * 8, 1), (channels * 8,)]
-    shapes += [(channels, channels, kernel), (channels,)]
-    return [torch.zeros(shape, **kind) for shape in shapes]
+def small(channels=2, kernel=3, **kind):
+    """Return tensors of a small recurrence in float32."""
+    return arguments(4, 2, 1, channels, 8, kernel, 0, **{"dtype": torch.float32} | kind)
 
 
 @pytest.mark.skipif(
@@ -573,23 +556,23 @@ def tensors(channels=2, kernel=3, **kind):
 )
 def test_by_name_on_a_cpu_is_one_clear_error():
     with pytest.raises(WrnnError, match=r"'triton' cannot compute this: it runs on CUDA"):
-        wave_recurrence(*tensors(), backend="triton")
+        run(small(), backend="triton")
 
 
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        (tensors(kernel=1), "kernel sizes 3, 5 and 7, not 1"),
-        (tensors(channels=65), "up to 64 channels, not 65"),
-        (tensors(dtype=torch.float64), "float32 and the input is torch.float64"),
+        (small(kernel=1), "kernel sizes 3, 5 and 7, not 1"),
+        (small(channels=65), "up to 64 channels, not 65"),
+        (small(dtype=torch.float64), "float32 and the input is torch.float64"),
     ],
 )
 def test_what_the_kernels_cannot_do_has_a_reason(values, reason, monkeypatch):
     monkeypatch.setenv("TRITON_INTERPRET", "1")  # so that the device is not the reason
-    name, why = choose_backend(values[0], values[4])
+    name, why = choose_backend(values["x"], values["weight_hh"])
     assert name != "triton" and reason in why
     with pytest.raises(WrnnError, match=reason):
-        wave_recurrence(*values, backend="triton")
+        run(values, backend="triton")
 
 
 def test_importing_the_package_does_not_import_triton():
@@ -600,158 +583,80 @@ def test_importing_the_package_does_not_import_triton():
     assert result.stdout == "False\n"
 
 
+def drawn(steps, batch, channels, n, kernel=3, inputs=1, outputs=0, shared=None):
+    """Return tensors on the GPU in float32, with a kernel of half the gain."""
+    sizes = (steps, batch, inputs, channels, n, kernel, outputs)
+    tensors = arguments(*sizes, shared=shared, gain=0.5, dtype=torch.float32, device="cuda")
+    tensors.pop("bias_out", None)
+    return tensors
+
+
+def same_bits(first, *others):
+    """Whether results are equal to the last bit."""
+    return all(torch.equal(first[name], other[name]) for other in others for name in first)
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("nonlinearity", ["relu", "tanh", "identity"])
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_on_a_gpu_equal_to_the_loop_and_to_itself(name, nonlinearity):
-    n, channels, kernel, inputs, outputs = map(abs, CONFIGURATIONS[name])
-    one_hot = CONFIGURATIONS[name][3] < 0
-    generator = torch.Generator().manual_seed(0)
-    hidden = channels * n
-    shapes = [(50, 32, inputs), (32, hidden), (hidden, inputs), (hidden,)]
-    shapes += [(channels, channels, kernel), (channels,), *[(outputs, hidden)] * (outputs > 0)]
-    exact = [torch.randn(s, generator=generator).double().cuda() for s in shapes]
-    exact[4] *= 0.5 * (channels * kernel) ** -0.5
-    if one_hot:
-        exact[0] = torch.eye(inputs, device="cuda").double()[exact[0].argmax(2)]
-
-    def compute(backend, dtype):
-        values = [v.to(dtype).requires_grad_() for v in exact]
-        output = wave_recurrence(
-            *values[:6],
-            nonlinearity=nonlinearity,
-            backend=backend,
-            weight_out=values[6] if outputs else None,
-            last_only=not outputs,
-            one_hot=one_hot,
-        )
-        return [output, *torch.autograd.grad(output.square().sum(), values)]
-
-    reference = compute("loop", torch.float64)
-    first = compute("triton", torch.float32)
-    for wanted, value in zip(reference, first, strict=True):
-        assert (wanted - value).abs().max() <= 2e-5 * wanted.abs().max()
-    for _ in range(100):
-        assert all(
-            torch.equal(a, b) for a, b in zip(first, compute("triton", torch.float32), strict=True)
-        )
+    n, channels, kernel, inputs, outputs = CONFIGURATIONS[name]
+    shared = "one-hot" if inputs < 0 else None
+    tensors = drawn(50, 32, channels, n, kernel, abs(inputs), outputs, shared)
+    options = {"backend": "triton", "nonlinearity": nonlinearity, "last_only": not outputs}
+    options["one_hot"] = inputs < 0
+    assert max(errors(tensors, **options).values()) <= 2e-5
+    first = results(tensors, **options)
+    assert all(same_bits(first, results(tensors, **options)) for _ in range(100))
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("batch", [128, 256])
 @pytest.mark.parametrize(("n", "channels"), [(100, 6), (256, 16), (169, 32)])
 def test_on_a_gpu_equal_inputs_give_equal_bits_at_full_length(n, channels, batch):
-    generator = torch.Generator("cuda").manual_seed(0)
-    shapes = [(784, batch, 1), (batch, channels * n), (channels * n, 1), (channels * n,)]
-    shapes += [(channels, channels, 3), (channels,)]
-    values = [torch.randn(s, device="cuda", generator=generator) for s in shapes]
-    values[4] *= 0.5 * (channels * 3) ** -0.5
-    values = [value.requires_grad_() for value in values]
-
-    def compute():
-        last = wave_recurrence(*values, backend="triton", last_only=True)
-        with torch.no_grad():  # two slots, used in turn
-            inferred = wave_recurrence(*values, backend="triton", last_only=True)
-        assert torch.equal(last, inferred)
-        return [last, *torch.autograd.grad(last.square().sum(), values)]
-
-    first = compute()
+    tensors = drawn(784, batch, channels, n)
+    first = results(tensors, backend="triton", last_only=True)
+    assert torch.equal(first["inferred"], first["output"])  # two slots, used in turn
     for _ in range(30):
-        assert all(torch.equal(a, b) for a, b in zip(first, compute(), strict=True))
+        assert same_bits(first, results(tensors, backend="triton", last_only=True))
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", ["sequential MNIST", "sequential MNIST, n=169", "adding"])
 def test_on_a_gpu_three_parts_are_as_exact_as_float32(name):
     n, channels, kernel, inputs, _ = CONFIGURATIONS[name]
-    generator = torch.Generator().manual_seed(0)
-    shapes = [(200, 32, inputs), (32, channels * n), (channels * n, inputs), (channels * n,)]
-    shapes += [(channels, channels, kernel), (channels,)]
-    exact = [torch.randn(s, generator=generator).double().cuda() for s in shapes]
-    exact[4] *= 0.5 * (channels * kernel) ** -0.5
-
-    def compute(dtype, **options):
-        values = [v.to(dtype).requires_grad_() for v in exact]
-        last = wave_recurrence(*values, last_only=True, **options)
-        return [last, *torch.autograd.grad(last.square().sum(), values)]
-
-    reference = compute(torch.float64, backend="loop")
-    for wanted, value in zip(
-        reference, compute(torch.float32, backend="triton", precision="tf32x3"), strict=True
-    ):
-        assert (wanted - value).abs().max() <= 2e-5 * wanted.abs().max()
-
-
-def own_memory(call, values):
-    """Return the most bytes that a call takes beside its arguments, when all is warmed up."""
-    call()  # compiles, and lets PyTorch take its workspaces
-    for value in values:
-        value.grad = None
-    before = torch.cuda.memory_allocated()
-    torch.cuda.reset_peak_memory_stats()
-    call()
-    return torch.cuda.max_memory_allocated() - before
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("name", CONFIGURATIONS)
-def test_on_a_gpu_training_takes_the_memory_of_the_states(name):
-    fused = importlib.import_module("wrnn.recurrence.gpu").fused
-    values = paper_tensors(name, "cuda")
-    given = sum(tensor.nbytes for tensor in values)
-    states = len(values[0]) * values[1].nbytes
-    own = own_memory(lambda: train(values, fused), values)
-    assert states < own + given <= 1.25 * (states + given)
-
-
-@pytest.mark.gpu
-def test_on_a_gpu_a_hundred_thousand_steps_train_in_the_memory_of_seven_hundred():
-    x, *values = paper_tensors("sequential MNIST", "cuda")
-    values = [x.new_zeros(100_000, *x.shape[1:]), *values]
-
-    def step():
-        options = {"last_only": True, "checkpoint_every": 316, "backend": "triton"}
-        wave_recurrence(*values, **options).sum().backward()
-
-    assert own_memory(step, values) <= 700 * values[1].nbytes
+    tensors = drawn(200, 32, channels, n, kernel, inputs)
+    found = errors(tensors, backend="triton", precision="tf32x3", last_only=True)
+    assert max(found.values()) <= 2e-5, found
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize(("n", "channels"), [(100, 6), (256, 16)])
 def test_on_a_gpu_more_than_2_to_the_31_states(n, channels):
-    batch, hidden = 512, n * channels
-    steps = 2**31 // (batch * hidden) + 2
-    generator = torch.Generator("cuda").manual_seed(0)
-    shapes = [(steps, batch, 1), (batch, hidden), (hidden, 1), (hidden,)]
-    shapes += [(channels, channels, 3), (channels,)]
-    values = [torch.rand(shape, device="cuda", generator=generator) - 0.5 for shape in shapes]
-    values[4] *= (channels * 3) ** -0.5
+    steps, batch = 2**31 // (512 * n * channels) + 2, 512
+    tensors = drawn(steps, batch, channels, n)
 
     def compute(x, h_0):
-        tensors = [v.clone().requires_grad_() for v in (x, h_0, *values[2:])]
-        last = wave_recurrence(*tensors, nonlinearity="tanh", backend="triton", last_only=True)
-        return last[0, -1], *(g[..., -1, :] for g in torch.autograd.grad(last.sum(), tensors[:2]))
+        values = tensors | {"x": x.clone().requires_grad_(), "h_0": h_0.clone().requires_grad_()}
+        last = run(values, nonlinearity="tanh", backend="triton", last_only=True)
+        grads = torch.autograd.grad(last.sum(), (values["x"], values["h_0"]))
+        return last[0, -1], *(grad[..., -1, :] for grad in grads)
 
-    together = compute(*values[:2])  # the last sample, when it is far from the first
-    alone = compute(values[0][:, -1:].contiguous(), values[1][-1:])
+    x, h_0 = tensors["x"].detach(), tensors["h_0"].detach()
+    together = compute(x, h_0)  # the last sample, when it is far from the first
+    alone = compute(x[:, -1:].contiguous(), h_0[-1:])
     for a, b in zip(together, alone, strict=True):
         torch.testing.assert_close(a, b)
 
 
 @pytest.mark.gpu
 def test_on_a_gpu_two_cuda_graphs_replay_what_eager_steps_compute():
-    generator = torch.Generator("cuda").manual_seed(0)
-
-    def draw():
-        shapes = [(20, 8, 1), (8, 200), (200, 1), (200,), (2, 2, 3), (2,)]
-        drawn = [torch.randn(s, device="cuda", generator=generator) for s in shapes]
-        return [value.requires_grad_() for value in drawn]
-
     def compute(values):
-        output = wave_recurrence(*values, backend="triton", nonlinearity="tanh")
-        return [output, *torch.autograd.grad(output.square().sum(), values)]
+        output = run(values, backend="triton", nonlinearity="tanh")
+        return [output, *torch.autograd.grad(output.square().sum(), list(values.values()))]
 
-    inputs = [draw(), draw()]
+    inputs = [drawn(20, 8, channels=2, n=100), drawn(20, 8, channels=2, n=100)]
+    inputs[1]["x"].data.neg_()
     wanted = [[t.clone() for t in compute(values)] for values in inputs]
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
@@ -759,14 +664,14 @@ def test_on_a_gpu_two_cuda_graphs_replay_what_eager_steps_compute():
         for values in inputs:
             compute(values)
     torch.cuda.current_stream().wait_stream(stream)
-    graphs, results = [torch.cuda.CUDAGraph() for _ in inputs], []
+    graphs, replayed = [torch.cuda.CUDAGraph() for _ in inputs], []
     for graph, values in zip(graphs, inputs, strict=True):
         with torch.cuda.graph(graph):
-            results.append(compute(values))
+            replayed.append(compute(values))
     for graph in (*graphs, *reversed(graphs)):
         graph.replay()
     torch.cuda.synchronize()
-    torch.testing.assert_close(results, wanted)
+    torch.testing.assert_close(replayed, wanted)
 
 
 def compute_sanitizer():
@@ -779,15 +684,11 @@ def compute_sanitizer():
 
 SANITIZED = """
 import torch
-from wrnn.recurrence import wave_recurrence
+from recurrences import arguments, run
 
 for n, channels, inputs, outputs in ((9, 5, 1, 3), (40, 9, 4, 3), (70, 32, 2, 0)):
-    hidden = n * channels
-    shapes = [(4, 3, inputs), (3, hidden), (hidden, inputs), (hidden,), (channels, channels, 3),
-              (channels,), (3, hidden)]
-    values = [torch.rand(shape, device="cuda", requires_grad=True) for shape in shapes]
-    wave_recurrence(*values[:6], weight_out=values[6] if outputs else None, backend="triton",
-                    last_only=not outputs).sum().backward()
+    tensors = arguments(4, 3, inputs, channels, n, 3, outputs, dtype=torch.float32, device="cuda")
+    run(tensors, backend="triton", last_only=not outputs).sum().backward()
 torch.cuda.synchronize()
 """
 
@@ -800,7 +701,8 @@ def test_on_a_gpu_compute_sanitizer_finds_nothing(tool):
         pytest.skip("compute-sanitizer is not installed")
     result = subprocess.run(
         [program, "--tool", tool, "--error-exitcode", "9", sys.executable, "-c", SANITIZED],
-        env=os.environ | {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"},  # so that memory has its bounds
+        # So that memory has its bounds.
+        env=with_tests_on_the_path() | {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"},
         capture_output=True,
         text=True,
     )
@@ -809,8 +711,7 @@ def test_on_a_gpu_compute_sanitizer_finds_nothing(tool):
 
 @pytest.mark.gpu
 def test_on_a_gpu_a_second_backward_is_refused():
-    values = [v.cuda().requires_grad_() for v in tensors()]
-    loss = wave_recurrence(*values, backend="triton").sum()
+    loss = run(small(device="cuda"), backend="triton").sum()
     loss.backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()

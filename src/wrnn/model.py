@@ -27,13 +27,13 @@ from wrnn.errors import (
 )
 from wrnn.recurrence import (
     BACKENDS,
-    as_computed,
     check_kernel_size,
-    checked,
+    check_tensors,
     choose_backend,
     read_out,
     recurrent_states,
     without_autocast,
+    without_half,
 )
 from wrnn.recurrence.loop import Tensors
 
@@ -56,7 +56,6 @@ class RecurrentLayer(nn.Module):
 
     suffix = ""
     local = False
-    nonlinearity: str
 
     def __init__(
         self,
@@ -64,13 +63,14 @@ class RecurrentLayer(nn.Module):
         hidden_size: int,
         kernel_shape: tuple[int, ...],
         kernel_bias_shape: tuple[int, ...],
+        refused: dict[str, Any],
         *,
+        nonlinearity: str,
         bias: bool,
         batch_first: bool,
-        backend: str,
         device: torch.device | str | None,
         dtype: torch.dtype | None,
-        refused: dict[str, Any],
+        backend: str = "auto",
     ):
         super().__init__()
         for name, value in refused.items():
@@ -83,6 +83,7 @@ class RecurrentLayer(nn.Module):
         device = None if device is None else check_device(device)
         self.input_size = input_size
         self.hidden_size = hidden_size
+        self.nonlinearity = nonlinearity
         self.bias = check_flag("bias", bias)
         self.batch_first = check_flag("batch_first", batch_first)
         self.backend = backend
@@ -126,15 +127,15 @@ class RecurrentLayer(nn.Module):
         bias_out: Tensor | None = None,
         **options: Any,
     ) -> tuple[Tensor | None, Tensor]:
-        """Return the states of x (T, B, input), or what is read out of them, and the last one."""
-        weight_ih, weight_hh, bias_ih, bias_hh = self._weights()
-        return recurrent_states(
-            Tensors(x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, bias_out),
-            nonlinearity=self.nonlinearity,
-            backend=self.backend,
-            local=self.local,
-            **options,
-        )
+        """Return the states or readouts of all steps, if asked for, and the last state."""
+        names = ("weight_ih", "bias_ih", "weight_hh", "bias_hh")
+        weights = (getattr(self, name + self.suffix) for name in names)
+        tensors = Tensors._make((x, h_0, *weights, weight_out, bias_out))
+        return self._run(tensors, **options)
+
+    def _run(self, tensors: Tensors, **options: Any) -> tuple[Tensor | None, Tensor]:
+        kind = {"nonlinearity": self.nonlinearity, "backend": self.backend, "local": self.local}
+        return recurrent_states(tensors, **kind, **options)  # type: ignore[arg-type]
 
     def _check(self, x: Tensor, h_0: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return x (T, B, input) and h_0 (B, hidden), and raise where one does not fit."""
@@ -163,7 +164,7 @@ class RecurrentLayer(nn.Module):
                 raise WrnnError(f"h_0 has shape {tuple(h_0.shape)}: expected {shape}")
         h_0 = h_0[0] if batched else h_0
         weight = getattr(self, f"weight_ih{self.suffix}")
-        x, h_0 = as_computed(x), as_computed(h_0)
+        x, h_0 = without_half(x), without_half(h_0)
         for name, tensor in (("input", x), ("h_0", h_0)):
             if (tensor.dtype, tensor.device) != (weight.dtype, weight.device):
                 raise WrnnError(
@@ -171,12 +172,6 @@ class RecurrentLayer(nn.Module):
                     f"{weight.dtype} on {weight.device}"
                 )
         return x, h_0
-
-    def _weights(self) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-        """Return weight_ih, weight_hh, bias_ih and bias_hh."""
-        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        weight_ih, weight_hh, bias_ih, bias_hh = (getattr(self, n + self.suffix) for n in names)
-        return weight_ih, weight_hh, bias_ih, bias_hh
 
     def __prepare_scriptable__(self):
         raise WrnnError("torch.jit.script is not supported: use torch.compile or torch.export")
@@ -210,6 +205,10 @@ class WaveRNN(RecurrentLayer):
 
     Raises:
         WrnnError: an argument that is not one of these, here or in a call.
+
+    Where other processes use the same cores, set ``OMP_WAIT_POLICY=passive`` in the environment
+    before torch is imported, as the package ``companion`` does: by default PyTorch's threads spin
+    for a while where they wait, and steps can take many times as long.
 
     >>> rnn = WaveRNN(3, 8, num_channels=2)
     >>> x = torch.rand(5, 4, 3)
@@ -260,17 +259,17 @@ class WaveRNN(RecurrentLayer):
             num_channels * channel_size,
             (num_channels, num_channels, *sites, kernel_size),
             (num_channels, *sites),
+            refused,
+            nonlinearity=nonlinearity,
             bias=bias,
             batch_first=batch_first,
-            backend=backend,
             device=device,
             dtype=dtype,
-            refused=refused,
+            backend=backend,
         )
         self.channel_size = channel_size
         self.num_channels = num_channels
         self.kernel_size = kernel_size
-        self.nonlinearity = nonlinearity
         self.reset_parameters()
 
     def reset_parameters(
@@ -395,14 +394,13 @@ class IdentityRNN(RecurrentLayer):
             hidden_size,
             (hidden_size, hidden_size),
             (hidden_size,),
+            refused,
+            nonlinearity=nonlinearity,
             bias=bias,
             batch_first=batch_first,
-            backend="auto",
             device=device,
             dtype=dtype,
-            refused=refused,
         )
-        self.nonlinearity = nonlinearity
         self.reset_parameters()
         self.flatten_parameters()
 
@@ -452,31 +450,25 @@ class IdentityRNN(RecurrentLayer):
         kind = "zero" if recurrent_bias == "default" else recurrent_bias
         _start_bias_(self.bias_hh_l0, kind, self.hidden_size, generator, "recurrent bias init")
 
-    def _states(
-        self,
-        x: Tensor,
-        h_0: Tensor,
-        weight_out: Tensor | None = None,
-        bias_out: Tensor | None = None,
-        last_only: bool = False,
-        **options: Any,
+    def _run(
+        self, tensors: Tensors, last_only: bool = False, **options: Any
     ) -> tuple[Tensor | None, Tensor]:
-        weight_ih, matrix, *biases = self._weights()
+        x, matrix = tensors.x, tensors.weight_hh
         kernel = matrix.unsqueeze(-1)  # (hidden, hidden, 1)
-        tensors = Tensors(x, h_0, weight_ih, biases[0], kernel, biases[1], weight_out, bias_out)
+        as_rings = tensors._replace(weight_hh=kernel)
         if x.shape[1] and choose_backend(x, kernel)[0] == "numba":
-            options |= {"nonlinearity": self.nonlinearity, "last_only": last_only}
-            return recurrent_states(tensors, **options)
+            return super()._run(as_rings, last_only=last_only, **options)
         check_flag("last_only", last_only)
-        *_, weight_out, bias_out = checked(tensors)
+        tensors = check_tensors(as_rings)._replace(weight_hh=matrix)
         run = torch.rnn_relu if self.nonlinearity == "relu" else torch.rnn_tanh
-        weights = [weight_ih, matrix, *(biases if self.bias else ())]
+        weights = [tensors.weight_ih, matrix]
+        weights += [tensors.bias_ih, tensors.bias_hh] if self.bias else []  # type: ignore[list-item]
         sizes = (self.bias, 1, 0.0, torch.is_grad_enabled(), False, False)
         with without_autocast(x):
-            states, h_n = run(x, h_0.unsqueeze(0), weights, *sizes)  # (T, B, hidden)
+            states, h_n = run(x, tensors.h_0.unsqueeze(0), weights, *sizes)  # (T, B, hidden)
             output = None if last_only else states
-            if output is not None and weight_out is not None:
-                output = F.linear(output, weight_out, bias_out)
+            if output is not None and tensors.weight_out is not None:
+                output = F.linear(output, tensors.weight_out, tensors.bias_out)
         return output, h_n[0]
 
     def flatten_parameters(self) -> None:
@@ -592,13 +584,5 @@ def _start_bias_(
 
 def _has_hooks(module: nn.Module) -> bool:
     """Whether something waits for this module to be called, which a short cut would not do."""
-    return bool(
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
-        or hooks._global_forward_hooks
-        or hooks._global_forward_pre_hooks
-        or hooks._global_backward_hooks
-        or hooks._global_backward_pre_hooks
-    )
+    kinds = ("forward_hooks", "forward_pre_hooks", "backward_hooks", "backward_pre_hooks")
+    return any(getattr(module, f"_{k}") or getattr(hooks, f"_global_{k}") for k in kinds)

@@ -169,7 +169,7 @@ def recurrent_states(
     _check_names(nonlinearity, backend, precision)
     check_flag("last_only", last_only)
     check_flag("one_hot", one_hot)
-    tensors = checked(tensors, local=local)
+    tensors = check_tensors(tensors, local=local)
     x, weight_hh, bias_out = tensors.x, tensors.weight_hh, tensors.bias_out
     if last_only:
         tensors = tensors._replace(weight_out=None)
@@ -179,7 +179,7 @@ def recurrent_states(
         backend, _ = choose_backend(x, weight_hh, nonlinearity=nonlinearity, precision=precision)
     elif reason := _cannot(backend, x, weight_hh, precision):
         raise WrnnError(f"backend {backend!r} cannot compute this: {reason}")
-    compute: Compute = partial(_function(backend), nonlinearity=nonlinearity)
+    compute: Compute = partial(_backend_function(backend), nonlinearity=nonlinearity)
     if local:
         step = partial(loop.one_step, connection=loop.local_connection)
         compute = partial(compute, step=step)
@@ -268,7 +268,7 @@ def _triton_cannot(x: Tensor, weight_hh: Tensor) -> str | None:
     return None
 
 
-def _function(backend: str) -> Compute:
+def _backend_function(backend: str) -> Compute:
     """Return the function that computes a backend."""
     if backend == "triton":
         from wrnn.recurrence.gpu import fused  # only here: a CPU can do without triton
@@ -281,7 +281,7 @@ def _function(backend: str) -> Compute:
     return loop.step_loop
 
 
-def as_computed(tensor: Tensor) -> Tensor:
+def without_half(tensor: Tensor) -> Tensor:
     """Return a tensor in float32 where autocast is on and made it float16 or bfloat16."""
     halved = tensor.dtype in (torch.float16, torch.bfloat16) and _autocast_is_on(tensor)
     return tensor.float() if halved else tensor
@@ -312,12 +312,12 @@ def _check_names(nonlinearity: str, backend: str, precision: str) -> None:
     check_choice("precision", precision, PRECISIONS)
 
 
-def checked(tensors: Tensors, *, local: bool = False) -> Tensors:
+def check_tensors(tensors: Tensors, *, local: bool = False) -> Tensors:
     """Return tensors as they are computed with; raise where one is wrong or does not fit."""
     for name, tensor in zip(Tensors._fields, tensors, strict=True):
         if tensor is not None or name in REQUIRED:
             check_tensor(name, tensor)
-    tensors = Tensors._make(None if t is None else as_computed(t) for t in tensors)
+    tensors = Tensors._make(None if t is None else without_half(t) for t in tensors)
     x, _, weight_ih, _, weight_hh, _, weight_out, _ = tensors
     for name, form, least in (
         ("x", "(T, B, input_size)", (1, 0, 1)),
@@ -331,7 +331,7 @@ def checked(tensors: Tensors, *, local: bool = False) -> Tensors:
             continue
         fits = tensor.dim() == form.count(",") + 1
         if not fits or any(size < low for size, low in zip(tensor.shape, least, strict=False)):
-            raise WrnnError(f"{name} must be {form} and not empty, but is {_form(tensor)}")
+            raise WrnnError(f"{name} must be {form} and not empty, but is {_shape_of(tensor)}")
     hidden, channels, kernel_size = weight_ih.shape[0], weight_hh.shape[0], weight_hh.shape[-1]
     if hidden % channels:
         raise WrnnError(f"hidden = {hidden} is no multiple of the {channels} channels of weight_hh")
@@ -352,7 +352,7 @@ def checked(tensors: Tensors, *, local: bool = False) -> Tensors:
         if tensor is None:
             continue
         if tuple(tensor.shape) != shape:
-            raise WrnnError(f"{name} is {_form(tensor)} where {shape} fits")
+            raise WrnnError(f"{name} is {_shape_of(tensor)} where {shape} fits")
         if (tensor.dtype, tensor.device) != (x.dtype, x.device):
             raise WrnnError(
                 f"{name} is {tensor.dtype} on {tensor.device}, but x is {x.dtype} on {x.device}"
@@ -371,6 +371,6 @@ def check_kernel_size(kernel_size: int, n: int) -> None:
         )
 
 
-def _form(tensor: Tensor) -> str:
+def _shape_of(tensor: Tensor) -> str:
     """Return a shape as text."""
     return str(tuple(tensor.shape))

@@ -23,9 +23,9 @@ from torch import Tensor
 from wrnn.errors import WrnnError
 from wrnn.recurrence.lanes import (
     LANES,
+    add_multiples,
+    add_outer_product,
     load,
-    multiply_add,
-    spread,
     store,
     sum_lanes,
     transpose,
@@ -33,13 +33,13 @@ from wrnn.recurrence.lanes import (
     zeros,
 )
 from wrnn.recurrence.loop import Tensors
-from wrnn.recurrence.operator import NUMBER, forward, new_output, states_shape
+from wrnn.recurrence.operator import TENSOR_COUNT, forward, new_output, states_shape
 
 RELU, TANH = 1, 2
 ACTIVATIONS = {"identity": 0, "relu": RELU, "tanh": TANH}
 STEPS_HELD = 16  # deltas held before the gradients of input and output weights are added up
 ROWS_HELD = 256  # rows of lanes of deltas that stay in the fastest cache for the kernel's gradient
-NOTHING = (0, 0, 0, 0)
+NO_PRODUCT = (0, 0, 0, 0)
 CONTIGUOUS = torch.contiguous_format
 jit = njit(nogil=True, cache=True, error_model="numpy")
 inlined = njit(nogil=True, error_model="numpy", forceinline=True)
@@ -58,7 +58,7 @@ def tiled(
     Where a gradient is needed all states are kept, otherwise two. From step `shared_from` on the
     input is the same for every sample: there V x_t + b is computed once and not per sample.
     """
-    used = tensors[:NUMBER]
+    used = tensors[:TENSOR_COUNT]
     keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in used)
     options = (nonlinearity, shared_from, last_only, batch_first, keep)
     output, h_n, _ = forward(*used, *options)
@@ -193,8 +193,10 @@ def _own_steps(x: Tensor, shared_from: int | None) -> int:
 
 
 @jit
-def _run_forward(tile, states, x, read, drive, kernel, readout, output, sizes):
+def _run_forward(tile, own_arrays, shared, sizes):
     """Run one tile through all steps; every array is flat, and laid out as `_forward` says."""
+    states, x, read = own_arrays
+    drive, kernel, readout, output = shared
     n, channels, reach, steps, own, slots, activation, batch, step_stride, sample_stride = sizes
     used = min(LANES, batch - tile * LANES)
     hidden, window = n * channels, (2 * reach + 1) * channels
@@ -221,37 +223,19 @@ def _run_forward(tile, states, x, read, drive, kernel, readout, output, sizes):
             _exchange(states, after + halo, output, first, sample_stride, n, channels, used, True)
         reads = (0, outputs, after + halo, hidden)
         target = t * outputs * LANES
-        _products(outputs, read, target, readout, states, reads, readout, states, NOTHING)
+        _products(outputs, read, target, readout, states, reads, readout, states, NO_PRODUCT)
 
 
 @jit
-def _run_backward(
-    tile,
-    states,
-    x,
-    grad_read,
-    grad_last,
-    grad_x,
-    grad_h_0,
-    grad_ih,
-    grad_shared,
-    grad_hh,
-    grad_out,
-    weight,
-    kernel,
-    readout,
-    grad_every,
-    sizes,
-):
+def _run_backward(tile, own_arrays, shared, sizes):
     """Run one tile back through all steps; every array is flat, and laid out as in `_backward`."""
+    states, x, grad_read, grad_last = own_arrays[:4]
+    grad_x, grad_h_0, grad_ih, grad_shared, grad_hh, grad_out = own_arrays[4:]
+    weight, kernel, readout, grad_every = shared
     n, channels, reach, steps, own, held, activation, batch, step_stride, sample_stride = sizes
     used = min(LANES, batch - tile * LANES)
     hidden, window = n * channels, (2 * reach + 1) * channels
-    inputs, width, outputs = (
-        len(weight) // hidden,
-        len(x) // (own * LANES),
-        len(readout) // hidden,
-    )
+    inputs, outputs, width = len(weight) // hidden, len(readout) // hidden, len(x) // (own * LANES)
     halo = reach * channels * LANES
     size = hidden * LANES + 2 * halo
     sites_held = max(8, ROWS_HELD // channels)
@@ -286,11 +270,11 @@ def _run_backward(
         if len(grad_x):
             back = (0, inputs, now + halo, hidden)
             target = t * inputs * LANES
-            _products(inputs, grad_x, target, weight, deltas, back, weight, deltas, NOTHING)
+            _products(inputs, grad_x, target, weight, deltas, back, weight, deltas, NO_PRODUCT)
         if len(grad_shared) and t >= own:
             for row in range(hidden):
                 lanes = load(deltas, now + halo + row * LANES)
-                grad_shared[(t - own) * hidden + row] = sum_lanes(lanes)
+                grad_shared[(t - own) * hidden + row] = sum_lanes((lanes,))[0]
         if t % held == 0:
             count = min(held, steps - t)
             starts, strides = (halo, t * width * LANES), (size, width * LANES, min(held, own - t))
@@ -307,7 +291,7 @@ def _run_backward(
         for site in range(n):
             row = site * channels * LANES
             windows = (0, channels, row, window)
-            _products(channels, grad_h_0, row, kernel, deltas, NOTHING, kernel, deltas, windows)
+            _products(channels, grad_h_0, row, kernel, deltas, NO_PRODUCT, kernel, deltas, windows)
 
 
 @inlined
@@ -324,7 +308,7 @@ def _activate(h, start, rows, activation):
     for i in range(start, start + rows * LANES, LANES):
         if activation == RELU:
             lanes = load(h, i)
-            store(h, i, where_positive(lanes, lanes))
+            store(h, i, (where_positive(lanes, lanes),))
         elif activation == TANH:
             for lane in range(i, i + LANES):
                 h[lane] = np.tanh(h[lane])
@@ -336,7 +320,7 @@ def _differentiate(deltas, start, h, first, rows, activation):
     for i in range(0, rows * LANES, LANES):
         if activation == RELU:
             lanes = where_positive(load(h, first + i), load(deltas, start + i))
-            store(deltas, start + i, lanes)
+            store(deltas, start + i, (lanes,))
         elif activation == TANH:
             for lane in range(i, i + LANES):
                 deltas[start + lane] *= 1 - h[first + lane] ** 2
@@ -390,65 +374,33 @@ def _products(rows, out, start, weights, factors, where, weights_2, factors_2, w
     out[start + q, lanes] = sum_{j < count} weights[weight + j * stride + q] * factors[factor + j,
     lanes], where the index in front of `lanes` counts in steps of `LANES`, plus the second sum.
     """
-    nothing = zeros(out)
+    one = (zeros(out),)
+    two = one + one
     for q in range(0, rows - 3, 4):
-        sums = (nothing, nothing, nothing, nothing)
-        sums = _add_four(sums, q, weights, factors, where)
-        sums = _add_four(sums, q, weights_2, factors_2, where_2)
-        target = start + q * LANES
-        store(out, target, sums[0])
-        store(out, target + LANES, sums[1])
-        store(out, target + 2 * LANES, sums[2])
-        store(out, target + 3 * LANES, sums[3])
+        sums = _add_products(two + two, q, weights, factors, where)
+        store(out, start + q * LANES, _add_products(sums, q, weights_2, factors_2, where_2))
     if rows & 2:
         q = rows & ~3
-        sums = _add_two((nothing, nothing), q, weights, factors, where)
-        sums = _add_two(sums, q, weights_2, factors_2, where_2)
-        store(out, start + q * LANES, sums[0])
-        store(out, start + (q + 1) * LANES, sums[1])
+        sums = _add_products(two, q, weights, factors, where)
+        store(out, start + q * LANES, _add_products(sums, q, weights_2, factors_2, where_2))
     if rows & 1:
         q = rows - 1
-        total = _add_one(nothing, q, weights, factors, where)
-        total = _add_one(total, q, weights_2, factors_2, where_2)
-        store(out, start + q * LANES, total)
+        sums = _add_products(one, q, weights, factors, where)
+        store(out, start + q * LANES, _add_products(sums, q, weights_2, factors_2, where_2))
 
 
 @inlined
-def _add_four(sums, q, weights, factors, where):
-    """Add the products of rows q to q + 3 to their sums; see `_products`."""
+def _add_products(sums, q, weights, factors, where):
+    """Add the products of row q and those behind it, as many as there are sums; see `_products`."""
     weight, stride, factor, count = where
-    sum_0, sum_1, sum_2, sum_3 = sums
-    for j in range(count):
-        lanes = load(factors, factor + j * LANES)
-        near = weight + j * stride + q
-        sum_0 = multiply_add(spread(weights, near), lanes, sum_0)
-        sum_1 = multiply_add(spread(weights, near + 1), lanes, sum_1)
-        sum_2 = multiply_add(spread(weights, near + 2), lanes, sum_2)
-        sum_3 = multiply_add(spread(weights, near + 3), lanes, sum_3)
-    return sum_0, sum_1, sum_2, sum_3
-
-
-@inlined
-def _add_two(sums, q, weights, factors, where):
-    """Add the products of rows q and q + 1 to their sums; see `_products`."""
-    weight, stride, factor, count = where
-    sum_0, sum_1 = sums
-    for j in range(count):
-        lanes = load(factors, factor + j * LANES)
-        near = weight + j * stride + q
-        sum_0 = multiply_add(spread(weights, near), lanes, sum_0)
-        sum_1 = multiply_add(spread(weights, near + 1), lanes, sum_1)
-    return sum_0, sum_1
-
-
-@inlined
-def _add_one(total, q, weights, factors, where):
-    """Add the products of row q to its sum; see `_products`."""
-    weight, stride, factor, count = where
-    for j in range(count):
-        lanes = load(factors, factor + j * LANES)
-        total = multiply_add(spread(weights, weight + j * stride + q), lanes, total)
-    return total
+    last = factor + count * LANES
+    near = weight + q
+    while factor < last:
+        lanes = load(factors, factor)
+        sums = add_multiples(sums, weights, near, lanes)
+        factor += LANES
+        near += stride
+    return sums
 
 
 @inlined
@@ -460,62 +412,44 @@ def _add_outer(rows, columns, grads, deltas, factors, starts, strides):
     where q and r count in steps of `LANES`.
     """
     delta, factor = starts
+    one = (zeros(deltas),)
+    three = one + one + one
     even, whole = rows - rows % 2, columns - columns % 3
     for q in range(0, even, 2):
         for r in range(0, whole, 3):
             near = (delta + q * LANES, factor + r * LANES)
-            sums = _outer_two_by_three(deltas, factors, near, strides)
+            upper, lower = _outer((three, three), deltas, factors, near, strides)
+            sums = sum_lanes(upper + lower)
             for i in range(3):
                 grads[q * columns + r + i] += sums[i]
                 grads[(q + 1) * columns + r + i] += sums[3 + i]
     for q in range(rows):
         for r in range(whole if q < even else 0, columns):
             near = (delta + q * LANES, factor + r * LANES)
-            grads[q * columns + r] += _outer_one(deltas, factors, near, strides)
+            (single,) = _outer((one,), deltas, factors, near, strides)
+            grads[q * columns + r] += sum_lanes(single)[0]
 
 
 @inlined
-def _outer_two_by_three(deltas, factors, starts, strides):
-    """Return the sums of two rows and three columns; see `_add_outer`."""
+def _outer(sums, deltas, factors, starts, strides):
+    """Add a block of rows and columns, as large as there are sums; see `_add_outer`."""
     delta, factor = starts
     delta_stride, factor_stride, count = strides
-    sum_0 = sum_1 = sum_2 = sum_3 = sum_4 = sum_5 = zeros(deltas)
-    for i in range(count):
-        near, far = delta + i * delta_stride, factor + i * factor_stride
-        row_0, row_1 = load(deltas, near), load(deltas, near + LANES)
-        column_0, column_1 = load(factors, far), load(factors, far + LANES)
-        column_2 = load(factors, far + 2 * LANES)
-        sum_0 = multiply_add(row_0, column_0, sum_0)
-        sum_1 = multiply_add(row_0, column_1, sum_1)
-        sum_2 = multiply_add(row_0, column_2, sum_2)
-        sum_3 = multiply_add(row_1, column_0, sum_3)
-        sum_4 = multiply_add(row_1, column_1, sum_4)
-        sum_5 = multiply_add(row_1, column_2, sum_5)
-    return (
-        *(sum_lanes(sum_0), sum_lanes(sum_1), sum_lanes(sum_2)),
-        *(sum_lanes(sum_3), sum_lanes(sum_4), sum_lanes(sum_5)),
-    )
-
-
-@inlined
-def _outer_one(deltas, factors, starts, strides):
-    """Return the sum of one row and one column; see `_add_outer`."""
-    delta, factor = starts
-    delta_stride, factor_stride, count = strides
-    total = zeros(deltas)
-    for i in range(count):
-        row = load(deltas, delta + i * delta_stride)
-        total = multiply_add(row, load(factors, factor + i * factor_stride), total)
-    return sum_lanes(total)
+    last = delta + count * delta_stride
+    while delta < last:
+        sums = add_outer_product(sums, deltas, delta, factors, factor)
+        delta += delta_stride
+        factor += factor_stride
+    return sums
 
 
 def _over_tiles(run, per_tile: tuple[Tensor, ...], shared: tuple[Tensor, ...], sizes: tuple):
     """Call `run` once for every tile with its part of each array, on as many threads as PyTorch."""
     flat = [tensor.flatten(1).numpy() for tensor in per_tile]
-    rest = [tensor.flatten().numpy() for tensor in shared]
+    rest = tuple(tensor.flatten().numpy() for tensor in shared)
 
     def run_tile(tile: int) -> None:
-        run(tile, *(array[tile] for array in flat), *rest, sizes)
+        run(tile, tuple(array[tile] for array in flat), rest, sizes)
 
     tiles = range(len(flat[0]))
     threads = min(torch.get_num_threads(), len(tiles))

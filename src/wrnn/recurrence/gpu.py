@@ -52,6 +52,17 @@ class Layout(NamedTuple):
     num_stages: int = 1
 
 
+class Plan(NamedTuple):
+    """How a sequence is computed."""
+
+    layout: Layout
+    layout_back: Layout
+    nonlinearity: str
+    last_only: bool
+    own: int  # steps at which every sample's input is multiplied
+    one_hot: bool
+
+
 def layouts(
     n: int, channels: int, kernel_size: int, precision: str, capability: int = 90
 ) -> tuple[Layout, Layout]:
@@ -66,17 +77,10 @@ def layouts(
     groups = triton.next_power_of_2(-(-channels // share))
     sites = triton.next_power_of_2(n)
     if channels <= 8 and groups * sites <= 256:
+        width, warps = -(-channels // groups), -(-groups * sites // 32)
+        sizes = (n, channels, kernel_size, groups, channels, sites, 1, 0, 0, width)
         # With 128 registers two samples share a multiprocessor.
-        sizes = {
-            "BLOCK": sites,
-            "TILES": 1,
-            "WINDOW": 0,
-            "REST": 0,
-            "WIDTH": -(-channels // groups),
-        }
-        warps = -(-groups * sites // 32)
-        kind = {"PRECISION": "ieee", "num_warps": warps, "maxnreg": 128}
-        narrow = Layout(n, channels, kernel_size, groups, channels, **sizes, **kind)
+        narrow = Layout(*sizes, "ieee", num_warps=warps, maxnreg=128)
         return narrow, narrow
     # Aligned addresses, as far as they cost little memory.
     rounded = [-(-channels // multiple) * multiple for multiple in (4, 2, 1)]
@@ -148,35 +152,26 @@ def fused(
         None if last_only or weight_out is None else _slots(weight_out, sizes).contiguous(),
     )
     differentiate = torch.is_grad_enabled()
-    own = len(x)  # steps at which every sample's input is multiplied
-    one_hot = one_hot and x.shape[2] > INPUTS
-    if shared_from is not None and x.shape[2] > INPUTS and not (x.requires_grad and differentiate):
+    wide = x.shape[2] > INPUTS
+    own = len(x)
+    if shared_from is not None and wide and not (x.requires_grad and differentiate):
         own = min(shared_from, own)
+    plan = Plan(sizes, sizes_back, nonlinearity, last_only, own, one_hot and wide)
     if differentiate and any(t is not None and t.requires_grad for t in used):
-        return _Fused.apply(*used, sizes, nonlinearity, last_only, own, one_hot, sizes_back)
-    two_are_enough = last_only and (x.shape[2] <= INPUTS or own == 0 or one_hot)
+        return _Fused.apply(*used, plan)
+    two_are_enough = last_only and (not wide or own == 0 or one_hot)
     kept = 2 if two_are_enough else 1 + min(STRETCH, len(x))
-    return _forward(*used, sizes, nonlinearity, last_only, own, one_hot, kept)[1:]
+    return _forward(*used, plan, kept)[1:]
 
 
 def _forward(
-    x,
-    h_0,
-    weight_ih,
-    bias,
-    weight_hh,
-    weight_out,
-    sizes,
-    nonlinearity,
-    last_only,
-    own,
-    one_hot,
-    kept,
+    x, h_0, weight_ih, bias, weight_hh, weight_out, plan: Plan, kept: int
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """Run forward with `kept` slots: T + 1, or fewer to be used again and again.
 
     Returns the slots, (kept, B, slot), and the outputs and the last state as `loop.step_loop`.
     """
+    sizes, _, nonlinearity, last_only, own, one_hot = plan
     steps, batch, input_size = x.shape
     hidden = len(weight_hh) * sizes.n
     inputs = -1 if one_hot else input_size if input_size <= INPUTS else 0
@@ -189,9 +184,8 @@ def _forward(
         shared = torch.addmm(bias, x[own:, 0], weight_ih)
     output = None
     if not last_only:
-        output = weight_ih.new_empty(
-            steps, batch, hidden if weight_out is None else len(weight_out)
-        )
+        width = hidden if weight_out is None else len(weight_out)
+        output = weight_ih.new_empty(steps, batch, width)
     start, h = 0, h_0
     for stretch in x.split(steps if kept == 2 else kept - 1):
         length = len(stretch)
@@ -228,12 +222,11 @@ class _Fused(torch.autograd.Function):
     """Both passes, with V, b and W as slots."""
 
     @staticmethod
-    def forward(ctx, x, h_0, weight_ih, bias, weight_hh, weight_out, *options):
+    def forward(ctx, x, h_0, weight_ih, bias, weight_hh, weight_out, plan):
         tensors = (x, h_0, weight_ih, bias, weight_hh, weight_out)
-        *options, ctx.sizes = options
-        states, output, h_n = _forward(*tensors, *options, kept=len(x) + 1)
+        states, output, h_n = _forward(*tensors, plan, kept=len(x) + 1)
         ctx.save_for_backward(x, weight_ih, weight_hh, weight_out, states)
-        _, ctx.nonlinearity, _, ctx.own, _ = options
+        ctx.plan = plan
         ctx.set_materialize_grads(False)
         return output, h_n
 
@@ -241,8 +234,8 @@ class _Fused(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad_output, grad_last):
         x, weight_ih, weight_hh, weight_out, states = ctx.saved_tensors
-        needs_x, needs_h_0, needs_ih, needs_bias, needs_hh, needs_out, *_ = ctx.needs_input_grad
-        sizes = ctx.sizes
+        needs_x, needs_h_0, needs_ih, needs_bias, needs_hh, needs_out, _ = ctx.needs_input_grad
+        sizes, own = ctx.plan.layout_back, ctx.plan.own
         steps, batch, input_size = x.shape
         channels, _, kernel_size = weight_hh.shape
         slots = states[1:].flatten(0, 1)  # (T * B, slot)
@@ -256,7 +249,7 @@ class _Fused(torch.autograd.Function):
                 outputs = -1
             grad_output = _as_read(grad_output, sizes) if outputs < 0 else grad_output.contiguous()
         if not any(ctx.needs_input_grad[:5]):
-            return *[None] * 5, grad_out, *[None] * 6
+            return *[None] * 5, grad_out, None
         if grad_last is None:
             grad_last = x.new_zeros(batch, channels * sizes.n)
         kernel = _matrix(weight_hh.transpose(0, 1).flip(2), sizes)
@@ -269,7 +262,7 @@ class _Fused(torch.autograd.Function):
             *(steps, batch),
             OUTPUTS=outputs,
             NEEDS_KERNEL=needs_hh,
-            NONLINEARITY=ctx.nonlinearity,
+            NONLINEARITY=ctx.plan.nonlinearity,
             **sizes._asdict(),
         )
         torch.autograd.graph.increment_version(states)  # deltas now: a second backward must fail
@@ -278,7 +271,6 @@ class _Fused(torch.autograd.Function):
         if needs_x:
             grad_x = (slots @ weight_ih.t()).view_as(x)
         if needs_ih or needs_bias:
-            own = ctx.own
             inputs = F.pad(x[:own], (0, 1), value=1.0).flatten(0, 1)  # (own * B, d + 1)
             grad_drive = inputs.t() @ states[1 : 1 + own].flatten(0, 1)  # (d + 1, slot)
             if own < steps:
@@ -294,7 +286,7 @@ class _Fused(torch.autograd.Function):
             grad_h_0 = torch.einsum("bonk,oik->bin", windows, weight).flatten(1)
         if needs_hh:
             grad_hh = _taps(grad_kernel.sum(0), weight_hh, sizes)
-        return grad_x, grad_h_0, grad_ih, grad_bias, grad_hh, grad_out, *[None] * 6
+        return grad_x, grad_h_0, grad_ih, grad_bias, grad_hh, grad_out, None
 
 
 def _slots(tensor: Tensor, sizes: Layout) -> Tensor:

@@ -6,6 +6,7 @@ what is added to them. With a type for such a sum, plain loops say it.
 
 from llvmlite import ir
 from numba import types
+from numba.core.cgutils import unpack_tuple
 from numba.extending import intrinsic, models, register_model
 
 from wrnn.recurrence.operator import LANES
@@ -49,17 +50,18 @@ def load(typing_context, array, start):
 
 
 @intrinsic
-def store(typing_context, array, start, lanes):
-    """Set array[start : start + 16] of a flat array."""
+def store(typing_context, array, start, rows):
+    """Set array[start : start + 16] of a flat array, and what follows, to rows of lanes."""
 
     def generate(context, builder, signature, arguments):
-        array, start, lanes = arguments
-        pointer = _pointer(context, builder, signature.args[0], array, start)
-        pointer = builder.bitcast(pointer, lanes.type.as_pointer())
-        builder.store(lanes, pointer, align=signature.args[0].dtype.bitwidth // 8)
+        array, start, rows = arguments
+        align = signature.args[0].dtype.bitwidth // 8
+        for i, lanes in enumerate(unpack_tuple(builder, rows)):
+            pointer = _pointer(context, builder, signature.args[0], array, start, i * LANES)
+            builder.store(lanes, builder.bitcast(pointer, lanes.type.as_pointer()), align=align)
         return context.get_dummy_value()
 
-    return types.void(array, types.intp, lanes), generate
+    return types.void(array, types.intp, rows), generate
 
 
 @intrinsic
@@ -87,7 +89,7 @@ def transpose(typing_context, source, start, stride, target, first, step):
         for i in range(LANES // 2):
             low += [i, LANES + i]
             high += [LANES // 2 + i, LANES + LANES // 2 + i]
-        masks = [ir.Constant(ir.VectorType(ir.IntType(32), LANES), mask) for mask in (low, high)]
+        masks = [_mask(low), _mask(high)]
         for _ in range(4):
             rows = [
                 builder.shuffle_vector(rows[i], rows[i + LANES // 2], mask)
@@ -102,30 +104,58 @@ def transpose(typing_context, source, start, stride, target, first, step):
 
 
 @intrinsic
-def spread(typing_context, array, index):
-    """Return lanes that all are array[index] of a flat array."""
+def add_multiples(typing_context, sums, weights, start, lanes):
+    """Return sums to each of which its own number times lanes is added.
+
+    The numbers follow one another in the flat array `weights` from start on. Rounded once where the
+    processor can.
+    """
 
     def generate(context, builder, signature, arguments):
-        value = builder.load(_pointer(context, builder, signature.args[0], *arguments))
-        vector = context.get_value_type(signature.return_type)
-        nothing = ir.Constant(vector, ir.Undefined)
-        first = builder.insert_element(nothing, value, ir.IntType(32)(0))
-        everywhere = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-        return builder.shuffle_vector(first, nothing, everywhere)
+        sums, weights, start, lanes = arguments
+        nothing = ir.Constant(lanes.type, ir.Undefined)
+        everywhere = _mask([0] * LANES)
+        results = []
+        for i, total in enumerate(unpack_tuple(builder, sums)):
+            number = builder.load(_pointer(context, builder, signature.args[1], weights, start, i))
+            first = builder.insert_element(nothing, number, ir.IntType(32)(0))
+            factor = builder.shuffle_vector(first, nothing, everywhere)
+            results.append(_multiply_add(builder, factor, lanes, total))
+        return context.make_tuple(builder, signature.return_type, results)
 
-    return LanesType(array.dtype)(array, types.intp), generate
+    return sums(sums, weights, types.intp, lanes), generate
 
 
 @intrinsic
-def multiply_add(typing_context, factor, lanes, total):
-    """Return factor * lanes + total, all of them lanes; rounded once where the processor can."""
+def add_outer_product(typing_context, sums, rows, start, columns, first):
+    """Return sums, a tuple for each row, to which the products of rows and columns are added.
+
+    Rows and columns of lanes follow one another in two flat arrays from start and from first on.
+    """
 
     def generate(context, builder, signature, arguments):
-        factor, lanes, total = arguments
-        product = builder.fmul(factor, lanes, flags=("contract",))
-        return builder.fadd(product, total, flags=("contract",))
+        sums, rows, start, columns, first = arguments
+        whole, rows_type, _, columns_type, _ = signature.args
+        vector = context.get_value_type(whole.dtype.dtype)
+        align = rows_type.dtype.bitwidth // 8
 
-    return total(factor, lanes, total), generate
+        def load_row(array_type, array, start, i):
+            pointer = _pointer(context, builder, array_type, array, start, i * LANES)
+            return builder.load(builder.bitcast(pointer, vector.as_pointer()), align=align)
+
+        right = [load_row(columns_type, columns, first, j) for j in range(whole.dtype.count)]
+        results = []
+        for i, total in enumerate(unpack_tuple(builder, sums)):
+            left = load_row(rows_type, rows, start, i)
+            parts = unpack_tuple(builder, total)
+            parts = [
+                _multiply_add(builder, left, column, part)
+                for column, part in zip(right, parts, strict=True)
+            ]
+            results.append(context.make_tuple(builder, whole.dtype, parts))
+        return context.make_tuple(builder, whole, results)
+
+    return sums(sums, rows, types.intp, columns, types.intp), generate
 
 
 @intrinsic
@@ -141,30 +171,39 @@ def where_positive(typing_context, condition, lanes):
 
 
 @intrinsic
-def sum_lanes(typing_context, lanes):
-    """Return the sum of the sixteen values, added in pairs."""
+def sum_lanes(typing_context, rows):
+    """Return the sum of each row's sixteen values, added in pairs."""
 
     def generate(context, builder, signature, arguments):
-        (rest,) = arguments
-        half = LANES // 2
-        while half:
-            nothing = ir.Constant(rest.type, ir.Undefined)
-            parts = [
-                builder.shuffle_vector(
-                    rest,
-                    nothing,
-                    ir.Constant(ir.VectorType(ir.IntType(32), half), list(range(low, low + half))),
+        sums = []
+        for rest in unpack_tuple(builder, arguments[0]):
+            half = LANES // 2
+            while half:
+                low, high = (
+                    builder.shuffle_vector(rest, rest, _mask(range(start, start + half)))
+                    for start in (0, half)
                 )
-                for low in (0, half)
-            ]
-            rest = builder.fadd(*parts)
-            half //= 2
-        return builder.extract_element(rest, ir.IntType(32)(0))
+                rest = builder.fadd(low, high)
+                half //= 2
+            sums.append(builder.extract_element(rest, ir.IntType(32)(0)))
+        return context.make_tuple(builder, signature.return_type, sums)
 
-    return lanes.dtype(lanes), generate
+    return types.UniTuple(rows.dtype.dtype, rows.count)(rows), generate
 
 
-def _pointer(context, builder, array_type, array, index):
+def _pointer(context, builder, array_type, array, index, further=0):
     """Return a pointer to an element of a flat array; an index from the end is not looked for."""
     data = context.make_array(array_type)(context, builder, array).data
+    index = builder.add(index, ir.Constant(index.type, further))
     return builder.gep(data, [index])
+
+
+def _mask(lanes):
+    """Return which lanes to take, as shuffles ask for."""
+    return ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), list(lanes))
+
+
+def _multiply_add(builder, factor, lanes, total):
+    """Return factor * lanes + total, all of them lanes; rounded once where the processor can."""
+    product = builder.fmul(factor, lanes, flags=("contract",))
+    return builder.fadd(product, total, flags=("contract",))

@@ -20,7 +20,7 @@ TENSORS = (
     "Tensor x, Tensor h_0, Tensor weight_ih, Tensor? bias_ih, Tensor weight_hh, Tensor? bias_hh, "
     "Tensor? weight_out, str nonlinearity, int? shared_from"
 )
-NUMBER = 7  # of tensors
+TENSOR_COUNT = 7
 torch.library.define(
     "wrnn::forward",
     f"({TENSORS}, bool last_only, bool batch_first, bool keep) -> (Tensor, Tensor, Tensor)",
@@ -73,9 +73,9 @@ def _save(ctx, inputs, output):
 def _differentiate(ctx, grad_output, grad_h_n, _):
     """Return the gradients of the forward operator's arguments."""
     *tensors, states = ctx.saved_tensors
-    needs = ctx.needs_input_grad[:NUMBER]
+    needs = ctx.needs_input_grad[:TENSOR_COUNT]
     if grad_output is None and grad_h_n is None:
-        return (None,) * (NUMBER + 5)
+        return (None,) * (TENSOR_COUNT + 5)
     if not states.numel():  # a transform of torch.func hid that there would be a gradient
         states = forward(*tensors, ctx.nonlinearity, ctx.shared_from, True, False, True)[2]
     options = (ctx.nonlinearity, ctx.shared_from, grad_output, grad_h_n, states, needs)
@@ -114,7 +114,7 @@ def _differentiate_again(ctx, *grads):
     given = tuple(torch.zeros_like(f) if grad is None else grad for f, grad in given)
     rest = iter(pull_back(given))
     second = [None if t is None else next(rest) for t in saved]
-    return *second[:NUMBER], None, None, *second[NUMBER:], None, None
+    return *second[:TENSOR_COUNT], None, None, *second[TENSOR_COUNT:], None, None
 
 
 def _one_by_one(operator, info, in_dims, *arguments):
@@ -146,28 +146,23 @@ for _operator in (torch.ops.wrnn.forward.default, torch.ops.wrnn.backward.defaul
     torch.library.register_vmap(_operator, partial(_one_by_one, _operator))
 
 
-class _Forward(torch.autograd.Function):
-    """The forward operator for torch.func, and an error where forward mode is asked for."""
+def _for_torch_func(operator, save, differentiate) -> type[torch.autograd.Function]:
+    """Return an operator as torch.func takes it, and as an error in forward mode."""
 
-    generate_vmap_rule = True
-    setup_context = staticmethod(_save)
-    backward = staticmethod(_differentiate)
+    class Operator(torch.autograd.Function):
+        generate_vmap_rule = True
+        setup_context = staticmethod(save)
+        backward = staticmethod(differentiate)
 
-    @staticmethod
-    def forward(*arguments):
-        return torch.ops.wrnn.forward.default(*arguments)
+        @staticmethod
+        def forward(*arguments):
+            return tuple(operator(*arguments))
+
+    return Operator
 
 
-class _Backward(torch.autograd.Function):
-    """The backward operator in the same way."""
-
-    generate_vmap_rule = True
-    setup_context = staticmethod(_save_again)
-    backward = staticmethod(_differentiate_again)
-
-    @staticmethod
-    def forward(*arguments):
-        return tuple(torch.ops.wrnn.backward.default(*arguments))
+_Forward = _for_torch_func(torch.ops.wrnn.forward.default, _save, _differentiate)
+_Backward = _for_torch_func(torch.ops.wrnn.backward.default, _save_again, _differentiate_again)
 
 
 def forward(*arguments) -> tuple[Tensor, Tensor, Tensor]:

@@ -54,6 +54,8 @@ class Task(ABC):
     selection: ClassVar[tuple[str, str]]  # metric that chooses between checkpoints, "min" or "max"
     one_hot: ClassVar[bool] = False  # whether an input is a single 1 among zeros
     splits: ClassVar[tuple[str, ...]] = ("train", "validation", "test")
+    evaluated: ClassVar[tuple[str, ...]] = splits  # those that can be gone through
+    evaluation_batch_size: int = 250
     settled: ClassVar[Settled | None] = None  # None: such a task is always trained to the end
     # Metric and threshold of a task that can be solved: by a validation, and, the paper's
     # criterion, by the loss of a training batch at a logging step.
@@ -82,7 +84,6 @@ class Task(ABC):
     def title(self) -> str:
         """The task in words, as figures and tables print it."""
 
-    @abstractmethod
     def batch(
         self,
         batch_size: int,
@@ -97,12 +98,31 @@ class Task(ABC):
         step, else (B,). `split` is "train" or "validation"; the test split is only ever read whole,
         through `evaluation_batches`.
         """
+        check_generator(generator, required=True)
+        check_choice("split", split, ("train", "validation"))
+        batch_size, device = check_integer("batch_size", batch_size, 1), check_device(device)
+        return self._batch(batch_size, generator, device, split)
 
-    @abstractmethod
     def evaluation_batches(
         self, split: str, batch_size: int | None = None, device: torch.device | str = "cpu"
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """The whole of a split in a fixed order, `batch_size` sequences at a time."""
+        check_choice("split", split, self.evaluated)
+        batch_size = self.evaluation_batch_size if batch_size is None else batch_size
+        batch_size, device = check_integer("batch_size", batch_size, 1), check_device(device)
+        return self._evaluation_batches(split, batch_size, device)
+
+    @abstractmethod
+    def _batch(
+        self, batch_size: int, generator: torch.Generator, device: torch.device, split: str
+    ) -> tuple[Tensor, Tensor]:
+        """What `batch` returns, of arguments that are right."""
+
+    @abstractmethod
+    def _evaluation_batches(
+        self, split: str, batch_size: int, device: torch.device
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """What `evaluation_batches` returns, of arguments that are right."""
 
     @abstractmethod
     def loss(self, output: Tensor, y: Tensor) -> Tensor:
@@ -122,8 +142,12 @@ class Task(ABC):
 
 
 class SyntheticTask(Task):
-    """Sequences made on demand; validation and test are fixed sets drawn from stated seeds."""
+    """Sequences made on demand; validation and test are fixed sets drawn from stated seeds.
 
+    A set of `test_batches * test_batch_size` sequences depends on the task and `test_seed` only.
+    """
+
+    evaluated: ClassVar[tuple[str, ...]] = ("validation", "test")
     test_batch_size: int
     test_batches: int
     test_seed: int
@@ -139,37 +163,23 @@ class SyntheticTask(Task):
     def _draw(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """x and y on the generator's device."""
 
-    def batch(
-        self,
-        batch_size: int,
-        *,
-        generator: torch.Generator,
-        device: torch.device | str = "cpu",
-        split: str = "train",
+    def _batch(
+        self, batch_size: int, generator: torch.Generator, device: torch.device, split: str
     ) -> tuple[Tensor, Tensor]:
-        """Draw fresh sequences; see Task.batch. Every split has the same distribution."""
-        batch_size, device = check_batch(batch_size, generator, device, split)
-        x, y = self._draw(batch_size, generator)
+        x, y = self._draw(batch_size, generator)  # every split has the same distribution
         return x.to(device), y.to(device)
 
-    def evaluation_batches(
-        self, split: str, batch_size: int | None = None, device: torch.device | str = "cpu"
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """The fixed set of `test_batches * test_batch_size` sequences of a split.
+    @property
+    def evaluation_batch_size(self) -> int:  # type: ignore[override]
+        """As many as the test set has in one of its batches; it does not change the set."""
+        return self.test_batch_size
 
-        The set depends on the task and `test_seed` only; `batch_size` (default: test_batch_size)
-        is how many sequences are handed out at a time.
-        """
-        check_choice("split", split, ("validation", "test"))
-        batch_size = self.test_batch_size if batch_size is None else batch_size
-        batch_size, device = check_integer("batch_size", batch_size, 1), check_device(device)
+    def _evaluation_batches(
+        self, split: str, batch_size: int, device: torch.device
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         x, y = self._evaluation_set(split)
-        return (
-            (x_part.to(device), y_part.to(device))
-            for x_part, y_part in zip(
-                x.split(batch_size, dim=1), y.split(batch_size, dim=-1), strict=True
-            )
-        )
+        parts = zip(x.split(batch_size, dim=1), y.split(batch_size, dim=-1), strict=True)
+        return ((x_part.to(device), y_part.to(device)) for x_part, y_part in parts)
 
     def _evaluation_set(self, split: str) -> tuple[Tensor, Tensor]:
         generator = seeded_generator(self.name, split, self.test_seed)
@@ -184,15 +194,6 @@ class SyntheticTask(Task):
             "test": self.test_batches * self.test_batch_size,
             "test_seed": self.test_seed,
         }
-
-
-def check_batch(
-    batch_size: int, generator: torch.Generator, device: torch.device | str, split: str
-) -> tuple[int, torch.device]:
-    """Return batch size and device; raise WrnnError unless a batch can be drawn with all these."""
-    check_generator(generator, required=True)
-    check_choice("split", split, ("train", "validation"))
-    return check_integer("batch_size", batch_size, 1), check_device(device)
 
 
 def check_output(output: Tensor, y: Tensor, axes: int, classes: int | None) -> None:

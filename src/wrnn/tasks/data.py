@@ -7,6 +7,7 @@ there is verified before it is used, and whatever is written there appears whole
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
 import os
 import shutil
@@ -18,6 +19,8 @@ from functools import cached_property, lru_cache
 from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from wrnn.errors import WrnnError
 from wrnn.lazy import torch
@@ -116,21 +119,18 @@ def _check_files(folder: Path, expected: list[tuple[str, str]]) -> list[str]:
 
 @contextlib.contextmanager
 def _scratch(folder: Path) -> Iterator[Path]:
-    """A private folder inside `folder`, from which finished files are moved in one step."""
-    with contextlib.ExitStack() as stack:
-        try:
-            for new in [path for path in (*reversed(folder.parents), folder) if not path.exists()]:
-                new.mkdir(exist_ok=True)
-                stack.callback(_remove_if_empty, new)
-            partial = tempfile.TemporaryDirectory(prefix=".partial-", dir=folder)
-        except OSError as error:
-            raise WrnnError(f"cannot write to {folder}: {error.strerror}") from error
-        yield Path(stack.enter_context(partial))
+    """A private folder beside `folder` or in it, from which finished files are moved in one step.
 
-
-def _remove_if_empty(folder: Path) -> None:
-    with contextlib.suppress(OSError):
-        folder.rmdir()
+    Runs that start together or are killed cannot spoil each other's data in it, and where nothing
+    is finished nothing is left.
+    """
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    try:
+        scratch = tempfile.TemporaryDirectory(prefix=".partial-", dir=there)
+    except OSError as error:
+        raise WrnnError(f"cannot write to {folder}: {error.strerror}") from error
+    with scratch as name:
+        yield Path(name)
 
 
 def _download(dataset: type, into: str | Path, missing: Path, remedy: str) -> None:
@@ -150,22 +150,24 @@ def _mnist(root: Path) -> ImageData:
 
     raw = root / "MNIST" / "raw"
     missing = _check_files(raw, MNIST.resources)
-    # torchvision unpacks beside the archives and trusts what an interrupted run left there. In a
-    # private folder, runs that start together or are killed cannot spoil each other's data.
-    with _scratch(raw) if missing else tempfile.TemporaryDirectory() as scratch:
-        private = Path(scratch) / "MNIST" / "raw"
-        private.mkdir(parents=True)
-        for name, _ in MNIST.resources:
-            if name not in missing:
-                shutil.copyfile(raw / name, private / name)
-        if missing:
+    if missing:
+        with _scratch(raw) as scratch:
             remedy = "point WRNN_DATA at a folder with the four .gz files of MNIST in MNIST/raw"
             _download(MNIST, scratch, raw / missing[0], remedy)
-        train, test = MNIST(scratch, download=True), MNIST(scratch, train=False)
-        for name in missing:
-            os.replace(private / name, raw / name)
-    images, labels = torch.cat([train.data, test.data]), torch.cat([train.targets, test.targets])
-    return ImageData("MNIST", images, labels, max_value=255, official_test=len(test.data))
+            raw.mkdir(parents=True, exist_ok=True)
+            for name in missing:
+                os.replace(scratch / "MNIST" / "raw" / name, raw / name)
+    train, train_labels, test, test_labels = (_read_idx(raw / name) for name, _ in MNIST.resources)
+    labels = torch.cat([train_labels, test_labels]).long()
+    return ImageData("MNIST", torch.cat([train, test]), labels, 255, official_test=len(test))
+
+
+def _read_idx(path: Path) -> Tensor:
+    """The array of bytes in a file of MNIST: its axes, their sizes, then the values, compressed."""
+    content = gzip.decompress(path.read_bytes())
+    axes = content[3]
+    shape = np.frombuffer(content, ">i4", axes, 4).tolist()
+    return torch.tensor(np.frombuffer(content, np.uint8, offset=4 + 4 * axes)).view(shape)
 
 
 @lru_cache(maxsize=2)
@@ -179,17 +181,18 @@ def _cifar10(root: Path) -> ImageData:
         raise WrnnError(f"there is no {folder / missing[0]}: delete {folder} to have it made again")
     if missing:
         have_archive = not _check_files(root, [(CIFAR10.filename, CIFAR10.tgz_md5)])
-        with _scratch(root) as partial:
+        with _scratch(root) as scratch:
             if have_archive:
-                shutil.copyfile(archive, partial / archive.name)
+                shutil.copyfile(archive, scratch / archive.name)
             remedy = (
                 f"point WRNN_DATA at a folder with {archive.name}, or use an image folder: "
                 "source='folder', --cifar10 folder"
             )
-            _download(CIFAR10, partial, folder, remedy)
+            _download(CIFAR10, scratch, folder, remedy)
+            root.mkdir(parents=True, exist_ok=True)
             # The target exists if a run that started together with this one was faster.
             with contextlib.suppress(OSError):
-                os.replace(partial / folder.name, folder)
+                os.replace(scratch / folder.name, folder)
     train, test = CIFAR10(root, train=True), CIFAR10(root, train=False)
     images = torch.cat([torch.from_numpy(train.data), torch.from_numpy(test.data)])
     labels = torch.tensor(train.targets + test.targets)
@@ -261,9 +264,9 @@ def _decode(paths: list[Path], cache: Path) -> Tensor:
         images[index] = image.transpose(0, 1)
     kept = {"names": names, "sums": sums, "images": images}
     # Where nothing can be written, the images are decoded at every start.
-    with contextlib.suppress(OSError, RuntimeError, WrnnError), _scratch(cache.parent) as partial:
-        torch.save({**kept, "sha256": _sum_of(kept)}, partial / cache.name)
-        os.replace(partial / cache.name, cache)
+    with contextlib.suppress(OSError, RuntimeError, WrnnError), _scratch(cache.parent) as scratch:
+        torch.save({**kept, "sha256": _sum_of(kept)}, scratch / cache.name)
+        os.replace(scratch / cache.name, cache)
     return images
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from wrnn.errors import check_choice, check_device, check_flag, check_integer
 from wrnn.lazy import torch
 from wrnn.tasks import data
-from wrnn.tasks.base import Task, check_batch, check_output, checksum, seeded_generator
+from wrnn.tasks.base import Task, check_output, checksum, seeded_generator
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,28 +74,18 @@ class ImageTask(Task):
         noise = None if noise is None else noise.to(device)
         return self._sequence(images[index].float() / loaded.max_value, noise), labels[index]
 
-    def batch(
-        self,
-        batch_size: int,
-        *,
-        generator: torch.Generator,
-        device: torch.device | str = "cpu",
-        split: str = "train",
+    def _batch(
+        self, batch_size: int, generator: torch.Generator, device: torch.device, split: str
     ) -> tuple[Tensor, Tensor]:
-        """Draw images of a split; see Task.batch. y (B,) holds the classes, int64."""
-        batch_size, device = check_batch(batch_size, generator, device, split)
         members = self.split_indices(split, generator.device)
         drawn = torch.randint(
             len(members), (batch_size,), generator=generator, device=generator.device
         )  # (B,)
         return self._gather(members[drawn], self._noise(batch_size, generator), device)
 
-    def evaluation_batches(
-        self, split: str, batch_size: int | None = None, device: torch.device | str = "cpu"
+    def _evaluation_batches(
+        self, split: str, batch_size: int, device: torch.device
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """The whole split in a fixed order, `batch_size` (default 250) images at a time."""
-        batch_size = check_integer("batch_size", 250 if batch_size is None else batch_size, 1)
-        device = check_device(device)
         parts = self.split_indices(split).split(batch_size)
         return (self._gather(part, self._evaluation_noise(part, device), device) for part in parts)
 
