@@ -102,17 +102,17 @@ def test_a_run_that_another_process_has_is_left_out_of_its_group(store, fake):
     assert {record.run for record in store.all()} == {runs[0], runs[1], runs[3]}
 
 
-def test_a_group_that_does_not_fit_is_trained_one_by_one(store, fake):
-    runs = [replace(RUN, seed=seed) for seed in range(1, 4)]
+def test_a_group_that_does_not_fit_is_halved_until_it_does(store, fake):
+    runs = [replace(RUN, seed=seed) for seed in range(1, 6)]
 
     def fail(group):
-        if len(group) > 1:
+        if len(group) > 2:
             raise RuntimeError("CUDA out of memory\nsecond line")
 
     fake.during = fail
-    sweep = RunQueue(runs, store, replicas=3)
+    sweep = RunQueue(runs, store, replicas=5)
     sweep.train(device="cpu")
-    assert fake.groups == [runs, *([run] for run in runs)]
+    assert fake.groups == [runs, runs[:2], runs[2:], runs[2:3], runs[3:]]
     assert (sweep.exit_status, sweep.errors, sweep.left()) == (0, {}, [])
 
 

@@ -31,7 +31,7 @@ from companion.records.files import (
 from companion.runs.campaign import campaign, scaled
 from companion.runs.experiments import EXPERIMENTS, find_experiments, plan
 from companion.runs.run import PROFILES, Run
-from companion.training.queue import Interrupted, RunQueue
+from companion.training.queue import REPLICAS, Interrupted, RunQueue
 from companion.training.train import resolve_device
 from wrnn.errors import WrnnError
 from wrnn.tasks.base import check_choice
@@ -152,7 +152,7 @@ def run(
         typer.Option(help="torchvision, or folder: an image folder such as of JPEGs: other runs"),
     ] = "torchvision",
     replicas: Annotated[
-        int, typer.Option(help="runs trained together; 0: 4 on CUDA, 1 on a CPU")
+        int, typer.Option(help="runs trained together; 0: 8 on CUDA, 1 on a CPU")
     ] = 0,
     executor: Executor = "serial",
     scheduler: Scheduler = "",
@@ -204,8 +204,7 @@ def _queue(
         if scheduler or workers:
             raise WrnnError("--scheduler and --workers are for --executor dask")
         kind = resolve_device(device).type  # checked also where there is nothing left to train
-        replicas = replicas or (4 if kind == "cuda" else 1)
-        return RunQueue(runs, store, replicas=replicas, replan=replan)
+        return RunQueue(runs, store, replicas=replicas or REPLICAS[kind], replan=replan)
     if scheduler:
         check_choice("--device", device, ("auto", "cpu", "cuda"))  # of the workers
     else:

@@ -14,7 +14,7 @@ from functools import cache
 from companion.kernels import REGISTERS, SHARED_BYTES, kernels_of
 from companion.runs.experiments import Experiment, plan
 from companion.runs.run import Run
-from companion.training.queue import in_groups
+from companion.training.queue import REPLICAS, in_groups
 
 CAPABILITY = 90
 MULTIPROCESSORS = 132  # of an H100
@@ -28,7 +28,6 @@ LIBRARY_STEP = (
 )
 LOOP_STEP = 120e-6  # the same of the step loop in a CUDA graph
 GATES = {"irnn": 1, "gru": 3, "lstm": 4}
-REPLICAS = 4
 
 
 def estimate(
@@ -50,7 +49,7 @@ def estimate(
             owners.setdefault(run.id, experiment.name)
     known = [run for run in runs if run.model.kind != "lru" and not run.model.depth]
     hours: dict[str, float] = dict.fromkeys(owners.values(), 0.0)
-    for group in in_groups(known, REPLICAS):
+    for group in in_groups(known, REPLICAS["cuda"]):
         for run, seconds in zip(group, group_seconds(group), strict=True):
             hours[owners[run.id]] += seconds / 3600
     say("An estimate for one H100 from compiled code and assumptions; nothing of it is measured.")
@@ -61,7 +60,7 @@ def estimate(
     total = sum(hours.values())
     missing = f", without {len(runs) - len(known)} runs of other layers" * (len(known) < len(runs))
     say(f"the paper's figures and tables {paper:.1f} h, all together {total:.1f} h, with")
-    say(f"{REPLICAS} runs at a time{missing}")
+    say(f"{REPLICAS['cuda']} runs at a time{missing}")
     return total
 
 

@@ -43,7 +43,14 @@ from companion.records import checks
 from companion.records.files import Record, Store
 from companion.records.provenance import device_name, git_commit, versions
 from companion.runs.run import Run
-from companion.training.queue import Interrupted, RunQueue, _kind, duration, signals_noted
+from companion.training.queue import (
+    REPLICAS,
+    Interrupted,
+    RunQueue,
+    _kind,
+    duration,
+    signals_noted,
+)
 from companion.training.train import TrainingStopped, resolve_device
 from wrnn.errors import WrnnError
 
@@ -221,7 +228,7 @@ class ClusterQueue(RunQueue):
         scheduler: address of a Dask scheduler; without one a cluster is started on this machine.
         workers: how many to start, by default one for each GPU or core; with a scheduler, how many
             to wait for.
-        replicas: runs trained together by a worker; 0 stands for 4 on CUDA and 1 on a CPU.
+        replicas: runs trained together by a worker; 0 stands for `REPLICAS` of its device.
         replan: gives the runs anew after each task.
     """
 
@@ -333,8 +340,8 @@ class ClusterQueue(RunQueue):
             check_worker(address, there, here, chosen)
         self.read_rates(chosen, {there["device_name"] for there in found.values()})
         self._workers = len(found)
-        if self._choose_replicas and chosen == "cuda":
-            self.replicas = 4
+        if self._choose_replicas:
+            self.replicas = REPLICAS[chosen]
         # A group takes no more than leaves work for every worker.
         self.replicas = max(1, min(self.replicas, len(self.left()) // max(1, self._workers)))
         return chosen

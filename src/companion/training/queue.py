@@ -18,6 +18,9 @@ from companion.training.train import TrainingStopped, resolve_device, train_repl
 from wrnn.errors import WrnnError
 
 ROWS = 4  # of finished and of coming runs in the live table
+# Runs trained together where nothing else is asked for, by type of device. On a GPU most runs keep
+# it busy for a small part of their time: a chain of dependent steps waits for itself.
+REPLICAS = {"cpu": 1, "cuda": 8}
 
 
 class Interrupted(BaseException):
@@ -183,8 +186,9 @@ class RunQueue:
             finally:
                 self._end("failed" if error else "stopped")
         if error and len(group) > 1:  # together they may not fit on the device
-            for run in group:
-                self._train_group([run], options)
+            half = len(group) // 2
+            for part in (group[:half], group[half:]):
+                self._train_group(part, options)
         elif error:
             self.exit_status = 2 if isinstance(error, WrnnError) else 1
             self.errors[group[0]] = f"{group[0].description}: {error}".splitlines()[0]
