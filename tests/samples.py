@@ -52,14 +52,14 @@ def make_record(run: Run = COPY, **changes) -> Record:
     return Record(**{**values, **changes})
 
 
-def advance(trainer: RunInTraining, until: int | None = None) -> RunInTraining:
+def advance(member: RunInTraining, until: int | None = None) -> RunInTraining:
     """Take steps as training does, to a step or to the end."""
-    group = Replicas([trainer])
-    while trainer.stopped is None and trainer.step != until:
+    group = Replicas([member])
+    while member.stopped is None and member.step != until:
         group.take_step()
-        if trainer.at_log:
-            trainer.log()
-    return trainer
+        if member.at_log:
+            member.log()
+    return member
 
 
 def leave_checkpoint(run: Run, store: Store, step: int) -> None:

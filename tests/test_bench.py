@@ -328,7 +328,7 @@ def test_linear_cost_is_a_line_of_exponent_one():
 
 
 def test_replicas_take_whole_training_steps(monkeypatch):
-    monkeypatch.setattr(bench, "REPLICAS", (1, 3))
+    monkeypatch.setattr(bench, "REPLICA_COUNTS", (1, 3))
     monkeypatch.setattr(bench, "CopyTask", lambda lag: CopyTask(10))
     taken, update = [], TrainingState.update
     monkeypatch.setattr(TrainingState, "update", lambda own: taken.append(own) or update(own))
@@ -386,4 +386,4 @@ def test_on_a_gpu_every_way_is_measured(monkeypatch):
     assert all(peak > 1e9 for peak in result["peaks"])
     assert all(case["milliseconds"]["loop"] > 0 for case in result["cases"])
     assert all(case["memory"]["triton"] > 1 for case in result["cases"])
-    assert result["growth"]["replicas"]["values"] == list(bench.REPLICAS)
+    assert result["growth"]["replicas"]["values"] == list(bench.REPLICA_COUNTS)

@@ -100,24 +100,24 @@ def captures(monkeypatch):
         monkeypatch.setattr(module, "choose_backend", lambda *_, **__: ("loop", "for a test"))
     sizes = []
 
-    def capture(learners):
+    def capture(members):
         kept = [
             (tensor, tensor.detach().clone())
-            for learner in learners
-            for tensor in tree_leaves((learner.model.state_dict(), learner.optimizer.state))
+            for member in members
+            for tensor in tree_leaves((member.model.state_dict(), member.optimizer.state))
             if isinstance(tensor, torch.Tensor)
         ]
-        states = [learner.generator.get_state() for learner in learners]
+        states = [member.generator.get_state() for member in members]
         try:
             with Recording() as recording:
-                update_all(learners)
+                update_all(members)
         finally:  # a capture only notes what is to be done
             with torch.no_grad():
                 for tensor, value in kept:
                     tensor.copy_(value)
-            for learner, state in zip(learners, states, strict=True):
-                learner.generator.set_state(state)
-        sizes.append(len(learners))
+            for member, state in zip(members, states, strict=True):
+                member.generator.set_state(state)
+        sizes.append(len(members))
         return recording.replay
 
     monkeypatch.setitem(stepping.CAPTURES, "cpu", capture)
@@ -136,20 +136,20 @@ def small_cifar10(monkeypatch):
 
 def steps_of(run, count, *, captured, device=CPU, generator=None):
     """Losses and final weights of the first steps of a run."""
-    learner = TrainingState(run, device)
+    member = TrainingState(run, device)
     if generator is not None:
-        learner.generator = generator
-    group = Replicas([learner])
+        member.generator = generator
+    group = Replicas([member])
     if not captured:
         group.capture = None
     losses = []
     for _ in range(count):
         group.take_step()
-        losses.append(learner.loss.clone())
+        losses.append(member.loss.clone())
     assert (group.replay is not None) == captured
     return (
         [loss.item() for loss in losses],
-        [parameter.detach().cpu() for parameter in learner.model.parameters()],
+        [parameter.detach().cpu() for parameter in member.model.parameters()],
     )
 
 
@@ -172,16 +172,16 @@ def test_the_recording_refuses_what_waits_for_a_value():
 
 def test_the_rate_drops_between_replays_and_after_a_resumption(captures):
     run = replace(COPY, drop_steps=(5, 8))
-    learner, rates = TrainingState(run, CPU), []
-    group = Replicas([learner])
+    member, rates = TrainingState(run, CPU), []
+    group = Replicas([member])
     for step in range(1, 11):
         group.take_step()
-        rates.append(learner.optimizer.param_groups[0]["lr"].item())
-        assert learner.step == step
+        rates.append(member.optimizer.param_groups[0]["lr"].item())
+        assert member.step == step
         assert captures == [1] * (step > EAGER_STEPS)
     assert rates == pytest.approx([1e-3] * 5 + [1e-4] * 3 + [1e-5] * 2)
     resumed = TrainingState(run, CPU)
-    resumed.load(learner.state())
+    resumed.load(member.state())
     assert resumed.optimizer.param_groups[0]["lr"].item() == pytest.approx(1e-5)
     assert resumed.optimizer.param_groups[0]["capturable"]
 
@@ -237,9 +237,9 @@ def test_a_step_that_cannot_be_captured_stays_eager_and_says_so_once(
 ):
     whole = train(COPY, Store(tmp_path / "whole")).outcome()
 
-    def broken(learners):
+    def broken(members):
         for _ in range(before):  # random numbers are drawn before it fails
-            learners[0].run.task.batch(4, generator=learners[0].generator)
+            members[0].run.task.batch(4, generator=members[0].generator)
         raise RuntimeError("operation not permitted when stream is capturing\nmore")
 
     monkeypatch.setitem(stepping.CAPTURES, "cpu", broken)

@@ -27,11 +27,6 @@ DIGITS = replace(
 )
 
 
-@pytest.fixture
-def store(tmp_path):
-    return Store(tmp_path / "records")
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """The record of each run, trained alone and in one go."""
@@ -58,17 +53,17 @@ def test_the_record_says_how_it_was_made_and_is_found_again(store):
 
 
 def test_learning_rate_drops_and_gradients_are_clipped():
-    trainer = RunInTraining(COPY, CPU)
+    member = RunInTraining(COPY, CPU)
     norms = []
-    trainer.optimizer.register_step_pre_hook(
+    member.optimizer.register_step_pre_hook(
         lambda *_: norms.append(
-            torch.stack([p.grad.norm() for p in trainer.model.parameters()]).norm().item()
+            torch.stack([p.grad.norm() for p in member.model.parameters()]).norm().item()
         )
     )
-    advance(trainer, 12)
-    assert trainer.optimizer.param_groups[0]["lr"] == 1e-3
-    advance(trainer, 13)
-    assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(1e-4)
+    advance(member, 12)
+    assert member.optimizer.param_groups[0]["lr"] == 1e-3
+    advance(member, 13)
+    assert member.optimizer.param_groups[0]["lr"] == pytest.approx(1e-4)
     assert max(norms) <= 1.0001
 
 
@@ -90,13 +85,13 @@ def test_best_on_validation_is_kept_and_the_test_split_is_read_once(monkeypatch)
         return original(self, split, *arguments, **options)
 
     monkeypatch.setattr(SequentialDigits, "evaluation_batches", spy)
-    trainer = advance(RunInTraining(replace(DIGITS, steps=40, learning_rate=0.01), CPU))
-    scores = [score for _, score in trainer.curves.points["accuracy"]]
+    member = advance(RunInTraining(replace(DIGITS, steps=40, learning_rate=0.01), CPU))
+    scores = [score for _, score in member.curves.points["accuracy"]]
     assert scores[-1] < max(scores)
-    record, _ = trainer.record()
+    record, _ = member.record()
     assert (splits.count("test"), splits[-1]) == (1, "test")
-    assert evaluate(trainer.model, trainer.run, "validation", CPU)["accuracy"] == max(scores)
-    tested = evaluate(trainer.model, trainer.run, "test", CPU)
+    assert evaluate(member.model, member.run, "validation", CPU)["accuracy"] == max(scores)
+    tested = evaluate(member.model, member.run, "test", CPU)
     assert record.metrics == tested
 
 
@@ -152,10 +147,10 @@ def test_seconds_are_shares_of_what_passed_and_survive_a_stop(store):
     assert 0 < sum(record.seconds for record in records) <= time.monotonic() - started
     spent = sum(record.processor_seconds for record in records)
     assert 0 < spent <= time.process_time() - processor_started
-    trainer = RunInTraining(replace(COPY, seed=3), CPU)
-    trainer.seconds = trainer.processor_seconds = 1000.0
-    store.save_checkpoint(trainer.run, trainer.state())
-    record = train(trainer.run, store)
+    member = RunInTraining(replace(COPY, seed=3), CPU)
+    member.seconds = member.processor_seconds = 1000.0
+    store.save_checkpoint(member.run, member.state())
+    record = train(member.run, store)
     assert min(record.seconds, record.processor_seconds) > 1000.0
 
 
@@ -203,28 +198,28 @@ def test_adding_settles_some_steps_after_both_of_its_criteria(hold, store, whole
 
 @pytest.mark.parametrize("missing", ["solved_step", "solved_step_training"])
 def test_adding_does_not_settle_by_one_criterion_alone(missing):
-    trainer = RunInTraining(replace(SETTLING, stop="settled"), CPU)
-    trainer.solved_step = trainer.solved_step_training = 20
-    setattr(trainer, missing, None)
-    trainer.step = 9000
-    trainer.note_floor({"mse": 0.0})
-    assert not trainer.settled
-    setattr(trainer, missing, 40)
-    for trainer.step, settled in ((2039, False), (2040, True)):
-        trainer.note_floor({"mse": 1.0})  # a later rise takes nothing back
-        assert trainer.settled == settled
+    member = RunInTraining(replace(SETTLING, stop="settled"), CPU)
+    member.solved_step = member.solved_step_training = 20
+    setattr(member, missing, None)
+    member.step = 9000
+    member.note_floor({"mse": 0.0})
+    assert not member.settled
+    setattr(member, missing, 40)
+    for member.step, settled in ((2039, False), (2040, True)):
+        member.note_floor({"mse": 1.0})  # a later rise takes nothing back
+        assert member.settled == settled
 
 
 def test_copy_settles_after_its_floor_was_held_for_2000_steps_without_a_break():
-    trainer = RunInTraining(replace(COPY, stop="settled"), CPU)
+    member = RunInTraining(replace(COPY, stop="settled"), CPU)
     floor, settled = CopyTask.settled.floor, []
     losses = [(1000, floor), (2000, 2 * floor), (3000, floor), (4000, 0.0), (4999, floor)]
     for step, value in [*losses, (5000, floor)]:
-        resumed = RunInTraining(trainer.run, CPU)
-        resumed.load(trainer.state())
-        trainer, trainer.step = resumed, step
-        trainer.note_floor({"cross_entropy": value})
-        settled.append(trainer.settled)
+        resumed = RunInTraining(member.run, CPU)
+        resumed.load(member.state())
+        member, member.step = resumed, step
+        member.note_floor({"cross_entropy": value})
+        settled.append(member.settled)
     assert settled == [False] * 5 + [True]
 
 

@@ -1,6 +1,6 @@
 """The settings that the paper searched: learning rate, clipping, schedule and iRNN start.
 
-As in the sweep files of the released code. The paper reports the best of them on validation.
+As in the released code's files of settings. The paper reports the best of them on validation.
 """
 
 from collections.abc import Iterator
