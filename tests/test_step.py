@@ -190,17 +190,6 @@ def outcomes(runs, folder, **options):
     return [record.outcome() for record in train_replicas(runs, Store(folder), **options)]
 
 
-def test_replicas_in_one_capture_get_the_records_they_get_alone(captures, tmp_path):
-    runs = [
-        replace(RUNS["permuted digits"], seed=seed, keep="best", trace=seed == 0)
-        for seed in range(3)
-    ]
-    alone = [train(run, Store(tmp_path / "alone")).outcome() for run in runs]
-    assert captures == [1, 1, 1]
-    assert outcomes(runs, tmp_path / "together") == alone
-    assert captures[3:] == [3]
-
-
 def test_different_runs_in_one_capture_get_the_records_they_get_alone(captures, tmp_path):
     """As many as the queue puts together on a GPU, of all tasks and models; one ends earlier."""
     runs = [run for name, run in RUNS.items() if name not in ("CIFAR10", "copy")]

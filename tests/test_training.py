@@ -8,7 +8,7 @@ import pytest
 import torch
 from samples import COPY, SETTLING, advance, leave_checkpoint, settle
 
-from companion.records.files import DamagedFile, DamageWarning, Store
+from companion.records.files import DamageWarning, Store
 from companion.runs.run import Run, irnn_config
 from companion.training.train import (
     Curves,
@@ -95,25 +95,29 @@ def test_best_on_validation_is_kept_and_the_test_split_is_read_once(monkeypatch)
     assert record.metrics == tested
 
 
-@pytest.mark.parametrize("run", [COPY, DIGITS], ids=["copy", "digits"])
-def test_replicas_get_the_records_they_get_alone(run, store, whole, tmp_path):
-    run = replace(run, clip=0.5, drop_steps=(4, 9))
-    runs = [replace(run, seed=seed, trace=seed == 0) for seed in range(4)]
-    alone = [whole(one).outcome() for one in runs]
-    assert len({str(outcome["metrics"]) for outcome in alone}) == 4
+def test_runs_together_get_the_records_they_get_alone(store, whole, tmp_path):
+    runs = [
+        COPY,
+        replace(COPY, model=irnn_config(8), steps=7, clip=0.5, seed=1),
+        replace(COPY, task=AddingTask(12, test_batch_size=8), drop_steps=(4,), trace=True),
+        replace(DIGITS, batch_size=3, log_every=2),
+    ]
+    alone = [whole(run).outcome() for run in runs]
     torch.manual_seed(5)  # the global generator must not matter
     fresh = train_replicas(runs, Store(tmp_path / "fresh"))
     assert [record.outcome() for record in fresh] == alone
     assert [record.replicas for record in fresh] == [4] * 4
-    store.put(whole(runs[2]))  # the others go on from where they were stopped, or start
-    leave_checkpoint(runs[0], store, 7)
-    leave_checkpoint(runs[3], store, run.steps)
+    store.put(whole(runs[0]))  # the others go on from where they were stopped, or start
+    leave_checkpoint(runs[1], store, 7)
+    leave_checkpoint(runs[2], store, 5)
     taken = []
     resumed = train_replicas(runs, store, progress=taken.append)
     assert [record.outcome() for record in resumed] == alone
-    assert [record.replicas for record in resumed] == [2, 2, 1, 1]
-    assert sum(taken) == 4 * run.steps
+    assert [record.replicas for record in resumed] == [1, 1, 2, 2]
+    assert sum(taken) == sum(run.steps for run in runs)
     assert not list(store.folder.glob("*.checkpoint"))
+    assert train_replicas([], store) == []
+    assert len(train_replicas([COPY, COPY], store)) == 2
 
 
 def test_a_time_limit_saves_every_replica(store, whole):
@@ -123,21 +127,6 @@ def test_a_time_limit_saves_every_replica(store, whole):
     assert store.all() == [] and len(list(store.folder.glob("*.checkpoint"))) == 2
     resumed = train_replicas(runs, store)
     assert [record.outcome() for record in resumed] == [whole(run).outcome() for run in runs]
-
-
-def test_different_runs_together_get_the_records_they_get_alone(store, whole):
-    runs = [
-        COPY,
-        replace(COPY, model=irnn_config(8), steps=7, clip=0.5, seed=1),
-        replace(COPY, task=AddingTask(12, test_batch_size=8), drop_steps=(4,), trace=True),
-        replace(COPY, task=SequentialDigits(), batch_size=3, log_every=2, keep="best"),
-    ]
-    leave_checkpoint(runs[2], store, 5)
-    records = train_replicas(runs, store)
-    assert [record.outcome() for record in records] == [whole(run).outcome() for run in runs]
-    assert [record.replicas for record in records] == [4] * 4
-    assert train_replicas([], store) == []
-    assert len(train_replicas([COPY, COPY], store)) == 2
 
 
 def test_seconds_are_shares_of_what_passed_and_survive_a_stop(store):
@@ -259,47 +248,23 @@ def test_large_weights_are_not_kept(size, seed, kept, store):
 
 
 @pytest.mark.parametrize(
-    "damage",
-    [lambda _: b"not a checkpoint", lambda content: content[:-1]],
-    ids=["other content", "cut short"],
+    "change", [None, {"optimizer": {}}, {"model": {}}, {"settled_since": "left out"}]
 )
-def test_a_damaged_checkpoint_is_set_aside_and_its_run_starts_again(damage, store, whole):
-    leave_checkpoint(COPY, store, 20)
+def test_a_checkpoint_damaged_or_of_another_version_is_set_aside(change, store, whole):
+    state = advance(RunInTraining(COPY, CPU), 20).state() | (change or {})
+    if state["settled_since"] == "left out":
+        del state["settled_since"]
+    store.save_checkpoint(COPY, state)
     checkpoint = store.path(COPY, ".checkpoint")
-    damaged = damage(checkpoint.read_bytes())
-    checkpoint.write_bytes(damaged)
-    taken = []
+    if change is None:
+        checkpoint.write_bytes(checkpoint.read_bytes()[:-1])
+    useless, taken = checkpoint.read_bytes(), []
     with pytest.warns(DamageWarning, match=f"it is now {checkpoint.name}.damaged"):
         record = train(COPY, store, progress=taken.append)
     assert record.outcome() == whole(COPY).outcome()
     assert sum(taken) == COPY.steps
-    assert checkpoint.with_name(f"{checkpoint.name}.damaged").read_bytes() == damaged
+    assert checkpoint.with_name(f"{checkpoint.name}.damaged").read_bytes() == useless
     assert not checkpoint.exists()
-
-
-def test_no_flipped_bit_of_a_checkpoint_goes_unnoticed(store):
-    leave_checkpoint(COPY, store, 20)
-    checkpoint = store.path(COPY, ".checkpoint")
-    content = checkpoint.read_bytes()
-    for place in range(0, len(content), len(content) // 40):
-        flipped = content[place] ^ 16
-        checkpoint.write_bytes(content[:place] + bytes([flipped]) + content[place + 1 :])
-        with pytest.raises(DamagedFile, match=checkpoint.name):
-            store.checkpoint(COPY)
-
-
-@pytest.mark.parametrize(
-    "change", [{"optimizer": {}}, {"model": {}}, {"settled_since": "left out"}]
-)
-def test_a_checkpoint_of_another_version_is_set_aside(change, store, whole):
-    state = advance(RunInTraining(COPY, CPU), 20).state()
-    if "settled_since" in change:
-        del state["settled_since"]
-    else:
-        state |= change
-    store.save_checkpoint(COPY, state)
-    with pytest.warns(DamageWarning, match="it is now"):
-        assert train(COPY, store).outcome() == whole(COPY).outcome()
 
 
 def test_a_checkpoint_of_another_type_of_device_stays(store):
