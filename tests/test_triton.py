@@ -21,7 +21,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from companion.kernels import (
+from companion.gpu_code import (
     CAPABILITIES,
     CONFIGURATIONS,
     PRECISIONS,
@@ -78,7 +78,7 @@ for case in json.loads(sys.argv[1]):
 
 RESOURCES = """
 import json, sys
-from companion.kernels import kernels_of
+from companion.gpu_code import kernels_of
 
 for arguments in json.loads(sys.argv[1]):
     print(json.dumps(kernels_of(*arguments)))

@@ -1,6 +1,6 @@
 """What the paper takes on a GPU that nobody has: an estimate from compiled code, not a measurement.
 
-A Wave-RNN's kernels have a bound from their code (`companion.kernels`): the cycles in which a
+A Wave-RNN's kernels have a bound from their code (`companion.gpu_code`): the cycles in which a
 multiprocessor issues the instructions of one sample's step. Alone on its multiprocessor a sample
 waits for memory and for itself about as long again; samples of runs that train side by side fill
 each other's waits, as far as registers and shared memory have room for them. Everything else is
@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterable
 from functools import cache
 
-from companion.kernels import REGISTERS, SHARED_BYTES, kernels_of
+from companion.gpu_code import REGISTERS, SHARED_BYTES, kernels_of
 from companion.runs.experiments import Experiment, plan
 from companion.runs.run import Run
 from companion.training.queue import REPLICAS, in_groups
@@ -23,9 +23,7 @@ WAITING = 2.0  # time of a sample alone, as a multiple of its bound
 OVERHEAD = 0.3e-3  # seconds of a step outside the recurrence (batch, loss, Adam): small kernels
 BANDWIDTH = 2.5e12  # bytes a second; all states pass once more after the kernels
 PRODUCTS = 30e12  # multiply-adds count two; matrix products in float32
-LIBRARY_STEP = (
-    20e-6  # seconds of a step of cuDNN's recurrent layers, forward and backward, at least
-)
+LIBRARY_STEP = 20e-6  # seconds of a step of cuDNN's layers, forward and backward, at least
 LOOP_STEP = 120e-6  # the same of the step loop in a CUDA graph
 GATES = {"irnn": 1, "gru": 3, "lstm": 4}
 
