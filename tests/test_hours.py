@@ -99,3 +99,11 @@ def test_what_trains_together_fits_on_a_gpu_of_80_gb(seeds):
             for run in group
         )
         assert 4 * states < 80e9
+
+
+def test_runs_that_train_side_by_side_are_validated_one_after_the_other(compiled):
+    often = replace(WAVE, evaluate_every=1)
+    one, three = (
+        sum(hours.group_seconds([often] * k)) - sum(hours.group_seconds([WAVE] * k)) for k in (1, 3)
+    )
+    assert one > 0 and three == pytest.approx(3 * one)

@@ -23,6 +23,7 @@ from functools import partial
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -580,15 +581,13 @@ def fit_line(values: Sequence[float], seconds: Sequence[float]) -> dict:
     Returns times and line as multiples of the first time, and the `exponent` p of the best fit of
     time ∝ size^p, which is 1 where the cost is linear and nothing of it is fixed.
     """
-    v, m = (torch.tensor(column, dtype=torch.float64) for column in (values, seconds))
-    one = torch.ones_like(v)
-    start, slope = torch.linalg.lstsq(torch.stack((one / m, v / m), 1), one[:, None]).solution
-    power = torch.linalg.lstsq(torch.stack((one, v.log()), 1), m.log()[:, None]).solution[1]
+    v, m = np.array(values, float), np.array(seconds)
+    slope, start = np.polyfit(v, m, 1, w=1 / m)
     return {
         "values": list(values),
         "relative_time": (m / m[0]).tolist(),
         "relative_line": ((start + slope * v) / m[0]).tolist(),
-        "exponent": power.item(),
+        "exponent": float(np.polyfit(np.log(v), np.log(m), 1)[0]),
     }
 
 
