@@ -91,8 +91,8 @@ def test_best_on_validation_is_kept_and_the_test_split_is_read_once(monkeypatch)
     record, _ = member.record()
     assert (splits.count("test"), splits[-1]) == (1, "test")
     assert evaluate(member.model, member.run, "validation", CPU)["accuracy"] == max(scores)
-    tested = evaluate(member.model, member.run, "test", CPU)
-    assert record.metrics == tested
+    assert record.metrics == evaluate(member.model, member.run, "test", CPU)
+    assert resumed_at(member.run, 35) == record.outcome()  # with the best of before
 
 
 def test_runs_together_get_the_records_they_get_alone(store, whole, tmp_path):

@@ -599,19 +599,19 @@ def format_table(result: dict) -> str:
     head += ["best (ms)", "floor (ms)", "share of floor", "limit"] if on_gpu else []
     rows = [head]
     for case in result["cases"]:
-        ratios = [f"{case['ratios'][way]:.2f}" if way in case["ratios"] else "-" for way in ways]
-        memory = case["memory"].get(case["best"])
-        row = [case["name"], str(case["steps"]), str(case["batch_size"]), *ratios]
-        row.append("-" if memory is None else f"{memory:.2f}")
+        best, floors = case["best"], case.get("floors")
+        row = {head[0]: case["name"], "T": str(case["steps"]), "B": str(case["batch_size"])}
+        row |= {way: f"{ratio:.2f}" for way, ratio in case["ratios"].items()}
+        if best in case["memory"]:
+            row["memory / states"] = f"{case['memory'][best]:.2f}"
         if on_gpu:
-            floors = case.get("floors")
-            row.append(f"{case['milliseconds'][case['best']]:.3g}")
-            row += ["-"] * 3
-            if floors:
-                limit = max(floors, key=floors.get)
-                row[-3:] = [f"{floors[limit]:.2g}", f"{case['share_of_floor']:.0%}", limit]
-        rows.append(row)
-    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+            row["best (ms)"] = f"{case['milliseconds'][best]:.3g}"
+        if on_gpu and floors:
+            row["limit"] = limit = max(floors, key=floors.get)
+            row["floor (ms)"] = f"{floors[limit]:.2g}"
+            row["share of floor"] = f"{case['share_of_floor']:.0%}"
+        rows.append([row.get(column, "-") for column in head])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [f"{result['device']}, {result['threads']} thread(s), median of {result['repeats']}"]
     if "peaks" in result:
         bandwidth, speed = result["peaks"]
@@ -619,12 +619,9 @@ def format_table(result: dict) -> str:
             f"measured here: {bandwidth / 1e12:.3g} TB/s copied, {speed / 1e12:.3g} TFLOP/s in "
             f"exact products; assumed: {1e6 * DEPENDENT_STEP:.2g} µs for a dependent step"
         )
-    for row in rows:
-        cells = [
-            cell.ljust(w) if i == 0 else cell.rjust(w)
-            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
+    for name, *row in rows:
+        cells = [cell.rjust(width) for cell, width in zip(row, widths[1:], strict=True)]
+        lines.append("  ".join((name.ljust(widths[0]), *cells)).rstrip())
     if not on_gpu:
         lines.append("what limits a configuration is not known here: a CPU has no floor")
     for case in result["cases"]:

@@ -336,7 +336,7 @@ class ClusterQueue(RunQueue):
         self.read_rates(chosen, {there["device_name"] for there in found.values()})
         self._workers = len(found)
         if self._choose_replicas:
-            self.replicas = REPLICAS[chosen]
+            self.replicas = REPLICAS.get(chosen, 1)  # "auto" where no worker came
         # A group takes no more than leaves work for every worker.
         self.replicas = max(1, min(self.replicas, len(self.left()) // max(1, self._workers)))
         return chosen
