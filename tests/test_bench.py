@@ -130,13 +130,18 @@ def test_only_the_ways_that_are_wanted_are_made(monkeypatch):
     assert made == [TINY[0]]
 
 
-def test_nothing_rounds_to_tf32_while_ways_are_compared(monkeypatch):
+def test_nothing_rounds_to_tf32_while_ways_are_compared():
     backends = (torch.backends.cuda.matmul, torch.backends.cudnn)
-    for backend in backends:
-        monkeypatch.setattr(backend, "allow_tf32", True)
-    with bench._exact_products():
-        assert not any(backend.allow_tf32 for backend in backends)
-    assert all(backend.allow_tf32 for backend in backends)
+    before = [backend.allow_tf32 for backend in backends]
+    try:
+        for backend in backends:
+            backend.allow_tf32 = True
+        with bench._exact_products():
+            assert not any(backend.allow_tf32 for backend in backends)
+        assert all(backend.allow_tf32 for backend in backends)
+    finally:
+        for backend, allowed in zip(backends, before, strict=True):
+            backend.allow_tf32 = allowed
 
 
 def test_peaks_are_bytes_and_operations_per_second(monkeypatch):
