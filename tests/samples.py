@@ -62,9 +62,10 @@ def advance(member: RunInTraining, until: int | None = None) -> RunInTraining:
     return member
 
 
-def leave_checkpoint(run: Run, store: Store, step: int) -> None:
+def leave_checkpoint(run: Run, store: Store, step: int, device: str = "cpu") -> None:
     """Leave a run as if it had been stopped at a step."""
-    store.save_checkpoint(run, advance(RunInTraining(run, torch.device("cpu")), step).state())
+    member = advance(RunInTraining(run, torch.device(device)), step)
+    store.save_checkpoint(run, member.state())
 
 
 def settle(monkeypatch, **rule) -> None:

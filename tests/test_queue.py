@@ -97,7 +97,7 @@ def test_a_run_that_another_process_has_is_left_out_of_its_group(store, fake):
 
 
 def test_a_group_that_does_not_fit_is_halved_until_it_does(store, fake):
-    runs = [replace(RUN, seed=seed) for seed in range(1, 6)]
+    runs = [replace(RUN, seed=seed) for seed in range(1, 7)]
 
     def fail(group):
         if len(group) > 2:
@@ -106,7 +106,7 @@ def test_a_group_that_does_not_fit_is_halved_until_it_does(store, fake):
     fake.during = fail
     queue = RunQueue(runs, store, replicas=5)
     queue.train(device="cpu")
-    assert fake.groups == [runs, runs[:2], runs[2:], runs[2:3], runs[3:]]
+    assert fake.groups == [runs[:5], runs[:2], runs[2:5], runs[2:3], runs[3:5], runs[5:]]
     assert (queue.exit_status, queue.errors, queue.left()) == (0, {}, [])
 
 
@@ -230,7 +230,7 @@ def test_a_signal_saves_a_checkpoint_and_leaves_no_lock(number, store):
     before = signal.getsignal(number)
     threading.Timer(0.3, os.kill, (os.getpid(), number)).start()
     with pytest.raises(Interrupted) as interrupted:
-        RunQueue([long, OTHER], store).train(device="cpu")
+        RunQueue([long, OTHER], store).train(device="cpu", deadline=time.monotonic() + 20)
     assert interrupted.value.number == number and signal.getsignal(number) == before
     assert left_behind(store) == {f"{long.id}.checkpoint"}
     assert store.checkpoint(long)["step"] > 0
