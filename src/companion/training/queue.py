@@ -253,7 +253,8 @@ class RunQueue:
 
     def in_training(self) -> list[Group]:
         """Return the groups in training."""
-        return [self._group] if self._group else []
+        group = self._group  # the live table's thread asks while another one ends it
+        return [group] if group else []
 
     def seconds_left(self) -> tuple[float, int]:
         """Estimate the seconds left, and count the runs for which no rate is measured yet."""
