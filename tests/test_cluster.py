@@ -261,9 +261,9 @@ def test_runs_of_a_killed_and_of_a_cut_off_worker_go_on_elsewhere(dask, store, t
 
     def worker_with_a_checkpoint(but=()) -> tuple:
         while True:
-            for task in queue.in_training():
-                run = task.runs[0]
-                if run not in but and store.path(run, ".checkpoint").exists():
+            for task in list(queue._tasks.values()):
+                run = task.given[0]
+                if task.worker and run not in but and store.path(run, ".checkpoint").exists():
                     return run, task.worker
             time.sleep(0.01)
 

@@ -465,9 +465,9 @@ class ClusterQueue(RunQueue):
                 self._print(f"stopped {run.description}")
         self._tasks = {}
 
-    def in_training(self) -> list[Group]:
-        """Return the groups in training."""
-        return [task for task in list(self._tasks.values()) if task.runs]
+    def in_training(self) -> list[tuple[list[Run], int]]:
+        """Return the groups in training, with the steps that they have taken together."""
+        return [(runs, task.steps) for task in list(self._tasks.values()) if (runs := task.runs)]
 
     def seconds_left(self) -> tuple[float, int]:
         """Estimate the seconds left with this many workers; see :meth:`RunQueue.seconds_left`."""

@@ -251,18 +251,18 @@ class RunQueue:
             self.errors[run] = f"{run.description}: {why}".splitlines()[0]
             self._print(self.errors[run])
 
-    def in_training(self) -> list[Group]:
-        """Return the groups in training."""
+    def in_training(self) -> list[tuple[list[Run], int]]:
+        """Return the groups in training, with the steps that they have taken together."""
         group = self._group  # the live table's thread asks while another one ends it
-        return [group] if group else []
+        return [(group.runs, group.steps)] if group else []
 
     def seconds_left(self) -> tuple[float, int]:
         """Estimate the seconds left, and count the runs for which no rate is measured yet."""
         left = self.left()
         rates = [self.rate(run) for run in left]
         seconds = sum(r.steps / rate for r, rate in zip(left, rates, strict=True) if rate)
-        for group in self.in_training():
-            seconds -= group.steps / (self.rate(group.runs[0]) or math.inf)
+        for group, steps in self.in_training():
+            seconds -= steps / (self.rate(group[0]) or math.inf)
         return max(0.0, seconds), rates.count(None)
 
     def headline(self) -> str:
@@ -282,12 +282,12 @@ class RunQueue:
         for run, (_, seconds) in list(self.spent.items())[-ROWS:]:
             state = "done" if self.store.path(run).exists() else "left"
             rows.append((state, run.description, f"{run.steps:,}", duration(seconds)))
-        for group in self.in_training():
-            now += group.runs
-            for run in group.runs:
+        for group, together in self.in_training():
+            now += group
+            for run in group:
                 rate = self.rate(run)
-                steps = min(run.steps, group.steps // len(group.runs))
-                time_left = duration((run.steps - steps) * len(group.runs) / rate) if rate else "?"
+                steps = min(run.steps, together // len(group))
+                time_left = duration((run.steps - steps) * len(group) / rate) if rate else "?"
                 speed = f", {rate:,.0f} per second" if rate else ""
                 done = f"{steps:,} of {run.steps:,}{speed}"
                 rows.append(("now", run.description, done, f"{time_left} left"))
