@@ -298,6 +298,8 @@ def test_linear_cost_is_a_line_of_exponent_one():
     quadratic = bench.fit_line((1, 10, 100), (1.0, 100.0, 10_000.0))
     assert quadratic["exponent"] == pytest.approx(2.0)
     assert quadratic["relative_line"][-1] < 0.5 * quadratic["relative_time"][-1]
+    pairs = zip(quadratic["relative_time"], quadratic["relative_line"], strict=True)
+    assert sum((1 - line / time) / time for time, line in pairs) == pytest.approx(0.0, abs=1e-9)
 
 
 def test_replicas_take_whole_training_steps(monkeypatch):

@@ -104,6 +104,10 @@ def test_the_papers_grids():
     assert adding.count(wrnn_config(100, 27)) == 2 * 5  # rates and clips
     assert adding.count(irnn_config(100)) == 3 * 5
     assert adding.count(irnn_config(100, input_bias="zero")) == 1  # the control has no grid
+    pixels = [r for r in grid(EXPERIMENTS["table2"]) if r.task.permuted]
+    for model, epochs in ((wrnn_config(256, 16), 120), (irnn_config(256, input="uniform"), 250)):
+        schedules = {(r.drop_steps[0] / 446, r.steps / 446) for r in pixels if r.model == model}
+        assert schedules - {(100, 120)} == {(40, epochs), (100, epochs)} - {(100, 120)}
     for experiment in EXPERIMENTS.values():
         runs = grid(experiment)
         assert {run.id for run in experiment.runs("paper")} <= {run.id for run in runs}
