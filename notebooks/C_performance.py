@@ -288,7 +288,7 @@ for result in everything:
 # make gpu TIME_LIMIT=3600                         # a GPU's tests, benchmark and runs
 # ```
 #
-# Without a GPU, `python -m companion.kernels` compiles the fused kernels for three generations of
+# Without a GPU, `python -m companion.gpu_code` compiles the fused kernels for three generations of
 # GPU and prints the registers and memory that they take, and how many cycles their instructions
 # need at least: a bound read from compiled code, no measurement.
 #

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import pytest
 
 from companion.cli import main
+from companion.records.files import Store
 
 
 class Called(NamedTuple):
@@ -27,6 +28,12 @@ def call(tmp_path, monkeypatch, capfd):
         return Called(caught.value.code, *capfd.readouterr())
 
     return run
+
+
+@pytest.fixture
+def store(tmp_path):
+    """Return an empty folder of records."""
+    return Store(tmp_path / "records")
 
 
 def pytest_addoption(parser):

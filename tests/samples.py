@@ -60,19 +60,20 @@ def result_of(run: Run, *records: Record) -> Result:
     return gather(Experiment("x", "X", "08_beyond", lambda _: [planned]), run.profile, records)[0]
 
 
-def advance(trainer: RunInTraining, until: int | None = None) -> RunInTraining:
+def advance(member: RunInTraining, until: int | None = None) -> RunInTraining:
     """Take steps as training does, to a step or to the end."""
-    group = Replicas([trainer])
-    while trainer.stopped is None and trainer.step != until:
+    group = Replicas([member])
+    while member.stopped is None and member.step != until:
         group.take_step()
-        if trainer.at_log:
-            trainer.log()
-    return trainer
+        if member.at_log:
+            member.log()
+    return member
 
 
-def leave_checkpoint(run: Run, store: Store, step: int) -> None:
+def leave_checkpoint(run: Run, store: Store, step: int, device: str = "cpu") -> None:
     """Leave a run as if it had been stopped at a step."""
-    store.save_checkpoint(run, advance(RunInTraining(run, torch.device("cpu")), step).state())
+    member = advance(RunInTraining(run, torch.device(device)), step)
+    store.save_checkpoint(run, member.state())
 
 
 def settle(monkeypatch, **rule) -> None:

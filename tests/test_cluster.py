@@ -72,11 +72,6 @@ def dask(tmp_path_factory):
             process.wait()
 
 
-@pytest.fixture
-def store(tmp_path):
-    return Store(tmp_path / "records")
-
-
 def same_as_serial(store: Store, runs, folder) -> None:
     """Assert that a store has the records of these runs, bit for bit as one process makes them."""
     serial = Store(folder)
@@ -121,24 +116,24 @@ def test_what_a_record_brings_up_is_trained_and_what_fails_is_named(
     def plan():
         return [bad, first, then] if store.path(first).exists() else [bad, first]
 
-    sweep = ClusterQueue(plan(), store, scheduler=dask, replan=plan)
+    queue = ClusterQueue(plan(), store, scheduler=dask, replan=plan)
     monkeypatch.setenv("WRNN_DATA", str(tmp_path / "none"))
-    sweep.train(device="cpu")
+    queue.train(device="cpu")
     assert {record.run for record in store.all()} == {first, then}
-    assert (list(sweep.errors), sweep.exit_status) == ([bad], 2)
-    assert sweep.errors[bad].startswith(bad.description) and "\n" not in sweep.errors[bad]
+    assert (list(queue.errors), queue.exit_status) == ([bad], 2)
+    assert queue.errors[bad].startswith(bad.description) and "\n" not in queue.errors[bad]
     assert f"trained {then.description}" in capsys.readouterr().out
-    assert set(sweep.spent) >= {first, then}
+    assert set(queue.spent) >= {first, then}
 
 
 def test_a_run_that_another_process_holds_is_passed_over(dask, store, monkeypatch):
     monkeypatch.setattr(cluster, "MOST_TRIES", 1)
     other = replace(ONE_RUN, seed=1)
     with store.claim(ONE_RUN):
-        sweep = ClusterQueue([ONE_RUN, other], store, scheduler=dask)
-        sweep.train(device="cpu")
+        queue = ClusterQueue([ONE_RUN, other], store, scheduler=dask)
+        queue.train(device="cpu")
     assert [record.run for record in store.all()] == [other]
-    assert (sweep.elsewhere, sweep.exit_status) == (1, 1)
+    assert (queue.elsewhere, queue.exit_status) == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -160,10 +155,10 @@ def test_workers_of_other_versions_are_one_line(change, message, call, dask, tmp
 def test_a_worker_that_joins_with_another_version_ends_it_too(dask, store, monkeypatch):
     here = cluster.facts()
     monkeypatch.setattr(cluster, "facts", lambda: {**here, "source": "0"})
-    sweep = ClusterQueue([ONE_RUN], store, scheduler=dask)
-    monkeypatch.setattr(sweep, "_choose_device", lambda *_: "cpu")
+    queue = ClusterQueue([ONE_RUN], store, scheduler=dask)
+    monkeypatch.setattr(queue, "_choose_device", lambda *_: "cpu")
     with pytest.raises(WrnnError, match="another source"):
-        sweep.train(device="cpu")
+        queue.train(device="cpu")
 
 
 @pytest.mark.parametrize(
@@ -214,37 +209,31 @@ def test_a_record_that_was_sent_is_checked_before_it_is_stored(store):
     assert store.path(ONE_RUN).read_bytes() == content
 
 
-def submitted(folder, workers: int, **streams) -> subprocess.Popen:
-    """A process that trains on that many workers of its own, in a session of its own."""
+def submitted(folder, workers: int) -> subprocess.Popen:
+    """A process in a session of its own that trains on as many workers, each with a run by now."""
     command = f"-m companion run fig3 --profile paper --match 100 --device cpu --records {folder}"
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, *command.split(), "--executor", "dask", "--workers", str(workers)],
         text=True,
         start_new_session=True,
-        **streams,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
+    end = time.monotonic() + 100
+    while len([path for path in folder.glob("*.lock") if path.name[0] != "."]) < workers:
+        assert time.monotonic() < end and process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    return process
 
 
-def held(folder) -> int:
-    """How many runs are being trained."""
-    return len([path for path in folder.glob("*.lock") if path.name[0] != "."])
-
-
-@pytest.mark.parametrize(("number", "to_all"), [(signal.SIGINT, True), (signal.SIGTERM, False)])
-def test_a_signal_saves_what_is_trained_and_leaves_no_process(number, to_all, tmp_path):
-    """SIGINT goes to every process of the terminal, SIGTERM to the one that was started."""
+def test_a_signal_saves_what_is_trained_and_leaves_no_process(tmp_path):
+    """SIGTERM to the one process that was started; test_campaign sends SIGINT to all of them."""
     folder = tmp_path / "records"
-    process = submitted(folder, 2, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    try:
-        end = time.monotonic() + 100
-        while held(folder) < 2:
-            assert time.monotonic() < end and process.poll() is None, process.communicate()
-            time.sleep(0.1)
-        time.sleep(1)
-    finally:
-        (os.killpg if to_all else os.kill)(process.pid, number)
+    process = submitted(folder, 2)
+    time.sleep(1)
+    process.terminate()
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 128 + number
+    assert process.returncode == 128 + signal.SIGTERM
     assert err == "wrnn: stopped; the same command goes on from the last checkpoint\n"
     assert out.count("stopped ") == 2
     assert {path.suffix for path in folder.iterdir()} == {".checkpoint"}
@@ -252,14 +241,10 @@ def test_a_signal_saves_what_is_trained_and_leaves_no_process(number, to_all, tm
 
 
 def test_a_killed_submitting_process_takes_its_workers_along(tmp_path):
-    folder = tmp_path / "records"
-    process = submitted(folder, 1, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    end = time.monotonic() + 100
-    while not held(folder):
-        assert time.monotonic() < end and process.poll() is None
-        time.sleep(0.1)
+    process = submitted(tmp_path / "records", 1)
     process.kill()
     process.wait()
+    end = time.monotonic() + 60
     while alive(process.pid):
         assert time.monotonic() < end
         time.sleep(0.1)
@@ -271,13 +256,13 @@ def test_runs_of_a_killed_and_of_a_cut_off_worker_go_on_elsewhere(dask, store, t
     The stopped one holds its run's lock, so that nobody else trains it, until it may go on: it then
     finds that the scheduler has given it up, saves and ends.
     """
-    sweep = ClusterQueue(LONG, store, scheduler=dask, workers=3)
+    queue = ClusterQueue(LONG, store, scheduler=dask, workers=3)
     seen: dict[str, object] = {}
 
     def worker_with_a_checkpoint(but=()) -> tuple:
         while True:
-            for task in list(sweep._tasks.values()):
-                run = task.runs[0]
+            for task in list(queue._tasks.values()):
+                run = task.given[0]
                 if task.worker and run not in but and store.path(run, ".checkpoint").exists():
                     return run, task.worker
             time.sleep(0.01)
@@ -290,14 +275,14 @@ def test_runs_of_a_killed_and_of_a_cut_off_worker_go_on_elsewhere(dask, store, t
             process = client.run(os.getpid, workers=[address])[address]
         os.kill(process, signal.SIGSTOP)
         seen.update(killed=killed, stopped=stopped)
-        while stopped not in sweep._held and not store.path(stopped).exists():
+        while stopped not in queue._held and not store.path(stopped).exists():
             time.sleep(0.05)
-        seen["held"] = stopped in sweep._held
+        seen["held"] = stopped in queue._held
         os.kill(process, signal.SIGCONT)
 
     thread = threading.Thread(target=disturb, daemon=True)
     thread.start()
-    sweep.train(device="cpu", checkpoint_seconds=0.3)
+    queue.train(device="cpu", checkpoint_seconds=0.3)
     thread.join(timeout=1)
     assert seen["held"], "nobody else was given the run of the stopped worker"
     out = capsys.readouterr().out.splitlines()
@@ -305,5 +290,5 @@ def test_runs_of_a_killed_and_of_a_cut_off_worker_go_on_elsewhere(dask, store, t
         assert len([line for line in out if line.startswith(f"trained {run.description}")]) == 1
     again = [line for line in out if line.startswith("its worker was lost")]
     assert any(seen["killed"].description in line for line in again), out
-    assert (sweep.errors, sweep.exit_status, sweep.left()) == ({}, 0, [])
+    assert (queue.errors, queue.exit_status, queue.left()) == ({}, 0, [])
     same_as_serial(store, LONG, tmp_path / "serial")

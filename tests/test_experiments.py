@@ -38,23 +38,6 @@ def test_identifiers_of_recorded_runs_do_not_change():
         assert Run.from_dict(json.loads(path.read_bytes())["run"]).id == path.stem
 
 
-@pytest.mark.parametrize(
-    ("name", "field", "values"),
-    [
-        ("fig3", "lag", {10, 40, 90}),
-        ("fig4", "lag", {10, 20, 40, 90, 490}),
-        ("table4", "lag", {10, 20, 40, 90}),
-        ("table1", "length", {100, 200, 400, 700, 1000}),
-        ("table2", "permuted", {False, True}),
-        ("table3", "length", {1000}),
-    ],
-)
-def test_the_paper_profile_has_the_papers_sizes(name, field, values):
-    assert {getattr(run.task, field) for run in paper(name)} == values
-    steps = {"table2": 120 * 446, "table3": 120 * 184}.get(name, 60_000)
-    assert {run.steps for run in paper(name)} == {steps}
-
-
 ROWS = {"table1": synthetic, "table2": images, "table3": images, "table4": synthetic}
 
 
@@ -121,6 +104,10 @@ def test_the_papers_grids():
     assert adding.count(wrnn_config(100, 27)) == 2 * 5  # rates and clips
     assert adding.count(irnn_config(100)) == 3 * 5
     assert adding.count(irnn_config(100, input_bias="zero")) == 1  # the control has no grid
+    pixels = [r for r in grid(EXPERIMENTS["table2"]) if r.task.permuted]
+    for model, epochs in ((wrnn_config(256, 16), 120), (irnn_config(256, input="uniform"), 250)):
+        schedules = {(r.drop_steps[0] / 446, r.steps / 446) for r in pixels if r.model == model}
+        assert schedules - {(100, 120)} == {(40, epochs), (100, epochs)} - {(100, 120)}
     for experiment in EXPERIMENTS.values():
         runs = grid(experiment)
         assert {run.id for run in experiment.runs("paper")} <= {run.id for run in runs}

@@ -9,6 +9,7 @@ from samples import COPY
 from companion import hours
 from companion.runs.experiments import EXPERIMENTS, plan
 from companion.runs.run import ModelConfig, irnn_config, wrnn_config
+from companion.training.queue import REPLICAS, in_groups
 
 WAVE = replace(COPY, model=wrnn_config(100, 6), batch_size=132, steps=100, evaluate_every=10**9)
 
@@ -86,4 +87,23 @@ def test_every_experiment_is_listed_and_called_an_estimate(compiled):
     assert sum(value for _, value in rows.values()) == pytest.approx(total, abs=0.3)
     assert rows["table1"][1] > 0 and f"all together {total:.1f} h" in said[-2]
     other = sum(run.model.kind == "lru" or run.model.depth > 0 for run in planned)
-    assert said[-1] == f"4 runs at a time, without {other} runs of other layers"
+    assert said[-1] == f"8 runs at a time, without {other} runs of other layers"
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_what_trains_together_fits_on_a_gpu_of_80_gb(seeds):
+    """With room for the states of a step four times over: gradients, readout, workspaces."""
+    for group in in_groups(plan(EXPERIMENTS.values(), "paper", seeds), REPLICAS["cuda"]):
+        states = sum(
+            4 * run.task.length * run.batch_size * run.model.size * run.model.num_channels
+            for run in group
+        )
+        assert 4 * states < 80e9
+
+
+def test_runs_that_train_side_by_side_are_validated_one_after_the_other(compiled):
+    often = replace(WAVE, evaluate_every=1)
+    one, three = (
+        sum(hours.group_seconds([often] * k)) - sum(hours.group_seconds([WAVE] * k)) for k in (1, 3)
+    )
+    assert one > 0 and three == pytest.approx(3 * one)

@@ -11,7 +11,7 @@ SOURCE = Path(__file__).parents[1] / "src"
 # A room may import those before it in this list; `book` stands apart and needs errors only.
 ORDER = (
     *("wrnn", "runs", "records", "training", "evidence", "page"),
-    *("bench", "kernels", "hours", "first_hour", "cli"),
+    *("bench", "gpu_code", "hours", "first_hour", "cli"),
 )
 FREE = ("", "__main__", "__init__")
 HEAVY = {"pandas", "matplotlib", "torchvision", "scipy", "typer", "numba", "triton"}

@@ -1,11 +1,10 @@
-import json
+import contextlib
 import os
 import pty
-import random
 import re
 import signal
-import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 
@@ -47,11 +46,6 @@ class Fake:
 
 
 @pytest.fixture
-def store(tmp_path):
-    return Store(tmp_path / "records")
-
-
-@pytest.fixture
 def fake(monkeypatch):
     return Fake(monkeypatch)
 
@@ -79,18 +73,18 @@ def test_runs_of_one_length_are_trained_together_and_seed_0_first(store, fake):
 
 def test_a_group_of_different_runs_is_counted_for_each_of_them(store, fake):
     runs = [RUN, replace(OTHER, steps=30)]
-    sweep = RunQueue(runs, store, replicas=2)
+    queue = RunQueue(runs, store, replicas=2)
     seen = []
-    fake.during = lambda group: seen.append([row[2:] for row in sweep.rows()])
-    sweep.train(device="cpu")
+    fake.during = lambda group: seen.append([row[2:] for row in queue.rows()])
+    queue.train(device="cpu")
     assert seen[0] == [
         ("10 of 20, 4 per second", "5.0 s left"),
         ("10 of 30, 4 per second", "10.0 s left"),
     ]
-    assert sweep.spent == {runs[0]: (16.0, 4.0), runs[1]: (24.0, 6.0)}
+    assert queue.spent == {runs[0]: (16.0, 4.0), runs[1]: (24.0, 6.0)}
     again = [replace(run, seed=1) for run in runs]
-    sweep.runs += again
-    assert sweep.seconds_left() == (12.5, 0)
+    queue.runs += again
+    assert queue.seconds_left() == (12.5, 0)
 
 
 def test_a_run_that_another_process_has_is_left_out_of_its_group(store, fake):
@@ -102,18 +96,18 @@ def test_a_run_that_another_process_has_is_left_out_of_its_group(store, fake):
     assert {record.run for record in store.all()} == {runs[0], runs[1], runs[3]}
 
 
-def test_a_group_that_does_not_fit_is_trained_one_by_one(store, fake):
-    runs = [replace(RUN, seed=seed) for seed in range(1, 4)]
+def test_a_group_that_does_not_fit_is_halved_until_it_does(store, fake):
+    runs = [replace(RUN, seed=seed) for seed in range(1, 7)]
 
     def fail(group):
-        if len(group) > 1:
+        if len(group) > 2:
             raise RuntimeError("CUDA out of memory\nsecond line")
 
     fake.during = fail
-    sweep = RunQueue(runs, store, replicas=3)
-    sweep.train(device="cpu")
-    assert fake.groups == [runs, *([run] for run in runs)]
-    assert (sweep.exit_status, sweep.errors, sweep.left()) == (0, {}, [])
+    queue = RunQueue(runs, store, replicas=5)
+    queue.train(device="cpu")
+    assert fake.groups == [runs[:5], runs[:2], runs[2:5], runs[2:3], runs[3:5], runs[5:]]
+    assert (queue.exit_status, queue.errors, queue.left()) == (0, {}, [])
 
 
 @pytest.mark.parametrize(("error", "status"), [(RuntimeError, 1), (MemoryError, 1), (WrnnError, 2)])
@@ -123,26 +117,26 @@ def test_a_run_that_fails_does_not_keep_the_others_from_training(error, status, 
             raise error("no such file\nsecond line")
 
     fake.during = fail
-    sweep = RunQueue([RUN, OTHER], store)
-    sweep.train(device="cpu")
-    assert sweep.exit_status == status
-    assert sweep.errors == {RUN: f"{RUN.description}: no such file"}
+    queue = RunQueue([RUN, OTHER], store)
+    queue.train(device="cpu")
+    assert queue.exit_status == status
+    assert queue.errors == {RUN: f"{RUN.description}: no such file"}
     assert store.get(OTHER) is not None
-    assert "1 of 2 records" in sweep.headline()
+    assert "1 of 2 records" in queue.headline()
 
 
 def test_what_is_left_is_estimated_from_rates_measured_here(store, fake):
     runs = [replace(run, seed=seed) for seed in (0, 1) for run in (RUN, OTHER)]
-    sweep = RunQueue(runs, store)
-    assert sweep.seconds_left() == (0.0, 4)
-    assert sweep.headline().endswith("; 4 left (4 of a rate not yet measured)")
+    queue = RunQueue(runs, store)
+    assert queue.seconds_left() == (0.0, 4)
+    assert queue.headline().endswith("; 4 left (4 of a rate not yet measured)")
     seen = []
 
     def look(group):
-        seen.append((sweep.seconds_left(), sweep.headline(), sweep.rows()))
+        seen.append((queue.seconds_left(), queue.headline(), queue.rows()))
 
     fake.during = look
-    sweep.train(device="cpu")
+    queue.train(device="cpu")
     (first, headline, rows), *_ = seen
     assert first == (15.0, 2)  # 10 of 20 steps in 5 s: 5 s of this run and 10 of its other seed
     assert headline == (
@@ -152,7 +146,7 @@ def test_what_is_left_is_estimated_from_rates_measured_here(store, fake):
     assert rows[0][2:] == ("10 of 20, 2 per second", "5.0 s left")
     assert [row[3] for row in rows[1:]] == ["not yet measured", "about 10.0 s", "not yet measured"]
     assert seen[-1][0] == (0.0, 0)
-    assert sweep.headline() == f"4 of 4 records in {store.folder}"
+    assert queue.headline() == f"4 of 4 records in {store.folder}"
 
 
 def test_steps_of_a_checkpoint_and_those_not_needed_are_not_counted(store, monkeypatch, fake):
@@ -167,19 +161,19 @@ def test_steps_of_a_checkpoint_and_those_not_needed_are_not_counted(store, monke
     monkeypatch.setattr("companion.training.queue.train_replicas", resumed)
     store.folder.mkdir()
     store.path(RUN, ".checkpoint").touch()
-    sweep = RunQueue([RUN, replace(RUN, seed=1)], store)
-    sweep._train_group([RUN], {})
-    assert sweep.spent == {RUN: (4.0, 2.0)}
-    assert sweep.seconds_left() == (10.0, 0)
+    queue = RunQueue([RUN, replace(RUN, seed=1)], store)
+    queue.train_group([RUN], {})
+    assert queue.spent == {RUN: (4.0, 2.0)}
+    assert queue.seconds_left() == (10.0, 0)
 
 
 def test_the_summary_gives_every_experiment_its_time(store, fake):
     fig3, table1 = EXPERIMENTS["fig3"], EXPERIMENTS["table1"]
     runs = [*fig3.runs("smoke")[:2], table1.runs("smoke")[0]]
-    sweep = RunQueue(runs, store)
-    assert sweep.summary([fig3, table1]) == []
-    sweep.train(device="cpu")
-    head, *rows, last = sweep.summary([fig3, table1])
+    queue = RunQueue(runs, store)
+    assert queue.summary([fig3, table1]) == []
+    queue.train(device="cpu")
+    head, *rows, last = queue.summary([fig3, table1])
     assert head.split() == ["experiment", "runs", "steps", "time", "share", "steps/s"]
     assert [row.split() for row in rows] == [
         ["fig3", "2", "40", "20.0", "s", "67%", "2.0"],
@@ -195,10 +189,9 @@ def test_the_summary_gives_every_experiment_its_time(store, fake):
 
 
 def test_a_deadline_ends_it_and_a_log_has_a_line_for_every_start_and_end(store, capsys):
-    sweep = RunQueue([replace(RUN, steps=10**6), OTHER], store)
-    sweep.train(device="cpu", deadline=time.monotonic() + 0.2)
-    assert len(sweep.left()) == 2
-    assert left_behind(store) == {f"{sweep.runs[0].id}.checkpoint"}
+    runs = [replace(RUN, steps=10**6), OTHER]
+    RunQueue(runs, store).train(device="cpu", deadline=time.monotonic() + 0.2)
+    assert left_behind(store) == {f"{runs[0].id}.checkpoint"}
     started, ended, left = capsys.readouterr().out.splitlines()
     assert left.startswith(f"0 of 2 records in {store.folder}; 2 left")
     assert started == f"training {RUN.description}, 1,000,000 steps"
@@ -231,66 +224,19 @@ def test_a_terminal_shows_a_live_table(tmp_path):
     assert f"training {first.description}" not in text
 
 
-WORKER = """
-import json, sys
-from pathlib import Path
-from companion.records.files import Store
-from companion.runs.run import Run
-from companion.training.queue import RunQueue
-
-runs = [Run.from_dict(values) for values in json.loads(sys.argv[1])]
-print("ready", flush=True)
-sys.stdin.readline()
-sweep = RunQueue(runs, Store(sys.argv[2]), replicas=int(sys.argv[3]))
-sweep.train(device="cpu", checkpoint_seconds=0.0)
-"""
-
-
-def start(runs: list[Run], store: Store, replicas: int = 1) -> subprocess.Popen:
-    """Start a process that trains the runs once a line comes in; returns it when it is ready."""
-    described = json.dumps([run.to_dict() for run in runs])
-    process = subprocess.Popen(
-        [sys.executable, "-c", WORKER, described, str(store.folder), str(replicas)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout.readline() == "ready\n", process.stderr.read()
-    return process
-
-
-def go(process: subprocess.Popen) -> None:
-    process.stdin.write("\n")
-    process.stdin.flush()
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_a_checkpoint_prints_one_line_and_leaves_no_lock(number, tmp_path):
-    store = Store(tmp_path / "records")
-    runs = EXPERIMENTS["fig3"].runs("quick")
-    code = "from companion.cli import main; main()"
-    command = "run fig3 --profile quick --device cpu --records records"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, *command.split()],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=tmp_path,
-    )
-    assert process.stdout.readline().startswith("training ")
-    time.sleep(0.5)
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 128 + number
-    assert errors == "wrnn: stopped; the same command goes on from the last checkpoint\n"
-    assert left_behind(store) == {f"{runs[0].id}.checkpoint"}
-    state = store.checkpoint(runs[0])
-    assert 0 < state["step"] < runs[0].steps
+def test_a_signal_saves_a_checkpoint_and_leaves_no_lock(number, store):
+    long = replace(RUN, steps=10**6)
+    before = signal.getsignal(number)
+    threading.Timer(0.3, os.kill, (os.getpid(), number)).start()
+    with pytest.raises(Interrupted) as interrupted:
+        RunQueue([long, OTHER], store).train(device="cpu", deadline=time.monotonic() + 20)
+    assert interrupted.value.number == number and signal.getsignal(number) == before
+    assert left_behind(store) == {f"{long.id}.checkpoint"}
+    assert store.checkpoint(long)["step"] > 0
 
 
-def test_a_later_signal_does_not_wait_and_all_do_again_what_they_did_before(fake):
-    before = signal.getsignal(signal.SIGTERM)
+def test_a_later_signal_does_not_wait(fake):
     with signals_noted() as received:
         for _ in range(2):  # as from a terminal and a parent
             os.kill(os.getpid(), signal.SIGTERM)
@@ -299,28 +245,27 @@ def test_a_later_signal_does_not_wait_and_all_do_again_what_they_did_before(fake
         with pytest.raises(Interrupted):
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(1)
-    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_runs_that_another_process_holds_to_the_end_are_an_exit_status(store, fake):
     with store.claim(OTHER):
-        sweep = RunQueue([RUN, OTHER], store)
-        sweep.train(device="cpu")
-    assert (sweep.elsewhere, sweep.exit_status, fake.groups) == (1, 1, [[RUN]])
-    sweep = RunQueue([RUN, OTHER], store)
-    sweep.train(device="cpu")
-    assert (sweep.elsewhere, sweep.exit_status) == (0, 0)
+        queue = RunQueue([RUN, OTHER], store)
+        queue.train(device="cpu")
+    assert (queue.elsewhere, queue.exit_status, fake.groups) == (1, 1, [[RUN]])
+    queue = RunQueue([RUN, OTHER], store)
+    queue.train(device="cpu")
+    assert (queue.elsewhere, queue.exit_status) == (0, 0)
 
 
 def test_a_damaged_record_fails_its_run_alone(store, fake):
     store.put(make_record(RUN))
     store.path(RUN).write_text("{")
     (store.folder / "notes.json").write_text("[]")  # a stray file concerns nobody here
-    sweep = RunQueue([RUN, OTHER], store)
-    sweep.train(device="cpu")
+    queue = RunQueue([RUN, OTHER], store)
+    queue.train(device="cpu")
     assert fake.groups == [[OTHER]]
-    assert list(sweep.errors) == [RUN] and "restore or delete it" in sweep.errors[RUN]
-    assert sweep.exit_status == 2
+    assert list(queue.errors) == [RUN] and "restore or delete it" in queue.errors[RUN]
+    assert queue.exit_status == 2
 
 
 def test_a_full_disk_ends_the_queue_and_keeps_what_there_is(store, fake, monkeypatch):
@@ -337,10 +282,10 @@ def test_a_full_disk_ends_the_queue_and_keeps_what_there_is(store, fake, monkeyp
 def test_the_table_asks_the_lock_and_not_its_file(store, fake):
     store.folder.mkdir()
     store.path(RUN, ".lock").touch()  # what a killed process leaves
-    sweep = RunQueue([RUN, OTHER], store)
-    assert [row[0] for row in sweep.rows()] == ["next", "next"]
+    queue = RunQueue([RUN, OTHER], store)
+    assert [row[0] for row in queue.rows()] == ["next", "next"]
     with store.claim(RUN):
-        assert [row[0] for row in sweep.rows()] == ["elsewhere", "next"]
+        assert [row[0] for row in queue.rows()] == ["elsewhere", "next"]
     assert not store.is_held(RUN)
 
 
@@ -349,88 +294,17 @@ def test_the_time_left_is_taken_from_records_of_the_same_kind_and_device(store):
     longer = replace(RUN, seed=1, steps=100)
     store.put(make_record(longer, processor_seconds=50.0, device=device))
     store.put(make_record(replace(OTHER, seed=1), processor_seconds=50.0, device="another"))
-    sweep = RunQueue([RUN, OTHER], store)
-    sweep.read_rates("cpu")
-    assert sweep.seconds_left() == (10.0, 1)
-    assert "about 10.0 s and 1 of a rate not yet measured" in sweep.headline()
+    queue = RunQueue([RUN, OTHER], store)
+    queue.read_rates("cpu")
+    assert queue.seconds_left() == (10.0, 1)
+    assert "about 10.0 s and 1 of a rate not yet measured" in queue.headline()
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    """The records of RUNS, each trained in one go."""
-    store = Store(tmp_path_factory.mktemp("undisturbed"))
-    RunQueue(RUNS, store).train(device="cpu")
-    return {record.id: record.outcome() for record in store.all()}
-
-
-RUNS = [replace(run, steps=60) for run in SEEDS]
-
-
-def test_two_processes_at_once_train_every_run_exactly_once(store, undisturbed):
-    processes = [start(RUNS, store, replicas) for replicas in (1, 2)]
-    for process in processes:
-        go(process)
-    outputs = [process.communicate(timeout=300) for process in processes]
-    assert [errors for _, errors in outputs] == ["", ""]
-    assert [process.returncode for process in processes] == [0, 0]
-    trained = [
-        [line for line in out.splitlines() if line.startswith("trained ")] for out, _ in outputs
-    ]
-    assert all(trained), "one process did all the work"
-    names = [re.sub(r"^trained (.*) in .*", r"\1", line) for lines in trained for line in lines]
-    assert sorted(names) == sorted(run.description for run in RUNS)
-    assert {record.id: record.outcome() for record in store.all()} == undisturbed
-    assert left_behind(store) == set()
-
-
-@pytest.mark.parametrize("seed", [0, 1])
-def test_killing_either_of_two_processes_at_random_moments_loses_nothing(seed, store, undisturbed):
-    draw = random.Random(seed)
-    processes = [start(RUNS, store, replicas=2) for _ in range(2)]
-    for process in processes:
-        go(process)
-    cut_short = 0
-    for _ in range(3):
-        time.sleep(draw.uniform(0.05, 0.6))
-        victim = processes.pop(draw.randrange(2))
-        victim.send_signal(signal.SIGKILL)
-        out, _ = victim.communicate()
-        cut_short += out.count("training ") > out.count("trained ")
-        processes.append(start(RUNS, store, replicas=2))
-        go(processes[-1])
-    for process in processes:
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-    assert cut_short, "no process was killed while it trained"
-    RunQueue(RUNS, store).train(device="cpu")
-    assert {record.id: record.outcome() for record in store.all()} == undisturbed
-    assert left_behind(store) == set()
-
-
-HOLDER = """
-import json, sys, time
-from companion.records.files import Store
-from companion.runs.run import Run
-with Store(sys.argv[2]).claim(Run.from_dict(json.loads(sys.argv[1]))) as claimed:
-    print(claimed, flush=True)
-    time.sleep(600)
-"""
-
-
-def test_a_run_whose_process_was_killed_is_picked_up_by_one_that_passed_it_over(store, fake):
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, json.dumps(RUN.to_dict()), str(store.folder)],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout.readline() == "True\n"
-
-    def kill(group):
-        process.kill()
-        process.wait()
-
-    fake.during = kill
-    RunQueue([RUN, OTHER], store).train(device="cpu")
+def test_a_run_that_was_passed_over_is_tried_again(store, fake):
+    with contextlib.ExitStack() as elsewhere:
+        elsewhere.enter_context(store.claim(RUN))
+        fake.during = lambda group: elsewhere.close()
+        RunQueue([RUN, OTHER], store).train(device="cpu")
     assert fake.groups == [[OTHER], [RUN]]
     assert left_behind(store) == set()
 

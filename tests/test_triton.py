@@ -22,7 +22,7 @@ from recurrences import arguments, errors, results, run
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from companion.kernels import (
+from companion.gpu_code import (
     CAPABILITIES,
     CONFIGURATIONS,
     PRECISIONS,
@@ -58,7 +58,7 @@ for *sizes, nonlinearity, outputs, wanted, every, shared in json.loads(sys.argv[
 
 RESOURCES = """
 import json, sys
-from companion.kernels import kernels_of
+from companion.gpu_code import kernels_of
 
 for arguments in json.loads(sys.argv[1]):
     print(json.dumps(kernels_of(*arguments)))

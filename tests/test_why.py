@@ -6,7 +6,6 @@ import pytest
 
 from companion.runs import why
 from companion.runs.experiments import EXPERIMENTS, find_experiments, plan
-from companion.runs.images import mnist_cpu
 from companion.runs.run import LATER_FIELDS, PROFILES, ModelConfig, Run, wrnn_config
 from wrnn.model import count_parameters
 
@@ -79,24 +78,11 @@ def test_the_choices_of_the_released_code_are_a_full_factorial():
         }
 
 
-def test_lags_lie_on_both_sides_of_a_lap():
-    lags = {}
-    for run in why.laps("paper"):
-        lags.setdefault(run.model.size, []).append(run.task.lag)
-    assert lags[100] == [50, 90, 100, 110, 150, 200, 490]
-    assert any(100 < lag < 128 for lag in lags[128])
-
-
 @pytest.mark.parametrize("profile", PROFILES)
 def test_the_cuts_are_of_one_training(profile):
     cuts = why.parallel(profile)
     assert len({replace(run, steps=1).id for run in cuts}) == 1 < len(cuts)
     assert all(run.keep == "last" for run in cuts)
-
-
-def test_what_is_recorded_already_is_not_trained_again():
-    ids = {run.id for run in mnist_cpu("paper")}
-    assert len(ids & {run.id for run in why.frozen("paper")}) == 4
 
 
 def test_weights_of_every_seed_are_small_enough_to_be_kept():

@@ -23,6 +23,7 @@ from functools import partial
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -33,6 +34,7 @@ from companion.training.step import EAGER_STEPS, Replicas, TrainingState
 from wrnn.errors import WrnnError
 from wrnn.model import IdentityRNN, WaveRNN
 from wrnn.recurrence import choose_backend, loop, wave_recurrence
+from wrnn.recurrence.loop import Tensors
 from wrnn.tasks import CopyTask
 
 DEPENDENT_STEP = 0.15e-6  # seconds; an assumption on every card, see `Case.floors`
@@ -44,6 +46,7 @@ LIBRARY = "torch.nn.RNN"
 GRAPH = "CUDA graph"
 LAST = "last state alone"
 FORMER = {"compiled": "numba", "compiled, checkpointed": "numba, checkpointed"}  # in old files
+WEIGHTS = ("weight_ih", "bias_ih", "weight_hh", "bias_hh")  # as in every layer
 CPU_STATES = 1e9  # bytes of states; the loop takes about five times as much
 
 
@@ -112,7 +115,7 @@ GROWTH = {  # which size grows, and by what: in the quick profile and in the pap
     "batch_size": ((16, 32, 64, 128), (128, 256, 512, 1024)),
     "channel_size": ((50, 100, 200, 400), (100, 200, 400, 800)),
 }
-REPLICAS = (1, 2, 4, 8)
+REPLICA_COUNTS = (1, 2, 4, 8)
 
 
 def run_bench(
@@ -170,13 +173,15 @@ def run_bench(
     sizes = [size for size in sizes if pattern.search(f"growth with {size}")]
     if not cases and not sizes:
         raise WrnnError(f"no case and no growth of the {profile} profile matches {match!r}")
+    found = [name for name in ("numba", "triton") if importlib.util.find_spec(name)]
+    compilers = {name: metadata.version(name) for name in found}
     result = {
         "device": device_name(torch.device(device)),
         "kind": device,
         "threads": torch.get_num_threads(),
         "profile": profile,
         "repeats": repeats,
-        "versions": versions() | {name: metadata.version(name) for name in _compilers()},
+        "versions": versions() | compilers,
         "cases": [],
         "growth": {},
     }
@@ -213,10 +218,13 @@ def _entry(case: Case, device: str, repeats: int, peaks: list[float] | None) -> 
     measured = [way for way in medians if way in ("loop", LIBRARY) or way.startswith(best)]
     memory = {way: _memory(case, device, way) for way in measured if GRAPH not in way}
     entry = asdict(case) | {"state_bytes": case.state_bytes, "best": best}
-    entry["ratios"] = _relative(medians)
+    entry["ratios"] = {
+        way: medians["loop"] / seconds for way, seconds in medians.items() if way != "loop"
+    }
     entry["memory"] = {way: peak for way, peak in memory.items() if peak is not None}
-    called = {way: partial(lambda s: s, step) for way, step in _calls(case, device).items()}
-    called, refused = _running(called)
+    called, refused = _running(
+        {way: partial(lambda s: s, step) for way, step in _calls(case, device).items()}
+    )
     calls = _medians(called, repeats, device)
     entry["calls"] = {way: seconds / calls[LAST] for way, seconds in calls.items()}
     entry["failed"] = failed | refused
@@ -258,11 +266,6 @@ def _peaks(repeats: int, device: str = "cuda", size: int = 2**28) -> list[float]
     }
     medians = _medians(ways, repeats, device)
     return [2 * source.nbytes / medians["copy"], 2 * side**3 / medians["product"]]
-
-
-def _compilers() -> list[str]:
-    """Return the packages that compile the fast ways, where they are installed."""
-    return [name for name in ("numba", "triton") if importlib.util.find_spec(name)]
 
 
 def read_results(folder: Path) -> list[dict]:
@@ -324,80 +327,100 @@ def _check(result: dict) -> None:
             raise ValueError(f"{number!r} where a positive number belongs")
 
 
-def _parameters(case: Case, device: str) -> list[Tensor]:
-    """Draw V, u and the readout, each with its bias; the recurrence has a gain below 1."""
+def _tensors(case: Case, device: str) -> Tensors:
+    """Draw the input, and V, u and the readout, each with its bias; the recurrence has a gain < 1.
+
+    An iRNN's matrix is a kernel too, whose channels have a single site.
+    """
     generator = torch.Generator().manual_seed(0)
-    hidden = max(1, case.num_channels) * case.channel_size
-    kernel = (case.num_channels,) * 2 + (3,) if case.num_channels else (hidden, hidden)
-    shapes = [(hidden, case.input_size), (hidden,), kernel, kernel[:1]]
+    channels, width = (case.num_channels, 3) if case.num_channels else (case.channel_size, 1)
+    hidden = channels * (case.channel_size if case.num_channels else 1)
+    shapes = [(hidden, case.input_size), (hidden,), (channels, channels, width), (channels,)]
     shapes += [(case.output_size, hidden), (case.output_size,)]
     drawn = [torch.randn(shape, generator=generator) * 0.1 for shape in shapes]
-    drawn[2] *= 5 / math.sqrt(kernel[0] * (3 if case.num_channels else 1))
-    return [tensor.to(device).requires_grad_() for tensor in drawn]
+    drawn[2] *= 5 / math.sqrt(channels * width)
+    x = torch.randn(case.steps, case.batch_size, case.input_size, generator=generator)
+    if case.shared_from is not None:
+        x[case.shared_from :] = x[case.shared_from :, :1].clone()
+    h_0 = torch.zeros(case.batch_size, hidden)
+    weights = [tensor.to(device).requires_grad_() for tensor in drawn]
+    return Tensors(x.to(device), h_0.to(device), *weights)
 
 
 def _best(case: Case, device: str, precision: str = "float32") -> str:
     """Return the name of the fastest way that there is for a case."""
     x = torch.empty(case.steps, case.batch_size, case.input_size, device=device)
-    kernel = _kernel(_parameters(case, device)[2])
+    kernel = _tensors(replace(case, steps=1, shared_from=None), device).weight_hh
     best, _ = choose_backend(x, kernel, precision=precision)
     return LIBRARY if best == "loop" and not case.num_channels else best
 
 
 def _step(case: Case, device: str, outputs: Callable[..., Tensor]) -> Callable[[], object]:
-    """Return a training step, without the optimiser, of a model outputs(x, *parameters)."""
-    generator = torch.Generator().manual_seed(1)
-    x = torch.randn(case.steps, case.batch_size, case.input_size, generator=generator).to(device)
-    if case.shared_from is not None:
-        x[case.shared_from :] = x[case.shared_from :, :1].clone()
-    parameters = _parameters(case, device)
-    return lambda: torch.autograd.grad(outputs(x, *parameters).square().mean(), parameters)
+    """Return a training step, without the optimiser, of a model outputs(case, tensors)."""
+    tensors = _tensors(case, device)
+    return lambda: torch.autograd.grad(outputs(case, tensors).square().mean(), tensors[2:])
 
 
-def _kernel(weight_hh: Tensor) -> Tensor:
-    """Return a kernel; a matrix (hidden, hidden) is that of an iRNN, whose units are channels."""
-    return weight_hh if weight_hh.dim() == 3 else weight_hh.unsqueeze(-1)
-
-
-def _fused(
-    x, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, bias_out, *, every_step, **options
-):
+def _fused(case: Case, tensors: Tensors, **options) -> Tensor:
     """Run the recurrence with its readout."""
-    h_0 = x.new_zeros(x.shape[1], len(weight_ih))
-    tensors = (x, h_0, weight_ih, bias_ih, _kernel(weight_hh), bias_hh)
-    readout = {"weight_out": weight_out, "bias_out": bias_out, "last_only": not every_step}
-    return wave_recurrence(*tensors, **readout, **options)
+    *first, weight_out, bias_out = tensors
+    options |= {"weight_out": weight_out, "bias_out": bias_out, "last_only": not case.every_step}
+    return wave_recurrence(*first, **options)
+
+
+def _compiled_loop(case: Case, tensors: Tensors, *, step: Callable[..., Tensor]) -> Tensor:
+    """Run the loop with its step compiled; a whole sequence would take minutes to compile."""
+    output, h_n = loop.step_loop(tensors, "relu", not case.every_step, step)
+    if case.every_step:
+        return output + tensors.bias_out
+    return F.linear(h_n, tensors.weight_out, tensors.bias_out)
+
+
+def _irnn_loop(case: Case, tensors: Tensors) -> Tensor:
+    """Run the iRNN step by step."""
+    x, h, weight_ih, bias_ih, kernel, bias_hh, *readout = tensors
+    states = []
+    for x_t in x:
+        h = F.linear(x_t, weight_ih, bias_ih) + F.linear(h, kernel.squeeze(-1), bias_hh)
+        h = torch.relu(h)  # (B, hidden)
+        states.append(h)
+    return F.linear(torch.stack(states) if case.every_step else h, *readout)
+
+
+def _irnn_library(case: Case, tensors: Tensors) -> Tensor:
+    """Run the iRNN through torch.nn.RNN."""
+    x, h_0, weight_ih, bias_ih, kernel, bias_hh, *readout = tensors
+    layer = nn.RNN(x.shape[-1], h_0.shape[-1], nonlinearity="relu", device=x.device)
+    weights = weight_ih, bias_ih, kernel.squeeze(-1), bias_hh
+    named = dict(zip([f"{name}_l0" for name in WEIGHTS], weights, strict=True))
+    output, _ = torch.func.functional_call(layer, named, (x,))
+    return F.linear(output if case.every_step else output[-1], *readout)
 
 
 def _ways(case: Case, device: str) -> dict[str, Callable[[], Callable[[], object]]]:
     """Return what makes a training step for each way to compute the case, the loop first."""
-    step, best = partial(partial, _step, case, device), _best(case, device)
-    fused = partial(_fused, every_step=case.every_step)
+    best, on_gpu = _best(case, device), device == "cuda"
+    fused = partial(partial, _fused)
     if case.num_channels:
-        ways = {"loop": step(partial(fused, backend="loop"))}
-        if device == "cuda":
-            ways[GRAPH] = partial(_graphed, ways["loop"])
-            ways["torch.compile"] = step(
-                partial(_compiled_loop, step=torch.compile(loop.one_step), case=case)
-            )
+        models = {"loop": fused(backend="loop")}
+        if on_gpu:
+            models["torch.compile"] = partial(_compiled_loop, step=torch.compile(loop.one_step))
     else:
-        ways = {
-            "loop": step(partial(_irnn_loop, every_step=case.every_step)),
-            LIBRARY: step(partial(_irnn_library, every_step=case.every_step)),
-        }
-    if best == LIBRARY:
-        return ways
-    if best != "loop":
-        ways[best] = step(partial(fused, backend=best))
-        if device == "cuda":
-            ways[f"{best}, {GRAPH}"] = partial(_graphed, ways[best])
+        models = {"loop": _irnn_loop, LIBRARY: _irnn_library}
+    if best not in models:
+        models[best] = fused(backend=best)
         if _best(case, device, "tf32") == best:
-            ways[f"{best}, tf32"] = step(partial(fused, backend=best, precision="tf32"))
+            models[f"{best}, tf32"] = fused(backend=best, precision="tf32")
         if case.shared_from is not None:
-            shared = partial(fused, backend=best, shared_from=case.shared_from)
-            ways[f"{best}, shared input"] = step(shared)
-    every = _interval(case.steps)
-    ways[f"{best}, checkpointed"] = step(partial(fused, backend=best, checkpoint_every=every))
+            models[f"{best}, shared input"] = fused(backend=best, shared_from=case.shared_from)
+    if best != LIBRARY:
+        every = math.ceil(math.sqrt(case.steps))  # takes the least memory
+        models[f"{best}, checkpointed"] = fused(backend=best, checkpoint_every=every)
+    ways = {}
+    for way, model in models.items():
+        ways[way] = partial(_step, case, device, model)
+        if on_gpu and case.num_channels and way in ("loop", best):
+            ways[GRAPH if way == "loop" else f"{way}, {GRAPH}"] = partial(_graphed, ways[way])
     return ways
 
 
@@ -424,74 +447,37 @@ def _calls(case: Case, device: str) -> dict[str, Callable[[], object]]:
     for an iRNN, are called in the same way.
     """
     sizes = {"device": device, "nonlinearity": "relu"}
-    wave = partial(WaveRNN, case.input_size, case.channel_size, case.num_channels, **sizes)
-    layers = {"": wave, "loop, ": partial(wave, backend="loop")}
-    if not case.num_channels:
-        dense = (case.input_size, case.channel_size)
-        library = partial(nn.RNN, *dense, **sizes)
-        layers = {"": partial(IdentityRNN, *dense, **sizes), f"{LIBRARY}, ": library}
-    weights = [tensor.detach() for tensor in _parameters(case, device)[:4]]
+    if case.num_channels:
+        wave = partial(WaveRNN, case.input_size, case.channel_size, case.num_channels, **sizes)
+        layers, suffix = {"": wave, "loop, ": partial(wave, backend="loop")}, ""
+    else:
+        dense = (IdentityRNN, nn.RNN)
+        ours, theirs = (partial(of, case.input_size, case.channel_size, **sizes) for of in dense)
+        layers, suffix = {"": ours, f"{LIBRARY}, ": theirs}, "_l0"
+    x, h_0, *weights = (tensor.detach() for tensor in _tensors(case, device)[:6])
+    weights[2] = weights[2].squeeze(-1) if suffix else weights[2]
+    named = dict(zip([name + suffix for name in WEIGHTS], weights, strict=True))
     generator = torch.Generator().manual_seed(1)
-    x = torch.randn(case.steps, case.batch_size, case.input_size, generator=generator).to(device)
-    hidden = len(weights[0])
-    grad_last = torch.randn(1, case.batch_size, hidden, generator=generator).to(device)
-    grad_all = torch.randn(case.steps, case.batch_size, hidden, generator=generator).to(device)
+    grad_last = torch.randn(1, *h_0.shape, generator=generator).to(device)
+    grad_all = torch.randn(case.steps, *h_0.shape, generator=generator).to(device)
+
+    def called(rnn: nn.Module, x: Tensor, call: Callable[..., Tensor], grad: Tensor) -> object:
+        return torch.autograd.grad(call(rnn, x), list(rnn.parameters()), grad)
+
     ways = {}
     for whose, layer in layers.items():
         for first in ("time first", "batch first"):
             rnn = layer(batch_first=first == "batch first")
-            with torch.no_grad():
-                for name, weight in zip(
-                    ("weight_ih", "bias_ih", "weight_hh", "bias_hh"), weights, strict=True
-                ):
-                    next(p for key, p in rnn.named_parameters() if name in key).copy_(weight)
+            rnn.load_state_dict(named)
             given, grad = x, grad_all
             if rnn.batch_first:
                 given, grad = (t.transpose(0, 1).contiguous() for t in (x, grad_all))
-            step = partial(_called, rnn, given)
+            step = partial(called, rnn, given)
             if not ways:
                 ways[LAST] = partial(step, lambda rnn, x: rnn.compute(x, last_only=True), grad_last)
             ways[f"{whose}h_n, {first}"] = partial(step, lambda rnn, x: rnn(x)[1], grad_last)
             ways[f"{whose}all states, {first}"] = partial(step, lambda rnn, x: rnn(x)[0], grad)
     return ways
-
-
-def _called(rnn: nn.Module, x: Tensor, call: Callable[..., Tensor], grad: Tensor) -> object:
-    """Run forward and backward of call(rnn, x), whose gradient is given."""
-    return torch.autograd.grad(call(rnn, x), list(rnn.parameters()), grad)
-
-
-def _interval(steps: int) -> int:
-    """Return ⌈√T⌉, the distance of checkpoints that takes the least memory."""
-    return math.ceil(math.sqrt(steps))
-
-
-def _compiled_loop(x, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, bias_out, *, step, case):
-    """Run the loop with its step compiled; a whole sequence would take minutes to compile."""
-    readout = weight_out if case.every_step else None
-    h_0 = x.new_zeros(case.batch_size, len(weight_ih))
-    tensors = loop.Tensors(x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, readout)
-    output, h_n = loop.step_loop(tensors, "relu", not case.every_step, step)
-    return output + bias_out if case.every_step else F.linear(h_n, weight_out, bias_out)
-
-
-def _irnn_loop(x, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, bias_out, *, every_step):
-    """Run the iRNN step by step."""
-    h = x.new_zeros(x.shape[1], len(weight_ih))
-    states = []
-    for x_t in x:
-        h = torch.relu(F.linear(x_t, weight_ih, bias_ih) + F.linear(h, weight_hh, bias_hh))
-        states.append(h)
-    return F.linear(torch.stack(states) if every_step else h, weight_out, bias_out)
-
-
-def _irnn_library(x, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, bias_out, *, every_step):
-    """Run the iRNN through torch.nn.RNN."""
-    layer = nn.RNN(x.shape[-1], len(weight_ih), nonlinearity="relu", device=x.device)
-    names = ("weight_ih_l0", "bias_ih_l0", "weight_hh_l0", "bias_hh_l0")
-    weights = dict(zip(names, (weight_ih, bias_ih, weight_hh, bias_hh), strict=True))
-    output, _ = torch.func.functional_call(layer, weights, (x,))
-    return F.linear(output if every_step else output[-1], weight_out, bias_out)
 
 
 def _graphed(make: Callable[[], Callable[[], object]]) -> Callable[[], None]:
@@ -512,26 +498,16 @@ def _graphed(make: Callable[[], Callable[[], object]]) -> Callable[[], None]:
 def _medians(ways: dict[str, Callable], repeats: int, device: str) -> dict[str, float]:
     """Let the ways take turns; returns the median seconds of each, but for the first turn."""
     seconds = {way: [] for way in ways}
+    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
     for turn in range(repeats + 1):
         for way, step in ways.items():
-            _wait(device)
+            wait()
             start = time.perf_counter()
             step()
-            _wait(device)
+            wait()
             if turn:
                 seconds[way].append(time.perf_counter() - start)
     return {way: statistics.median(values) for way, values in seconds.items()}
-
-
-def _wait(device: str) -> None:
-    """Wait for the GPU, where there is one."""
-    if device == "cuda":
-        torch.cuda.synchronize()
-
-
-def _relative(medians: dict[str, float]) -> dict[str, float]:
-    """Return how many times as fast as the loop each way is."""
-    return {way: medians["loop"] / seconds for way, seconds in medians.items() if way != "loop"}
 
 
 def _memory(case: Case, device: str, way: str) -> float | None:
@@ -589,14 +565,14 @@ def _replicas(device: str, repeats: int) -> dict:
     """Measure a whole training step of the copy task as more replicas of it take it together."""
     run = Run(CopyTask(110), wrnn_config(100, 6), "paper", steps=10**6)
     ways = {}
-    for count in REPLICAS:
+    for count in REPLICA_COUNTS:
         runs = [replace(run, seed=seed) for seed in range(count)]
         group = Replicas([TrainingState(each, torch.device(device)) for each in runs])
         for _ in range(EAGER_STEPS + 1):
             group.take_step()  # the last of them captures
         ways[str(count)] = group.take_step
     seconds = list(_medians(ways, repeats, device).values())
-    return {"way": "replicas"} | fit_line(REPLICAS, seconds)
+    return {"way": "replicas"} | fit_line(REPLICA_COUNTS, seconds)
 
 
 def fit_line(values: Sequence[float], seconds: Sequence[float]) -> dict:
@@ -605,15 +581,13 @@ def fit_line(values: Sequence[float], seconds: Sequence[float]) -> dict:
     Returns times and line as multiples of the first time, and the `exponent` p of the best fit of
     time ∝ size^p, which is 1 where the cost is linear and nothing of it is fixed.
     """
-    v, m = (torch.tensor(column, dtype=torch.float64) for column in (values, seconds))
-    one = torch.ones_like(v)
-    start, slope = torch.linalg.lstsq(torch.stack((one / m, v / m), 1), one[:, None]).solution
-    power = torch.linalg.lstsq(torch.stack((one, v.log()), 1), m.log()[:, None]).solution[1]
+    v, m = np.array(values, float), np.array(seconds)
+    slope, start = np.polyfit(v, m, 1, w=1 / m)
     return {
         "values": list(values),
         "relative_time": (m / m[0]).tolist(),
         "relative_line": ((start + slope * v) / m[0]).tolist(),
-        "exponent": power.item(),
+        "exponent": float(np.polyfit(np.log(v), np.log(m), 1)[0]),
     }
 
 
@@ -625,19 +599,19 @@ def format_table(result: dict) -> str:
     head += ["best (ms)", "floor (ms)", "share of floor", "limit"] if on_gpu else []
     rows = [head]
     for case in result["cases"]:
-        ratios = [f"{case['ratios'][way]:.2f}" if way in case["ratios"] else "-" for way in ways]
-        memory = case["memory"].get(case["best"])
-        row = [case["name"], str(case["steps"]), str(case["batch_size"]), *ratios]
-        row.append("-" if memory is None else f"{memory:.2f}")
+        best, floors = case["best"], case.get("floors")
+        row = {head[0]: case["name"], "T": str(case["steps"]), "B": str(case["batch_size"])}
+        row |= {way: f"{ratio:.2f}" for way, ratio in case["ratios"].items()}
+        if best in case["memory"]:
+            row["memory / states"] = f"{case['memory'][best]:.2f}"
         if on_gpu:
-            floors = case.get("floors")
-            row.append(f"{case['milliseconds'][case['best']]:.3g}")
-            row += ["-"] * 3
-            if floors:
-                limit = max(floors, key=floors.get)
-                row[-3:] = [f"{floors[limit]:.2g}", f"{case['share_of_floor']:.0%}", limit]
-        rows.append(row)
-    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+            row["best (ms)"] = f"{case['milliseconds'][best]:.3g}"
+        if on_gpu and floors:
+            row["limit"] = limit = max(floors, key=floors.get)
+            row["floor (ms)"] = f"{floors[limit]:.2g}"
+            row["share of floor"] = f"{case['share_of_floor']:.0%}"
+        rows.append([row.get(column, "-") for column in head])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [f"{result['device']}, {result['threads']} thread(s), median of {result['repeats']}"]
     if "peaks" in result:
         bandwidth, speed = result["peaks"]
@@ -645,12 +619,9 @@ def format_table(result: dict) -> str:
             f"measured here: {bandwidth / 1e12:.3g} TB/s copied, {speed / 1e12:.3g} TFLOP/s in "
             f"exact products; assumed: {1e6 * DEPENDENT_STEP:.2g} µs for a dependent step"
         )
-    for row in rows:
-        cells = [
-            cell.ljust(w) if i == 0 else cell.rjust(w)
-            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
+    for name, *row in rows:
+        cells = [cell.rjust(width) for cell, width in zip(row, widths[1:], strict=True)]
+        lines.append("  ".join((name.ljust(widths[0]), *cells)).rstrip())
     if not on_gpu:
         lines.append("what limits a configuration is not known here: a CPU has no floor")
     for case in result["cases"]:

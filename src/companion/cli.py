@@ -173,7 +173,7 @@ def run(
     grid: Annotated[str, typer.Option(help="paper: all settings that the paper tried")] = "",
     cifar10: Cifar10 = "torchvision",
     replicas: Annotated[
-        int, typer.Option(min=0, help="runs trained together; 0: 4 on CUDA, 1 on a CPU")
+        int, typer.Option(min=0, help="runs trained together; 0: 8 on CUDA, 1 on a CPU")
     ] = 0,
     executor: Executor = "serial",
     scheduler: Scheduler = "",
@@ -210,7 +210,7 @@ def _queue(
     replan: Callable[[], list[Run]] | None = None,
 ) -> "RunQueue":
     """Return the queue that trains runs with an executor; 0 replicas choose by the device."""
-    from companion.training.queue import RunQueue
+    from companion.training.queue import REPLICAS, RunQueue
     from companion.training.train import resolve_device
 
     if executor == "serial" and (scheduler or workers):
@@ -218,8 +218,7 @@ def _queue(
     if not scheduler:  # whose workers have devices of their own
         kind = resolve_device(device).type  # checked also where there is nothing left to train
     if executor == "serial":
-        replicas = replicas or (4 if kind == "cuda" else 1)
-        return RunQueue(runs, store, replicas=replicas, replan=replan)
+        return RunQueue(runs, store, replicas=replicas or REPLICAS[kind], replan=replan)
     with _needing(": pip install 'wrnn[dask]'"):
         from companion.training.cluster import ClusterQueue
     return ClusterQueue(

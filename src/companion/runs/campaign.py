@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from companion.runs import images, synthetic
+from companion.runs.grid import IRNN_STARTS
 from companion.runs.images import CIFAR_EPOCH, MNIST_EPOCH
 from companion.runs.run import ModelConfig, Run, irnn_config, wrnn_config
 from companion.runs.synthetic import NO_V_INIT
@@ -19,11 +20,7 @@ from wrnn.tasks import NoisySequentialCIFAR10, SequentialMNIST
 EPOCHS = {SequentialMNIST.name: MNIST_EPOCH, NoisySequentialCIFAR10.name: CIFAR_EPOCH}
 ADDING_STEPS = 8000  # until which the first campaign waits for a length to be solved
 # What the paper calls "iRNN" on the copy task: the best of these on validation.
-IRNN_VARIANTS = tuple(
-    irnn_config(100, recurrent=recurrent, recurrent_bias=bias, nonlinearity=nonlinearity)
-    for recurrent, bias in (("identity", "default"), ("default", "uniform"))
-    for nonlinearity in ("relu", "tanh")
-)
+IRNN_VARIANTS = tuple(irnn_config(100, **start) for start in IRNN_STARTS)
 CHOICE_LAGS = (10, 20)
 SMALLEST_LOSS = 1e-12  # below the least that is not zero, which has no logarithm
 

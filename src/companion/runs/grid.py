@@ -1,9 +1,9 @@
 """The settings that the paper searched: learning rate, clipping, schedule and iRNN start.
 
-As in the sweep files of the released code. The paper reports the best of them on validation.
+As in the released code's files of settings. The paper reports the best of them on validation.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import product
 
@@ -14,47 +14,50 @@ CLIPS = (0.0, 1.0, 10.0, 100.0, 1000.0)
 RATES = (1e-3, 1e-4, 1e-5)
 
 
+# Starts of an iRNN on the copy task, as the paper's code tries them.
+IRNN_STARTS = tuple(
+    dict(recurrent=recurrent, recurrent_bias=bias, nonlinearity=nonlinearity)
+    for recurrent, bias in (("identity", "default"), ("default", "uniform"))
+    for nonlinearity in ("relu", "tanh")
+)
+
+
+def _every(**values: Sequence) -> Iterator[dict]:
+    """Yield every choice of one value for each name."""
+    for choice in product(*values.values()):
+        yield dict(zip(values, choice, strict=True))
+
+
 def _copy(run: Run) -> Iterator[dict]:
     models = [run.model]
     if run.model.kind == "irnn" and run.model.recurrent == "identity":
-        models = [
-            replace(run.model, recurrent=recurrent, recurrent_bias=bias, nonlinearity=nonlinearity)
-            for recurrent, bias in (("identity", "default"), ("default", "uniform"))
-            for nonlinearity in ("relu", "tanh")
-        ]
-    for model, rate, clip in product(models, (1e-2, 1e-3, 1e-4), (0.0, 1.0, 10.0)):
-        yield dict(model=model, learning_rate=rate, clip=clip)
+        models = [replace(run.model, **start) for start in IRNN_STARTS]
+    return _every(model=models, learning_rate=(1e-2, 1e-3, 1e-4), clip=(0.0, 1.0, 10.0))
 
 
 def _adding(run: Run) -> Iterator[dict]:
     rates = (1e-2, 1e-3, 1e-4) if run.model.kind == "irnn" else (1e-3, 1e-4)
-    for rate, clip in product(rates, CLIPS):
-        yield dict(learning_rate=rate, clip=clip)
+    return _every(learning_rate=rates, clip=CLIPS)
+
+
+def _epochs(run: Run) -> int:
+    return 250 if run.model.kind == "irnn" else 120
 
 
 def _mnist(run: Run) -> Iterator[dict]:
     if not run.drop_steps:  # a run of our own, cut before the first drop
-        return
+        return iter(())
     if not run.task.permuted:
-        for factor in (0.1, 0.3):
-            yield dict(drop_factor=factor)
-        return
-    epochs = 250 if run.model.kind == "irnn" else 120
-    for rate, clip, drop in product(RATES, CLIPS, (40, 100)):
-        yield dict(
-            learning_rate=rate,
-            clip=clip,
-            drop_steps=(drop * MNIST_EPOCH,),
-            steps=epochs * MNIST_EPOCH,
-        )
+        return _every(drop_factor=(0.1, 0.3))
+    drops = [(epochs * MNIST_EPOCH,) for epochs in (40, 100)]
+    steps = [_epochs(run) * MNIST_EPOCH]
+    return _every(learning_rate=RATES, clip=CLIPS, drop_steps=drops, steps=steps)
 
 
 def _cifar10(run: Run) -> Iterator[dict]:
     if run.task.noise != "fixed":
-        return
-    epochs = 250 if run.model.kind == "irnn" else 120
-    for rate in RATES:
-        yield dict(learning_rate=rate, steps=epochs * CIFAR_EPOCH)
+        return iter(())
+    return _every(learning_rate=RATES, steps=[_epochs(run) * CIFAR_EPOCH])
 
 
 _SEARCHED = {

@@ -19,23 +19,19 @@ MNIST_EPOCH = 446  # steps: 57,000 training images in batches of 128
 CIFAR_EPOCH = 184  # steps: 47,000 training images in batches of 256
 
 
+def _paper_budget(epoch: int) -> dict:
+    """120 epochs, validated after each; the rate drops after 100 of them."""
+    schedule = dict(steps=120 * epoch, drop_steps=(100 * epoch,), evaluate_every=epoch)
+    return dict(learning_rate=1e-4, **schedule)
+
+
 def _pixels(profile: str, permuted: bool, models: Iterable[ModelConfig]) -> list[Run]:
     if profile == "paper":
-        task, budget = (
-            SequentialMNIST(permuted),
-            dict(
-                steps=120 * MNIST_EPOCH,
-                learning_rate=1e-4,
-                drop_steps=(100 * MNIST_EPOCH,),
-                evaluate_every=MNIST_EPOCH,
-            ),
-        )
+        task, budget = SequentialMNIST(permuted), _paper_budget(MNIST_EPOCH)
     else:
         steps, every = (600, 50) if profile == "quick" else (10, 5)
-        task, budget = (
-            SequentialDigits(permuted),
-            dict(steps=steps, batch_size=64, log_every=max(1, every // 5), evaluate_every=every),
-        )
+        task = SequentialDigits(permuted)
+        budget = dict(steps=steps, batch_size=64, log_every=every // 5, evaluate_every=every)
     return [
         Run(
             task,
@@ -160,22 +156,11 @@ def table3(profile: str) -> list[Run]:
         *_gated(gated, profile),
     )
     if profile == "paper":
-        task, budget = (
-            NoisySequentialCIFAR10(),
-            dict(
-                steps=120 * CIFAR_EPOCH,
-                batch_size=256,
-                learning_rate=1e-4,
-                drop_steps=(100 * CIFAR_EPOCH,),
-                evaluate_every=CIFAR_EPOCH,
-            ),
-        )
+        task, budget = NoisySequentialCIFAR10(), dict(batch_size=256, **_paper_budget(CIFAR_EPOCH))
     else:
         steps = 400 if profile == "quick" else 10
-        task, budget = (
-            NoisySequentialDigits(),
-            dict(steps=steps, batch_size=64, log_every=5, evaluate_every=max(5, steps // 16)),
-        )
+        task = NoisySequentialDigits()
+        budget = dict(steps=steps, batch_size=64, log_every=5, evaluate_every=max(5, steps // 16))
     return [Run(task, model, profile, clip=1.0, keep="best", **budget) for model in models]
 
 

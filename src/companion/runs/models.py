@@ -47,6 +47,12 @@ class ModelConfig:
     width: int = 0  # of the residual blocks
 
     @property
+    def switches(self) -> dict[str, str]:
+        """The switches that every model's ``reset_parameters`` has."""
+        names = ("recurrent", "input", "input_bias", "recurrent_bias")
+        return {name: getattr(self, name) for name in names}
+
+    @property
     def label(self) -> str:
         """Short name for legends and tables, such as "wRNN" or "iRNN (n=100)"."""
         if self.depth:
@@ -122,14 +128,7 @@ def _ring(config: ModelConfig, input_size: int, generator: torch.Generator | Non
         kernel_size=config.kernel_size,
         nonlinearity=config.nonlinearity,
     )
-    rnn.reset_parameters(
-        recurrent=config.recurrent,
-        velocity=config.velocity,
-        input=config.input,
-        input_bias=config.input_bias,
-        recurrent_bias=config.recurrent_bias,
-        generator=generator,
-    )
+    rnn.reset_parameters(velocity=config.velocity, generator=generator, **config.switches)
     if config.leak:
         with torch.no_grad():
             rnn.weight_hh *= 1 - config.leak
@@ -139,13 +138,8 @@ def _ring(config: ModelConfig, input_size: int, generator: torch.Generator | Non
 def _irnn(config: ModelConfig, input_size: int, generator: torch.Generator | None) -> nn.Module:
     rnn = wrnn.IdentityRNN(input_size, config.size, nonlinearity=config.nonlinearity)
     orthogonal = config.recurrent == "orthogonal"
-    rnn.reset_parameters(
-        recurrent="identity" if orthogonal else config.recurrent,
-        input=config.input,
-        input_bias=config.input_bias,
-        recurrent_bias=config.recurrent_bias,
-        generator=generator,
-    )
+    instead = {"recurrent": "identity"} if orthogonal else {}
+    rnn.reset_parameters(generator=generator, **config.switches | instead)
     if orthogonal:
         torch.nn.init.orthogonal_(rnn.weight_hh_l0, generator=generator)
     return rnn

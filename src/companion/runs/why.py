@@ -36,45 +36,46 @@ SIZES = {  # of the wRNN by task: sites, channels; and units of the others at ab
 }
 
 
-def on_copy(lag: int, models: Iterable[ModelConfig], profile: str) -> list[Run]:
-    """Train models on the copy task."""
-    budget = {
+BUDGETS = {
+    "copy": {
         "paper": dict(steps=2000, evaluate_every=100, log_every=20),
         "quick": dict(steps=300, batch_size=64, evaluate_every=50),
         "smoke": dict(steps=10, evaluate_every=5),
-    }[profile]
-    return [replace(synthetic.copy(lag, m, profile), trace=False, **budget) for m in models]
+    },
+    "adding": {
+        "paper": dict(steps=2500, evaluate_every=100, log_every=20),
+        "quick": dict(steps=500, batch_size=64, evaluate_every=50, log_every=10),
+        "smoke": dict(steps=10, batch_size=16, evaluate_every=5, log_every=5),
+    },
+    "pixels": {
+        "paper": dict(evaluate_every=100),
+        "quick": dict(steps=150, evaluate_every=50),
+        "smoke": dict(steps=10, evaluate_every=5),
+    },
+}
+# Where starts and models are compared: lags of the copy task, lengths of the adding task.
+LAGS = {"paper": (20, 40), "quick": (20,), "smoke": (12,)}
+LENGTHS = {"paper": (100, 200), "quick": (30,), "smoke": (10,)}
+
+
+def on_copy(lag: int, models: Iterable[ModelConfig], profile: str) -> list[Run]:
+    """Train models on the copy task."""
+    budget = dict(trace=False, **BUDGETS["copy"][profile])
+    return [replace(synthetic.copy(lag, model, profile), **budget) for model in models]
 
 
 def on_adding(length: int, models: Iterable[ModelConfig], profile: str) -> list[Run]:
     """Train models on the adding task."""
-    budget = {
-        "paper": dict(steps=2500, evaluate_every=100, log_every=20),
-        "quick": dict(steps=500, batch_size=64, evaluate_every=50, log_every=10),
-        "smoke": dict(steps=10, batch_size=16, evaluate_every=5, log_every=5),
-    }[profile]
-    task = AddingTask(length)
-    return [Run(task, model, profile, clip=1.0, keep="best", **budget) for model in models]
+    budget = dict(clip=1.0, keep="best", **BUDGETS["adding"][profile])
+    return [Run(AddingTask(length), model, profile, **budget) for model in models]
 
 
 def on_pixels(
     task: Task, models: Iterable[ModelConfig], profile: str, steps: int = 1000
 ) -> list[Run]:
     """Train models on pixels or on digits, in the small profiles for fewer steps."""
-    steps = {"paper": steps, "quick": 150, "smoke": 10}[profile]
-    every = {"paper": 100, "quick": 50, "smoke": 5}[profile]
-    runs = within_cpu(task, models, steps)
-    return [replace(run, profile=profile, evaluate_every=every) for run in runs]
-
-
-def copy_lags(profile: str) -> tuple[int, ...]:
-    """Return the lags of the copy task at which starts and models are compared."""
-    return {"paper": (20, 40), "quick": (20,), "smoke": (12,)}[profile]
-
-
-def adding_lengths(profile: str) -> tuple[int, ...]:
-    """Return the lengths of the adding task at which starts and models are compared."""
-    return {"paper": (100, 200), "quick": (30,), "smoke": (10,)}[profile]
+    budget = dict(profile=profile, **BUDGETS["pixels"][profile])
+    return [replace(run, **budget) for run in within_cpu(task, models, steps)]
 
 
 def permuted_pixels(profile: str) -> Task:
@@ -110,9 +111,9 @@ def _controls(name: str, profile: str) -> list[ModelConfig]:
 def frozen(profile: str) -> list[Run]:
     """Is a frozen shift enough? Kernels that keep their start, against trained ones."""
     runs = []
-    for lag in copy_lags(profile):
+    for lag in LAGS[profile]:
         runs += on_copy(lag, _controls("copy", profile), profile)
-    for length in adding_lengths(profile):
+    for length in LENGTHS[profile]:
         runs += on_adding(length, _controls("adding", profile), profile)
     if profile == "paper":
         runs += on_pixels(SequentialDigits(), _controls("digits", profile), profile)
@@ -160,7 +161,7 @@ def capacity(profile: str) -> list[Run]:
 
 def carry(profile: str) -> list[Run]:
     """Does it carry over? The networks that are asked at other lags and lengths."""
-    lag, length = copy_lags(profile)[0], adding_lengths(profile)[0]
+    lag, length = LAGS[profile][0], LENGTHS[profile][0]
 
     def models(name: str) -> list[ModelConfig]:
         shift = _wrnn_of(name, profile, recurrent_bias="zero", frozen=True)
@@ -187,8 +188,8 @@ def today(profile: str) -> list[Run]:
         ]
 
     runs = [
-        *on_copy(copy_lags(profile)[0], models("copy"), profile),
-        *on_adding(adding_lengths(profile)[0], models("adding"), profile),
+        *on_copy(LAGS[profile][0], models("copy"), profile),
+        *on_adding(LENGTHS[profile][0], models("adding"), profile),
         *on_pixels(permuted_pixels(profile), models("pixels"), profile),
     ]
     rates = RATES if profile == "paper" else (1e-3,)
@@ -201,7 +202,7 @@ def released(profile: str) -> list[Run]:
     runs = []
     for bias, divided, kind in factors:
         options = dict(recurrent_bias=bias, input=kind)
-        both = on_copy(copy_lags(profile)[-1], [_wrnn_of("copy", profile, **options)], profile)
+        both = on_copy(LAGS[profile][-1], [_wrnn_of("copy", profile, **options)], profile)
         if profile == "paper":
             pixels = _wrnn_of("pixels", profile, **options)
             both += on_pixels(permuted_pixels(profile), [pixels], profile)
@@ -212,7 +213,7 @@ def released(profile: str) -> list[Run]:
 def parallel(profile: str) -> list[Run]:
     """Why can't it be computed in parallel over time? One small training, cut at several steps."""
     lengths = {"paper": (30, 100, 300, 1000, 3000), "quick": (30, 100, 300), "smoke": (5, 10)}
-    lag = copy_lags(profile)[0]
+    lag = LAGS[profile][0]
     model = wrnn_config(*((32, 4) if profile != "smoke" else (6, 2)), recurrent_bias="zero")
     (run,) = on_copy(lag, [model], profile)
     # The tested weights must be the last ones, not those that validated best before.

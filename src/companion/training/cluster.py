@@ -43,7 +43,15 @@ from companion.records import checks
 from companion.records.files import Record, Store
 from companion.records.provenance import device_name, git_commit, versions
 from companion.runs.run import Run
-from companion.training.queue import Interrupted, RunQueue, _kind, duration, signals_noted
+from companion.training.queue import (
+    REPLICAS,
+    Group,
+    RunQueue,
+    duration,
+    in_groups,
+    kind_of,
+    signals_noted,
+)
 from companion.training.train import TrainingStopped, resolve_device
 from wrnn.errors import WrnnError
 
@@ -116,19 +124,19 @@ class _WorkersQueue(RunQueue):
     """The runs of one task, trained in a worker, which reports to the submitting process."""
 
     def __init__(self, runs: list[Run], store: Store, report: Callable):
-        super().__init__(runs, store, replicas=len(runs))
+        super().__init__(runs, store)
         self._report = report
         self._reported = 0.0
 
-    def _begin(self, group: list[Run]) -> None:
-        super()._begin(group)
-        self._report(began=[run.id for run in group])
+    def _begin(self, runs: list[Run]) -> None:
+        super()._begin(runs)
+        self._report(began=[run.id for run in runs])
 
     def _note(self, steps: int) -> None:
         super()._note(steps)
         if time.monotonic() - self._reported >= REPORT_SECONDS:
             self._reported = time.monotonic()
-            self._report(steps=self._steps, rate=self._rate(self._group[0]))
+            self._report(steps=self._group.steps, rate=self.rate(self._group.runs[0]))
 
     def _print(self, line: str) -> None:
         """The submitting process says it."""
@@ -164,19 +172,19 @@ def train_task(key: tuple, job: dict) -> dict:
         going = worker.status in (Status.running, Status.paused)
         return not going or task is None or task.state != "executing"
 
-    sweep = _WorkersQueue(runs, store, report)
+    work = _WorkersQueue(runs, store, report)
     options = dict(device=job["device"], checkpoint_seconds=job["checkpoint_seconds"], stop=stop)
     try:
-        sweep._train_group(runs, options)
+        work.train_group(runs, options)
     except TrainingStopped:
         report(stopped=True)
         raise Reschedule from None  # which nobody hears where the task was taken away
     return {
         "records": {run.id: _read(store, run) for run in runs if store.path(run).exists()},
-        "errors": {run.id: text for run, text in sweep.errors.items()},
-        "status": sweep.exit_status,
-        "spent": {run.id: spent for run, spent in sweep.spent.items()},
-        "rate": next(iter(sweep._rates.values()), None),
+        "errors": {run.id: text for run, text in work.errors.items()},
+        "status": work.exit_status,
+        "spent": {run.id: spent for run, spent in work.spent.items()},
+        "rate": next(iter(work.rates.values()), None),
     }
 
 
@@ -202,14 +210,12 @@ def keep(store: Store, run: Run, content: bytes, arrays: bytes | None) -> None:
 
 
 @dataclass
-class _Task:
-    """Runs that were given to Dask together."""
+class _Task(Group):
+    """Runs that were given to Dask together; ``runs`` are those that a worker trains."""
 
-    runs: list[Run]
+    given: list[Run] = field(default_factory=list)
     future: Future | None = None
     worker: str = ""  # that trains them
-    training: list[Run] = field(default_factory=list)
-    steps: int = 0
 
 
 class ClusterQueue(RunQueue):
@@ -221,7 +227,7 @@ class ClusterQueue(RunQueue):
         scheduler: address of a Dask scheduler; without one a cluster is started on this machine.
         workers: how many to start, by default one for each GPU or core; with a scheduler, how many
             to wait for.
-        replicas: runs trained together by a worker; 0 stands for 4 on CUDA and 1 on a CPU.
+        replicas: runs trained together by a worker; 0 stands for `REPLICAS` of its device.
         replan: gives the runs anew after each task.
     """
 
@@ -281,11 +287,7 @@ class ClusterQueue(RunQueue):
                     self._serve(client, job, ending)
             finally:
                 self._stop(client)
-        if received:
-            raise Interrupted(received[0])
-        if time.monotonic() < deadline and self.left():
-            self.elsewhere = len(self.left())
-            self.exit_status = self.exit_status or 1
+        self._conclude(received, deadline)
 
     @contextlib.contextmanager
     def _connected(self, device: str) -> Iterator[Client]:
@@ -333,26 +335,25 @@ class ClusterQueue(RunQueue):
             check_worker(address, there, here, chosen)
         self.read_rates(chosen, {there["device_name"] for there in found.values()})
         self._workers = len(found)
-        if self._choose_replicas and chosen == "cuda":
-            self.replicas = 4
+        if self._choose_replicas:
+            self.replicas = REPLICAS.get(chosen, 1)  # "auto" where no worker came
         # A group takes no more than leaves work for every worker.
         self.replicas = max(1, min(self.replicas, len(self.left()) // max(1, self._workers)))
         return chosen
 
     def _submit(self, client: Client, job: dict) -> None:
         """Give Dask what is left and not yet given, in order."""
-        given = {run for task in self._tasks.values() for run in task.runs}
+        given = {run for task in self._tasks.values() for run in task.given}
         now = time.monotonic()
         free = [r for r in self.left() if r not in given and self._next_try(r) <= now]
-        groups = self._groups(free) if self.replicas > 1 else ([run] for run in free)
         order = {run: number for number, run in enumerate(self.runs)}
-        for group in groups:
+        for group in in_groups(free, self.replicas):
             number = next(self._numbers)
             others = f" and {len(group) - 1} more" * (len(group) > 1)
             # The dashboard counts by the first part and names the whole.
             key = ("train", group[0].description + others, f"{self._session}-{number}")
             values = {**job, "number": number, "runs": [run.to_dict() for run in group]}
-            task = self._tasks[number] = _Task(group)
+            task = self._tasks[number] = _Task([], given=group)
             task.future = client.submit(
                 train_task,
                 key,
@@ -398,17 +399,17 @@ class ClusterQueue(RunQueue):
             return True
         if "began" in message:
             elsewhere = task.worker not in ("", message["worker"])
-            task.training = [run for run in task.runs if run.id in message["began"]]
+            task.runs = [run for run in task.given if run.id in message["began"]]
             task.worker, task.steps = message["worker"], 0
-            for run in task.training:
+            for run in task.runs:
                 verb = "training" if not elsewhere else "its worker was lost, so again training"
                 self._print(f"{verb} {run.description}, {run.steps:,} steps, on {task.worker}")
         elif "stopped" in message:
-            task.training = []
+            task.runs = []
         else:
             task.steps = message["steps"]
-            if message["rate"] and task.training:
-                self._rates[_kind(task.training[0])] = message["rate"]
+            if message["rate"] and task.runs:
+                self.rates[kind_of(task.runs[0])] = message["rate"]
         return False
 
     def _end_task(self, task: _Task) -> None:
@@ -422,12 +423,11 @@ class ClusterQueue(RunQueue):
         try:
             result = future.result()
         except Exception as error:  # KilledWorker, or whatever broke in a worker
-            text = str(error).splitlines()[0] if str(error) else type(error).__name__
-            self._fail(task.runs, text, 1)
+            self._fail(task.given, str(error) or type(error).__name__, 1)
             return
         if "problem" in result:
             raise WrnnError(result["problem"])
-        for run in task.runs:
+        for run in task.given:
             if run.id in result["errors"]:
                 self._fail([run], result["errors"][run.id], result["status"])
             elif run.id not in result["records"]:
@@ -439,22 +439,13 @@ class ClusterQueue(RunQueue):
                 except (ValueError, KeyError, TypeError) as error:
                     self._fail([run], f"its worker's record is damaged: {error}", 1)
             if run.id in result["spent"]:
-                steps, seconds = result["spent"][run.id]
-                self.spent[run] = steps, seconds
+                _, seconds = self.spent[run] = result["spent"][run.id]
                 if self.store.path(run).exists():
                     self._print(f"trained {run.description} in {duration(seconds)}")
         if result["rate"]:
-            self._rates[_kind(task.runs[0])] = result["rate"]
+            self.rates[kind_of(task.given[0])] = result["rate"]
         if len(self.runs) > 1:
             self._print(self.headline())
-
-    def _fail(self, runs: list[Run], text: str, status: int) -> None:
-        """Note why runs failed; the others go on."""
-        self.exit_status = status
-        for run in runs:
-            prefix = "" if text.startswith(run.description) else f"{run.description}: "
-            self.errors[run] = f"{prefix}{text}"
-            self._print(self.errors[run])
 
     def _stop(self, client: Client) -> None:
         """Take back what is not done, and give the workers time to save it."""
@@ -464,21 +455,19 @@ class ClusterQueue(RunQueue):
             client.cancel([task.future for task in self._tasks.values()])
         now = time.monotonic()
         heard, end = now + 0.5, now + GRACE  # who has just begun may not have said so
-        while time.monotonic() < heard or (
-            time.monotonic() < end and any(task.training for task in self._tasks.values())
-        ):
+        while time.monotonic() < heard or (time.monotonic() < end and self.in_training()):
             with contextlib.suppress(queue.Empty):
                 message = self._inbox.get(timeout=0.1)
                 if "future" not in message:
                     self._take(message)
         for task in self._tasks.values():
-            for run in task.training or task.runs * bool(task.worker):
+            for run in task.runs or task.given * bool(task.worker):
                 self._print(f"stopped {run.description}")
         self._tasks = {}
 
     def in_training(self) -> list[tuple[list[Run], int]]:
         """Return the groups in training, with the steps that they have taken together."""
-        return [(task.training, task.steps) for task in list(self._tasks.values()) if task.training]
+        return [(runs, task.steps) for task in list(self._tasks.values()) if (runs := task.runs)]
 
     def seconds_left(self) -> tuple[float, int]:
         """Estimate the seconds left with this many workers; see :meth:`RunQueue.seconds_left`."""
@@ -523,11 +512,7 @@ def local_cluster(kind: str, workers: int) -> Iterator[SpecCluster]:
     most = len(places) if kind == "cuda" else MOST_PER_CORE * len(places)
     if workers > most:
         raise WrnnError(f"--workers {workers} is more than {most}, the most for this machine")
-    environments = [
-        {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
-        | ({"CUDA_VISIBLE_DEVICES": place} if kind == "cuda" else {})
-        for place, _ in zip(itertools.cycle(places), range(workers or len(places)), strict=False)
-    ]
+    of_all = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
     options = dict(
         host="127.0.0.1",
         nthreads=1,
@@ -535,6 +520,11 @@ def local_cluster(kind: str, workers: int) -> Iterator[SpecCluster]:
         silence_logs=SILENT,
         preload=[__name__],  # torch is there when the first run comes
     )
+    nannies = {}
+    for number in range(workers or len(places)):
+        gpu = {"CUDA_VISIBLE_DEVICES": places[number]} if kind == "cuda" else {}
+        nannies[number] = {"cls": Nanny, "options": {**options, "env": of_all | gpu}}
+    dashboard = dict(host="127.0.0.1", port=0, dashboard_address="127.0.0.1:8787")
     signals = (signal.SIGINT, signal.SIGTERM)
     with dask.config.set(LOCAL), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about the dashboard's port, where it is taken
@@ -543,18 +533,8 @@ def local_cluster(kind: str, workers: int) -> Iterator[SpecCluster]:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
         try:
             cluster = SpecCluster(
-                workers={
-                    number: {"cls": Nanny, "options": {**options, "env": environment}}
-                    for number, environment in enumerate(environments)
-                },
-                scheduler={
-                    "cls": Scheduler,
-                    "options": {
-                        "host": "127.0.0.1",
-                        "port": 0,
-                        "dashboard_address": "127.0.0.1:8787",
-                    },
-                },
+                workers=nannies,
+                scheduler={"cls": Scheduler, "options": dashboard},
                 silence_logs=SILENT,
             )
         finally:

@@ -1,4 +1,4 @@
-"""Sweeps: a list of runs trained one after another, with what is done and what the rest takes.
+"""A queue of runs, trained one after another: what is done, and what the rest takes.
 
 Several processes may work on one folder of records: the one that claims a run trains it.
 """
@@ -7,7 +7,8 @@ import contextlib
 import math
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
 
 from companion.records.files import Store
 from companion.records.provenance import device_name
@@ -18,6 +19,24 @@ from companion.training.train import TrainingStopped, resolve_device, train_repl
 from wrnn.errors import WrnnError
 
 ROWS = 4  # of finished and of coming runs in the live table
+# Runs trained together where nothing else is asked for, by type of device. On a GPU most runs keep
+# it busy for a small part of their time: a chain of dependent steps waits for itself.
+REPLICAS = {"cpu": 1, "cuda": 8}
+
+
+@dataclass
+class Group:
+    """Runs that train together."""
+
+    runs: list[Run]
+    steps: int = 0  # of all of them, those of their checkpoints included
+    earlier: int | None = 0  # of their checkpoints; None until these are reported
+    began: float = field(default_factory=lambda: time.monotonic())
+
+    @property
+    def taken(self) -> int:
+        """Steps since it began."""
+        return self.steps - (self.earlier or 0)
 
 
 class RunQueue:
@@ -46,12 +65,9 @@ class RunQueue:
         self.errors: dict[Run, str] = {}
         self.exit_status = 0
         self.elsewhere = 0  # runs that another process held when nothing else was left
-        self._group: list[Run] = []  # in training
-        self._began = 0.0
-        self._steps = 0  # of the group, all replicas together
-        self._earlier: int | None = None  # those that its checkpoints held
-        self._rates: dict[tuple, float] = {}  # steps per second by kind of run, measured here
+        self.rates: dict[tuple, float] = {}  # steps per second by kind of run, measured here
         self._recorded: dict[tuple, float] = {}  # the same of the budget, by kind and stop rule
+        self._group: Group | None = None  # in training
 
     def left(self) -> list[Run]:
         """Return the runs without a record, in order, but for those that failed here."""
@@ -82,7 +98,8 @@ class RunQueue:
                     time.monotonic() < deadline
                     and not received
                     and any(
-                        self._train_group(group, options) for group in self._groups(self.left())
+                        self.train_group(group, options)
+                        for group in in_groups(self.left(), self.replicas)
                     )
                 ):
                     if self.replan:
@@ -91,6 +108,10 @@ class RunQueue:
                 if self.store.path(run, ".lock").exists():
                     with self.store.claim(run):
                         pass  # takes away what a killed process left
+        self._conclude(received, deadline)
+
+    def _conclude(self, received: list[int], deadline: float) -> None:
+        """Raise Interrupted where a signal came; note what another process holds."""
         if received:
             raise Interrupted(received[0])
         if time.monotonic() < deadline and self.left():
@@ -113,92 +134,96 @@ class RunQueue:
         totals: dict[tuple, list[float]] = {}
         for record in self.store.scan()[0]:
             if record.processor_seconds and record.device in names:
-                of = totals.setdefault((*_kind(record.run), record.run.stop), [0, 0])
+                of = totals.setdefault((*kind_of(record.run), record.run.stop), [0, 0])
                 of[:] = of[0] + record.run.steps, of[1] + record.processor_seconds
         self._recorded = {kind: steps / seconds for kind, (steps, seconds) in totals.items()}
 
-    def _rate(self, run: Run) -> float | None:
+    def rate(self, run: Run) -> float | None:
         """Return steps per second, as measured here or as recorded, None where neither is there."""
-        measured = self._rates.get(_kind(run))
-        return measured or self._recorded.get((*_kind(run), run.stop))
+        return self.rates.get(kind_of(run)) or self._recorded.get((*kind_of(run), run.stop))
 
-    def _groups(self, runs: list[Run]) -> Iterator[list[Run]]:
-        return in_groups(runs, self.replicas)
+    def train_group(self, runs: list[Run], options: dict) -> bool:
+        """Train those of some runs together that no other process holds or has finished.
 
-    def _train_group(self, group: list[Run], options: dict) -> bool:
-        """Train those runs of a group that no other process holds or has finished.
-
-        Returns whether there were any.
+        Returns whether there were any. ``options`` are those of `train_replicas`.
         """
         with contextlib.ExitStack() as claims:
-            claimed = [run for run in group if claims.enter_context(self.store.claim(run))]
-            group = [run for run in claimed if not self.store.path(run).exists()]
-            if not group:
+            claimed = [run for run in runs if claims.enter_context(self.store.claim(run))]
+            runs = [run for run in claimed if not self.store.path(run).exists()]
+            if not runs:
                 return False
-            self._begin(group)
+            self._begin(runs)
             error = None
             try:
-                train_replicas(group, self.store, progress=self._note, **options)
+                train_replicas(runs, self.store, progress=self._note, **options)
             except (WrnnError, RuntimeError, MemoryError) as caught:
                 error = caught.with_traceback(None)  # which would keep the device's memory
             finally:
                 self._end("failed" if error else "stopped")
-        if error and len(group) > 1:  # together they may not fit on the device
-            for run in group:
-                self._train_group([run], options)
+        if error and len(runs) > 1:  # together they may not fit on the device
+            half = len(runs) // 2
+            for part in (runs[:half], runs[half:]):
+                self.train_group(part, options)
         elif error:
-            self.exit_status = 2 if isinstance(error, WrnnError) else 1
-            self.errors[group[0]] = f"{group[0].description}: {error}".splitlines()[0]
-            self._print(self.errors[group[0]])
+            self._fail(runs, str(error), 2 if isinstance(error, WrnnError) else 1)
         return True
 
-    def _begin(self, group: list[Run]) -> None:
-        self._group, self._steps, self._began = group, 0, time.monotonic()
-        resumed = any(self.store.path(run, ".checkpoint").exists() for run in group)
-        self._earlier = None if resumed else 0
-        for run in group:
+    def _begin(self, runs: list[Run]) -> None:
+        resumed = any(self.store.path(run, ".checkpoint").exists() for run in runs)
+        self._group = Group(runs, earlier=None if resumed else 0)
+        for run in runs:
             self._print(f"training {run.description}, {run.steps:,} steps")
 
     def _note(self, steps: int) -> None:
         """Take the report of a number of steps; those of checkpoints are reported first."""
-        self._steps += steps
-        if self._earlier is None and steps:
-            self._earlier = steps
+        self._group.steps += steps
+        if self._group.earlier is None and steps:
+            self._group.earlier = steps
         self._measure()
 
     def _measure(self) -> float:
         """Update the rate of the group; returns the seconds that it has taken so far."""
-        seconds = time.monotonic() - self._began
-        if taken := self._steps - (self._earlier or 0):
-            self._rates |= dict.fromkeys(map(_kind, self._group), taken / seconds)
+        seconds = time.monotonic() - self._group.began
+        if self._group.taken:
+            self.rates |= dict.fromkeys(map(kind_of, self._group.runs), self._group.taken / seconds)
         return seconds
 
     def _end(self, unfinished: str) -> None:
         """Note what the group took, and say what became of its runs."""
-        records = {run: self.store.find(run) for run in self._group}
-        self._steps -= sum(run.steps - r.steps for run, r in records.items() if r)  # not needed
-        seconds, steps = self._measure(), self._steps - (self._earlier or 0)
+        group = self._group
+        records = {run: self.store.find(run) for run in group.runs}
+        group.steps -= sum(run.steps - r.steps for run, r in records.items() if r)  # not needed
+        seconds = self._measure()
         for run, record in records.items():
             before = self.spent.get(run, (0, 0))
             share = run.steps / sum(run.steps for run in records)
-            self.spent[run] = before[0] + steps * share, before[1] + seconds * share
+            self.spent[run] = before[0] + group.taken * share, before[1] + seconds * share
             state = "trained" if record else unfinished
             self._print(f"{state} {run.description} in {duration(seconds * share)}")
-        self._group = []
+        self._group = None
         if len(self.runs) > 1:
             self._print(self.headline())
 
+    def _fail(self, runs: list[Run], reason: str, status: int) -> None:
+        """Note why runs failed; the others go on."""
+        self.exit_status = status
+        for run in runs:
+            why = reason.removeprefix(f"{run.description}: ")
+            self.errors[run] = f"{run.description}: {why}".splitlines()[0]
+            self._print(self.errors[run])
+
     def in_training(self) -> list[tuple[list[Run], int]]:
         """Return the groups in training, with the steps that they have taken together."""
-        return [(list(self._group), self._steps)] if self._group else []
+        group = self._group  # the live table's thread asks while another one ends it
+        return [(group.runs, group.steps)] if group else []
 
     def seconds_left(self) -> tuple[float, int]:
         """Estimate the seconds left, and count the runs for which no rate is measured yet."""
         left = self.left()
-        rates = [self._rate(run) for run in left]
+        rates = [self.rate(run) for run in left]
         seconds = sum(r.steps / rate for r, rate in zip(left, rates, strict=True) if rate)
         for group, steps in self.in_training():
-            seconds -= steps / (self._rate(group[0]) or math.inf)
+            seconds -= steps / (self.rate(group[0]) or math.inf)
         return max(0.0, seconds), rates.count(None)
 
     def headline(self) -> str:
@@ -208,10 +233,9 @@ class RunQueue:
         if not left:
             return text
         seconds, unknown = self.seconds_left()
-        estimate = f"about {duration(seconds)}" if seconds else ""
-        if unknown:
-            estimate += f"{' and ' * bool(seconds)}{unknown} of a rate not yet measured"
-        return f"{text}; {left} left" + f" ({estimate})" * bool(estimate)
+        parts = [f"about {duration(seconds)}"] * bool(seconds)
+        parts += [f"{unknown} of a rate not yet measured"] * bool(unknown)
+        return f"{text}; {left} left" + f" ({' and '.join(parts)})" * bool(parts)
 
     def rows(self) -> list[tuple[str, str, str, str]]:
         """Return the rows of the live table: state, run, steps and time."""
@@ -222,14 +246,14 @@ class RunQueue:
         for group, together in self.in_training():
             now += group
             for run in group:
-                rate = self._rate(run)
+                rate = self.rate(run)
                 steps = min(run.steps, together // len(group))
                 time_left = duration((run.steps - steps) * len(group) / rate) if rate else "?"
                 speed = f", {rate:,.0f} per second" if rate else ""
                 done = f"{steps:,} of {run.steps:,}{speed}"
                 rows.append(("now", run.description, done, f"{time_left} left"))
         for run in [run for run in self.left() if run not in now][:ROWS]:
-            rate = self._rate(run)
+            rate = self.rate(run)
             time_left = f"about {duration(run.steps / rate)}" if rate else "not yet measured"
             state = "elsewhere" if self.store.is_held(run) else "next"
             rows.append((state, run.description, f"{run.steps:,}", time_left))
@@ -251,14 +275,13 @@ class RunQueue:
         if not totals:
             return []
         everything = sum(seconds for _, _, seconds in totals.values())
-        lines = [
-            f"{'experiment':<12}{'runs':>5}{'steps':>12}{'time':>10}{'share':>7}{'steps/s':>9}"
+        head = ("experiment", "runs", "steps", "time", "share", "steps/s")
+        lines = ["{:<12}{:>5}{:>12}{:>10}{:>7}{:>9}".format(*head)]
+        lines += [
+            f"{name:<12}{count:>5}{steps:>12,.0f}{duration(seconds):>10}"
+            f"{seconds / everything:>7.0%}{steps / seconds:>9,.1f}"
+            for name, (count, steps, seconds) in totals.items()
         ]
-        for name, (count, steps, seconds) in totals.items():
-            lines.append(
-                f"{name:<12}{count:>5}{steps:>12,.0f}{duration(seconds):>10}"
-                f"{seconds / everything:>7.0%}{steps / seconds:>9,.1f}"
-            )
         longest = sorted(self.spent, key=lambda run: -self.spent[run][1])[:3]
         named = [f"{run.description} ({duration(self.spent[run][1])})" for run in longest]
         return [*lines, f"together {duration(everything)}; the longest: {'; '.join(named)}"]
@@ -293,18 +316,19 @@ def duration(seconds: float) -> str:
     return f"{seconds:.1f} s"
 
 
-def in_groups(runs: list[Run], replicas: int) -> Iterator[list[Run]]:
+def in_groups(runs: Iterable[Run], replicas: int) -> list[list[Run]]:
     """Cut runs into groups that are trained together; their budgets are within a factor of two."""
+    groups: list[list[Run]] = []
+    filling: dict[tuple, list[Run]] = {}
+    for run in runs:
+        pace = run.task.length, run.batch_size, run.steps.bit_length(), run.seed == 0
+        if len(filling.get(pace, ())) in (0, replicas):
+            filling[pace] = []
+            groups.append(filling[pace])
+        filling[pace].append(run)
+    return groups
 
-    def pace(run: Run) -> tuple:
-        return run.task.length, run.batch_size, run.steps.bit_length(), run.seed == 0
 
-    while runs:
-        group = [run for run in runs if pace(run) == pace(runs[0])][:replicas]
-        runs = [run for run in runs if run not in group]
-        yield group
-
-
-def _kind(run: Run) -> tuple:
+def kind_of(run: Run) -> tuple:
     """Return what the rate of a run depends on."""
     return run.task, run.model, run.batch_size

@@ -90,80 +90,80 @@ class TrainingState:
 
 
 class Replicas:
-    """Learners on one device that take their steps together."""
+    """Runs in training on one device that take their steps together."""
 
-    def __init__(self, learners: Sequence[TrainingState]):
-        self.learners = list(learners)
+    def __init__(self, members: Sequence[TrainingState]):
+        self.members = list(members)
         self.eager_left = EAGER_STEPS
-        self.capture = CAPTURES.get(learners[0].device.type) if learners else None
+        self.capture = CAPTURES.get(members[0].device.type) if members else None
         self.replay: Callable[[], None] | None = None
 
-    def keep(self, learners: Sequence[TrainingState]) -> None:
-        """Go on with these learners only."""
-        self.learners = list(learners)
+    def keep(self, members: Sequence[TrainingState]) -> None:
+        """Go on with these members only."""
+        self.members = list(members)
         self.replay = None
 
     def take_step(self) -> None:
-        """Take the next step of every learner; their losses are in ``loss``."""
-        for learner in self.learners:
-            if learner.step in learner.run.drop_steps:
-                learner.set_rate()
+        """Take the next step of every member, which leaves its loss in ``loss``."""
+        for member in self.members:
+            if member.step in member.run.drop_steps:
+                member.set_rate()
         if self.capture and not self.replay and not self.eager_left:
             self._try_to_capture()
         if self.replay:
             self.replay()
         else:
-            update_all(self.learners)
+            update_all(self.members)
             self.eager_left = max(0, self.eager_left - 1)
-        for learner in self.learners:
-            learner.step += 1
+        for member in self.members:
+            member.step += 1
 
     def _try_to_capture(self) -> None:
-        states = [learner.generator.get_state() for learner in self.learners]
+        states = [member.generator.get_state() for member in self.members]
         try:
-            self.replay = self.capture(self.learners)
+            self.replay = self.capture(self.members)
         except RuntimeError as error:
             self.capture = None
             reason = str(error).splitlines()[0]
             warnings.warn(f"training without a CUDA graph: {reason}", stacklevel=2)
             # Nothing of the step has run, but its streams and generators are still in the capture.
-            for learner, state in zip(self.learners, states, strict=True):
-                learner.generator = torch.Generator(learner.device)
-                learner.generator.set_state(state)
-                if learner.stream is not None:
-                    learner.stream = torch.cuda.Stream(learner.device)
+            for member, state in zip(self.members, states, strict=True):
+                member.generator = torch.Generator(member.device)
+                member.generator.set_state(state)
+                if member.stream is not None:
+                    member.stream = torch.cuda.Stream(member.device)
 
 
-def update_all(learners: Sequence[TrainingState]) -> None:
-    """Update every learner, on CUDA each on its own stream between a fork and a join."""
-    for learner in learners:
-        if learner.stream is None:
-            learner.update()
+def update_all(members: Sequence[TrainingState]) -> None:
+    """Update every member, on CUDA each on its own stream between a fork and a join."""
+    for member in members:
+        if member.stream is None:
+            member.update()
             continue
-        learner.stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(learner.stream):
-            learner.update()
-    for learner in learners:
-        if learner.stream is not None:
-            torch.cuda.current_stream().wait_stream(learner.stream)
+        member.stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(member.stream):
+            member.update()
+    for member in members:
+        if member.stream is not None:
+            torch.cuda.current_stream().wait_stream(member.stream)
 
 
-def capture_cuda_graph(learners: Sequence[TrainingState]) -> Callable[[], None]:
-    """Capture one step of every learner in a CUDA graph; returns what replays it.
+def capture_cuda_graph(members: Sequence[TrainingState]) -> Callable[[], None]:
+    """Capture one step of every member in a CUDA graph; returns what replays it.
 
-    Nothing runs during the capture. A replay draws the next numbers from the learners' generators
+    Nothing runs during the capture. A replay draws the next numbers from the members' generators
     and reads their learning rates, and leaves the losses where the capture put them.
 
     Raises:
         RuntimeError: something in the step cannot be captured.
     """
     graph = torch.cuda.CUDAGraph()
-    for learner in learners:
-        graph.register_generator_state(learner.generator)
+    for member in members:
+        graph.register_generator_state(member.generator)
     before = torch.cuda.current_stream()
     try:
         with torch.cuda.graph(graph):
-            update_all(learners)
+            update_all(members)
     finally:
         torch.cuda.set_stream(before)  # where a capture breaks off, its own stream stays current
     return graph.replay

@@ -48,18 +48,20 @@ class Curves:
 
     def thinned(self) -> dict[str, list[list[float]]]:
         """Return every k-th point of each curve, first and last included, 500 at most."""
-        return {name: _thin(points) for name, points in self.points.items()}
-
-
-def _thin(points: list[list[float]]) -> list[list[float]]:
-    if len(points) <= CURVE_POINTS:
-        return points
-    stride = math.ceil((len(points) - 1) / (CURVE_POINTS - 1))
-    return points[:-1:stride] + points[-1:]
+        thinned = {}
+        for name, points in self.points.items():
+            stride = max(1, math.ceil((len(points) - 1) / (CURVE_POINTS - 1)))
+            thinned[name] = points[:-1:stride] + points[-1:]
+        return thinned
 
 
 class RunInTraining(TrainingState):
-    """One run in training: a learner and what is noted about it."""
+    """One run in training: its state, and what is noted about it."""
+
+    NOTED = (
+        *("seconds", "processor_seconds", "replicas", "diverged", "solved_step"),
+        *("solved_step_training", "settled_since", "settled", "best"),
+    )
 
     def __init__(self, run: Run, device: torch.device):
         super().__init__(run, device)
@@ -77,33 +79,19 @@ class RunInTraining(TrainingState):
 
     def state(self) -> dict:
         """Return all that the record of the run depends on."""
+        noted = {name: getattr(self, name) for name in self.NOTED}
         return {
             **super().state(),
             "run": self.run.to_dict(),
-            "seconds": self.seconds,
-            "processor_seconds": self.processor_seconds,
-            "replicas": self.replicas,
-            "diverged": self.diverged,
-            "solved_step": self.solved_step,
-            "solved_step_training": self.solved_step_training,
-            "settled_since": self.settled_since,
-            "settled": self.settled,
-            "best": self.best,
             "curves": self.curves.points,
+            **noted,
         }
 
     def load(self, state: dict) -> None:
         """Go on from :meth:`state`'s output."""
         super().load(state)
-        self.seconds = state["seconds"]
-        self.processor_seconds = state["processor_seconds"]
-        self.replicas = state["replicas"]
-        self.diverged = state["diverged"]
-        self.solved_step = state["solved_step"]
-        self.solved_step_training = state["solved_step_training"]
-        self.settled_since = state["settled_since"]
-        self.settled = state["settled"]
-        self.best = state["best"]
+        for name in self.NOTED:
+            setattr(self, name, state[name])
         self.curves = Curves(state["curves"])
 
     def log(self) -> None:
@@ -302,77 +290,76 @@ def train_replicas(
     """
     records = {run.id: record for run in runs if (record := store.get(run)) is not None}
     progress(sum(run.steps for run in runs if run.id in records))
-    trainers = _resume([run for run in dict.fromkeys(runs) if run.id not in records], store, device)
-    progress(sum(trainer.step for trainer in trainers))
+    left = [run for run in dict.fromkeys(runs) if run.id not in records]
+    members = [_resume(run, store, _chosen(device)) for run in left]
+    progress(sum(member.step for member in members))
 
     def record_ended() -> list[RunInTraining]:
-        for trainer in trainers:
-            if trainer.stopped:
-                records[trainer.run.id] = store.put(*trainer.record())
-                progress(trainer.run.steps - trainer.reported)  # and what was not needed
-        return [trainer for trainer in trainers if not trainer.stopped]
+        for member in members:
+            if member.stopped:
+                records[member.run.id] = store.put(*member.record())
+                progress(member.run.steps - member.reported)  # and what was not needed
+        return [member for member in members if not member.stopped]
 
-    trainers = record_ended()
-    group = Replicas(trainers)
+    members = record_ended()
+    group = Replicas(members)
     before = last_saved = time.monotonic()
     processor_before = time.process_time()
-    while trainers:
+    while members:
         group.take_step()
-        for trainer in trainers:
-            if trainer.at_log:
-                trainer.log()
-                progress(trainer.step - trainer.reported)
-                trainer.reported = trainer.step
+        for member in members:
+            if member.at_log:
+                member.log()
+                progress(member.step - member.reported)
+                member.reported = member.step
         now, processor_now = time.monotonic(), time.process_time()
-        for trainer in trainers:
-            trainer.seconds += (now - before) / len(trainers)
-            trainer.processor_seconds += (processor_now - processor_before) / len(trainers)
-            trainer.replicas = max(trainer.replicas, len(trainers))
+        for member in members:
+            member.seconds += (now - before) / len(members)
+            member.processor_seconds += (processor_now - processor_before) / len(members)
+            member.replicas = max(member.replicas, len(members))
         before, processor_before = now, processor_now
         ending = now >= deadline or stop()
         if now - last_saved >= checkpoint_seconds or ending:
-            for trainer in trainers:
-                store.save_checkpoint(trainer.run, trainer.state())
+            for member in members:
+                store.save_checkpoint(member.run, member.state())
             last_saved = now
-        if any(trainer.stopped for trainer in trainers):
-            trainers = record_ended()
-            group.keep(trainers)
+        if any(member.stopped for member in members):
+            members = record_ended()
+            group.keep(members)
             before, processor_before = time.monotonic(), time.process_time()
-        if ending and trainers:
-            stopped = " and ".join(f"{t.run.description} at step {t.step}" for t in trainers)
+        if ending and members:
+            stopped = " and ".join(f"{t.run.description} at step {t.step}" for t in members)
             raise TrainingStopped(f"stopped {stopped}")
     return [records[run.id] for run in runs]
 
 
-def _resume(runs: Sequence[Run], store: Store, device: str) -> list[RunInTraining]:
-    """Return a trainer for each run, where its checkpoint left it if there is one."""
-    if not runs:
-        return []
-    chosen = resolve_device(device)
-    if chosen.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
+def _chosen(name: str) -> torch.device:
+    """Return a device to train on; a CPU gets one thread where nothing else is asked for."""
+    device = resolve_device(name)
+    if device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)
-    return [_resume_one(run, store, chosen) for run in runs]
+    return device
 
 
-def _resume_one(run: Run, store: Store, device: torch.device) -> RunInTraining:
-    """Return a trainer where a run's checkpoint left it; a damaged checkpoint is set aside."""
-    trainer = RunInTraining(run, device)
+def _resume(run: Run, store: Store, device: torch.device) -> RunInTraining:
+    """Return a run where its checkpoint left it; a damaged checkpoint is set aside."""
+    resumed = RunInTraining(run, device)
     try:
         state = store.checkpoint(run)
         if state is None:
-            return trainer
-        trainer.load(state)
+            return resumed
+        resumed.load(state)
     except DamagedFile as error:
         store.set_aside(error)
-        return trainer
+        return resumed
     except WrnnError:
         raise  # it is of another type of device, and good there
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         reason = f"not of this version: {type(error).__name__}"
         store.set_aside(DamagedFile(store.path(run, ".checkpoint"), reason))
         return RunInTraining(run, device)  # the first may have taken a part of it
-    trainer.reported = trainer.step
-    return trainer
+    resumed.reported = resumed.step
+    return resumed
 
 
 def resolve_device(name: str) -> torch.device:

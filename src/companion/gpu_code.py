@@ -1,8 +1,8 @@
 """What the fused kernels take of a GPU, read from their compiled code; no GPU is needed.
 
-``python -m companion.kernels`` compiles every configuration of the paper for each generation of GPU
-and prints a table. Nothing in it is a measurement. *Cycles* are a bound: every instruction of the
-loop over time, issued once by each warp, as fast as a multiprocessor can issue, which is four a
+``python -m companion.gpu_code`` compiles every configuration of the paper for each generation of
+GPU and prints a table. Nothing in it is a measurement. *Cycles* are a bound: every instruction of
+the loop over time, issued once by each warp, as fast as a multiprocessor can issue, which is four a
 cycle. A step takes longer where instructions wait, for memory or for each other.
 """
 
