@@ -59,8 +59,14 @@ def forms(experiment):
 
 
 def text(found, unit=""):
-    """An estimate with its interval and number of seeds."""
-    return f"{tables.interval(found)}{unit} (n = {found.count})" if found else "not to be said"
+    """An estimate with its interval and number of seeds, or what the seeds gave."""
+    if not found:
+        return "not to be said"
+    low, high = found.ends
+    if 0 < low * 1e6 < high:  # says nothing but that the seeds differ by orders of magnitude
+        least, most = (tables.number(of(found.values)) for of in (min, max))
+        return f"{least} to {most}{unit} by seed, too far apart for an interval (n = {found.count})"
+    return f"{tables.interval(found)}{unit} (n = {found.count})"
 
 
 def names(found):

@@ -108,7 +108,7 @@ page.table(
 # `make paper` trains everything, five seeds, unattended: the copy task (Table 4 and Figure 3),
 # adding (Table 1), permuted and sequential MNIST (Table 2), noisy CIFAR10 (Table 3), Figures 7, 2,
 # 10 and 18, what only this book has, LSTM and GRU; then the other seeds. It needs a Python with
-# torch, torchvision, numpy, tqdm and typer, and the data; no network.
+# torch, torchvision, numpy, filelock and typer, and the data; no network.
 #
 # 1. Carry the repository and the data there: MNIST's four `.gz` files in `MNIST/raw` and
 #    `cifar-10-python.tar.gz`, in one folder that `WRNN_DATA` names. What is missing is downloaded
@@ -149,8 +149,13 @@ def steps(rows):
     return " to ".join(f"{count:,}" for count in dict.fromkeys((taken[0], taken[-1])))
 
 
-def machines(rows):
-    return ", ".join(sorted(set(rows["device"])))
+devices = sorted(set(records["device"])) if len(records) else []
+machine = f" All were made on {devices[0]}." if len(devices) == 1 else ""
+
+
+def made_on(rows):
+    """A column for the machines, where there are several."""
+    return {"made on": ", ".join(sorted(set(rows["device"])))} if len(devices) > 1 else {}
 
 
 groups = records.groupby(["status", "title"]) if len(records) else ()
@@ -164,11 +169,11 @@ page.table(
             "seeds": rows["seed"].nunique(),
             "steps": steps(rows),
             "hours": hours(rows),
-            "made on": machines(rows),
+            **made_on(rows),
         }
         for (status, title), rows in groups
     ],
-    "The published records by scale and task.",
+    f"The published records by scale and task.{machine}",
     ("Published records", "all", "paper"),
 )
 page.file(
@@ -207,10 +212,10 @@ for experiment in EXPERIMENTS.values():
                 "records": len(of),
                 "steps": f"{of['taken_steps'].sum():,.0f}",
                 "hours": hours(of),
-                "made on": machines(of),
+                **made_on(of),
             }
         )
-caption = "Machine time of the published records, by experiment."
+caption = f"Machine time of the published records, by experiment.{machine}"
 page.table("tab-time", rows, caption, ("Machine time", "all", "paper"))
 
 # %% [markdown]

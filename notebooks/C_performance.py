@@ -200,8 +200,8 @@ page.say(
 # The work is in proportion to the steps, sequences and sites, and so the cost should be.
 # {numref}`tab-growth` takes the copy task's network and lets one size grow at a time, with the
 # checkpointed way where the steps do. *Exponent* is the $p$ of the best fit of time $\propto$
-# size$^p$: $1$ where nothing is fixed, less where a part of the time is the same for every size. On
-# a GPU there is a fourth row, for *replicas*: runs that train together.
+# $\text{size}^p$: $1$ where nothing is fixed, less where a part of the time is the same for every
+# size. On a GPU there is a fourth row, for *replicas*: runs that train together.
 
 # %% tags=["hide-cell"]
 SIZES = dict(steps="steps T", batch_size="sequences B", channel_size="sites n", replicas="replicas")

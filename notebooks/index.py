@@ -32,15 +32,12 @@ judged = page.findings()
 page.say("\n".join(f"- {sentence}" for sentence in front.findings(judged)))
 
 # %% tags=["remove-cell"]
-counts = front.counts(judged)
 page.figure(
     "fig-standing",
-    figures.standing(counts, MARKS),
+    figures.standing(front.counts(judged), MARKS),
     alt="One bar in which every claim of the paper has its place, by verdict, from reproduced to "
     "contradicted, and what is still open.",
-    caption="Where the claims of the paper stand: "
-    + ", ".join(f"{number} {name}" for name, number in counts.items() if number)
-    + ".",
+    caption=f"Where the claims of the paper stand: {front.standing(judged)}.",
 )
 
 # %% [markdown]

@@ -38,14 +38,18 @@ def counts(findings: Sequence[Finding]) -> dict[str, int]:
     return {name: sum(f.verdict == name for f in findings) for name in MARKS}
 
 
+def standing(judged: Sequence[Finding]) -> str:
+    """Say how many claims have which verdict."""
+    numbers = counts(judged)
+    return ", ".join(f"{n} {_STAND[name][n > 1]}" for name, n in numbers.items() if n)
+
+
 def findings(judged: Sequence[Finding]) -> list[str]:
     """Return at most five sentences: where all claims stand, and one finding for each question.
 
     Of a question it is the finding that says most; one that has none yet is named as open.
     """
-    numbers = counts(judged)
-    parts = [f"{n} {_STAND[name][n > 1]}" for name, n in numbers.items() if n]
-    sentences = [f"Of {len(judged)} claims of the paper, {', '.join(parts)}."]
+    sentences = [f"Of {len(judged)} claims of the paper, {standing(judged)}."]
     for key, question in QUESTIONS.items():
         decided = [f for f in judged if f.claim.question == key and f.verdict != OPEN]
         if not decided:

@@ -88,7 +88,7 @@ def cifar10(source: str = "torchvision") -> ImageData:
 
 @lru_cache(maxsize=1)
 def digits() -> ImageData:
-    """scikit-learn's handwritten digits: 1,797 images of 8 x 8, grey levels 0 to 16."""
+    """scikit-learn's handwritten digits: 1,797 images of 8 × 8, grey levels 0 to 16."""
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:

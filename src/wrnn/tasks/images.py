@@ -1,6 +1,6 @@
 """Images shown pixel by pixel (figures 6 and 7, table 2), and what all image tasks share.
 
-MNIST is the paper's data. The digits (8 x 8, bundled with scikit-learn) need no download; they
+MNIST is the paper's data. The digits (8 × 8, bundled with scikit-learn) need no download; they
 stand where a small task is enough, and always under their own name.
 """
 
@@ -114,7 +114,7 @@ class ImageTask(Task):
 
 
 class DigitsTask(ImageTask):
-    """What tasks on scikit-learn's 8 x 8 digits share: 1,297 / 200 / 300 images.
+    """What tasks on scikit-learn's 8 × 8 digits share: 1,297 / 200 / 300 images.
 
     There is no official test set: all three splits are drawn with `split_seed`.
     """
@@ -210,7 +210,7 @@ class SequentialMNIST(PixelTask):
 
 @dataclass(frozen=True)
 class SequentialDigits(DigitsTask, PixelTask):
-    """The same on scikit-learn's 8 x 8 digits: 64 pixels, 1,297 / 200 / 300 images.
+    """The same on scikit-learn's 8 × 8 digits: 64 pixels, 1,297 / 200 / 300 images.
 
     >>> x, y = SequentialDigits().batch(4, generator=torch.Generator().manual_seed(0))
     >>> x.shape, y.shape
@@ -223,4 +223,4 @@ class SequentialDigits(DigitsTask, PixelTask):
     @property
     def title(self) -> str:
         """The task in words."""
-        return f"{'permuted ' if self.permuted else ''}sequential digits (8 x 8)"
+        return f"{'permuted ' if self.permuted else ''}sequential digits (8 × 8)"

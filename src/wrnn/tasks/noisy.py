@@ -182,4 +182,4 @@ class NoisySequentialDigits(DigitsTask, NoisyRowsTask):
     @property
     def title(self) -> str:
         """The task in words."""
-        return f"noisy sequential digits (8 x 8){', fresh noise' if self.noise == 'fresh' else ''}"
+        return f"noisy sequential digits (8 × 8){', fresh noise' if self.noise == 'fresh' else ''}"
