@@ -470,7 +470,7 @@ for kind, speed in [("wave", 1.0), ("wave", -0.5), *((kind, 1.0) for kind in wav
                 kind, generator=generator, signal=signal, speed=speed, shape=shape
             )
             tests.append(waves.wave_test(field, generator=generator, draws=draws))
-        row[f"found at {signal:g}"] = f"{np.mean([test.is_wave for test in tests]):.0%}"
+        row[f"found at {signal:g}"] = f"{100 * np.mean([test.is_wave for test in tests]):.0f} %"
     row["contrast at 1"] = tables.number(float(np.median([test.contrast for test in tests])), 2)
     speeds = np.median([test.speed for test in tests])
     row["speed at 1"] = tables.number(float(speeds), 2) if kind == "wave" else tables.NOTHING

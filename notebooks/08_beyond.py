@@ -282,8 +282,8 @@ draw(
     "fig-memory-capacity",
     ("Memory capacity before and after training", "why_capacity"),
     "Two panels, before and after training; in each, one row per network with its memory capacity.",
-    f"Linear memory capacity of the state with noise of {NOISE:.0%} of its size. No counterpart in "
-    "the paper.",
+    f"Linear memory capacity of the state with noise of {100 * NOISE:.0f} % of its size. No "
+    "counterpart in the paper.",
     shown,
     [
         (
