@@ -23,7 +23,8 @@ from companion.evidence.verdicts import (
     judge,
 )
 from companion.records.files import Store
-from companion.records.table import Grouped, gather
+from companion.records.selection import Grouped
+from companion.records.table import gather
 from companion.runs.experiments import EXPERIMENTS
 
 NEEDED = claims.experiments_needed()
@@ -236,7 +237,7 @@ def test_v_init_is_judged_against_the_released_start(curve, short, store):
     fill(store, {"v_init"})
     for record in store.all():
         if record.run.model.input == "ones":
-            curves = record.curves | {"cross_entropy": curve}
+            curves = {**record.curves, "cross_entropy": curve}
             store.put(dataclasses.replace(record, curves=curves, steps=6000))
     finding = verdict(store, "v-init-speed-0")
     assert (finding.verdict, finding.short) == (CONTRADICTED, short)
