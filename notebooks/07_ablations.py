@@ -200,10 +200,10 @@ for T in lengths:
     if leads:
         above = min(r.metric("printed_mse").mean for pair in pairs for r in pair) / LIMIT
         page.say(
-            f"At T = {T}, without u-shift, the convolution has **more than the full matrix**, in "
-            f"all of the interval, in {sum(paired.side(lead) == 'above' for lead in leads)} of "
-            f"{len(leads)} comparisons; all of these networks end at {tables.number(above, 2)} "
-            "times the loss of the floor or more."
+            f"At T = {T}, without u-shift, the convolution gets more symbols right than the full "
+            f"matrix, in all of the interval, in **{sum(paired.side(x) == 'above' for x in leads)} "
+            f"of {len(leads)} comparisons**; all of these networks end at "
+            f"{tables.number(above, 2)} times the loss of the floor or more."
         )
 page.table(
     "tab-ablations-symbols",

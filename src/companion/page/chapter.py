@@ -548,11 +548,15 @@ def command(names: str, profile: str = "paper") -> str:
 
 
 def origin(results: Sequence[Result]) -> str:
-    """Say in one sentence which records some results stand on."""
+    """Say in one sentence which records some results stand on; of many budgets, their scales."""
     ids = {record.id: result for result in results for record in result.records}
     if not ids:
         return "No run of it is recorded yet."
     shared, own = in_common(list(dict.fromkeys(r.description for r in ids.values())))
+    if len(own) > 4:
+        scales = Counter(result.status for result in ids.values())
+        kinds = ", ".join(f"{count} {scale}" for scale, count in scales.items())
+        return f"Source: {len(ids)} records ({kinds}){f', all {shared}' if shared else ''}."
     descriptions = "; ".join([*([f"throughout {shared}"] if shared else []), *own])
     if len(ids) > 6:
         return f"Source: {descriptions}; {len(ids)} records."
