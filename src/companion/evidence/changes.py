@@ -79,4 +79,11 @@ CHANGES = (
         "since": "counted as not copied or not solved, with all planned steps where steps are "
         "compared; left out of gaps and accuracies",
     },
+    {
+        "date": "2026-11-28",
+        "rule": "not reached",
+        "before": "too short a training that had not reached a value failed so far",
+        "since": "it decides nothing, as with what is said to fail; seen when MNIST was first "
+        "trained for a tenth of its epochs",
+    },
 )

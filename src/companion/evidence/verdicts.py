@@ -9,8 +9,8 @@ A verdict is computed, never written down, and the interval over seeds decides i
 - *open*: no record decides it, or the models of a comparison were trained for different budgets.
 
 Two kinds of claims depend on the budget in one direction only. That something is *reached* is
-settled once it is, however short the training. That something *fails* is never supported by having
-trained too little. The quick and smoke profiles give no verdict.
+settled once it is, however short the training, and that something *fails* is never supported by
+having trained too little: until then both are open. The quick and smoke profiles give no verdict.
 """
 
 import math
@@ -91,11 +91,12 @@ class Part:
         complete = all(result.complete for result in self.results)
         if not complete and len({budget(r) for r in self.results if r.records}) > 1:
             return OPEN
-        if asks == "fails" and not complete and holds is not False:
+        settling = {"reached": True, "fails": False}.get(asks, holds)
+        if not complete and holds is not settling:
             return OPEN
         if holds is None:
             return INCONCLUSIVE
-        whole = complete or (asks, holds) in (("reached", True), ("fails", False))
+        whole = complete or asks != "compares"
         if whole and self.interval.count > 1:
             return REPRODUCED if holds else CONTRADICTED
         return HOLDS if holds else FAILS
@@ -202,8 +203,11 @@ class Finding:
 
     @property
     def short(self) -> str:
-        """The values of the recorded parts, in a few words."""
-        return "; ".join(self._texts(seeds=False)) or "not yet recorded"
+        """The values of the recorded parts, in a few words, and why they decide nothing."""
+        if not self.recorded:
+            return "not yet recorded"
+        undecided = " (too little training to decide)" * (self.verdict == OPEN)
+        return "; ".join(self._texts(seeds=False)) + undecided
 
     @property
     def shown(self) -> str:
