@@ -43,7 +43,9 @@ def test_a_result_is_missing_then_reduced_then_paper(store):
     reduced = first(store)
     assert reduced.status == "reduced" and not reduced.complete
     assert [record.run.steps for record in reduced.records] == [20_000]
-    assert reduced.description == "paper sizes, 20,000 steps, CPU: test, 1 seed"
+    assert (
+        reduced.description == "paper sizes, reduced to 20,000 of 60,000 steps, CPU: test, 1 seed"
+    )
     for seed in (0, 3):
         store.put(make_record(seeded(seed)))
     full = first(store)
@@ -177,7 +179,11 @@ def test_records_on_images_from_jpeg_stand_in_and_say_so(store):
     words = "noisy sequential CIFAR10 (JPEG), CPU: test, "
     whole = f"paper sizes, 22,080 steps, {words}2 seeds"
     for put, status, description in (
-        ([replace(jpeg, steps=100)], "reduced", f"paper sizes, 100 steps, {words}1 seed"),
+        (
+            [replace(jpeg, steps=100)],
+            "reduced",
+            f"paper sizes, reduced to 100 of 22,080 steps, {words}1 seed",
+        ),
         ([replace(jpeg, seed=seed) for seed in range(2)], "reduced", whole),
         ([replace(run, steps=100)], "reduced", whole),
         ([run], "paper", "paper scale, CPU: test, 1 seed"),

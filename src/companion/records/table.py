@@ -288,9 +288,10 @@ class Result:
         settled = [record for record in self.records if record.stopped == "settled"]
         shown = settled or self.records
         taken = _ends((r.steps for r in shown), " to ")
-        planned = _ends((r.run.steps for r in shown), " or ")
+        cut = self.status == "reduced" and all(r.run.steps < self.run.steps for r in shown)
+        planned = f"{self.run.steps:,}" if cut else _ends((r.run.steps for r in shown), " or ")
         steps = f"{taken} steps" if taken == planned else f"{taken} of {planned} steps"
-        words = f"{self.run.task.settled.words} " if settled else ""
+        words = f"{self.run.task.settled.words} " if settled else "reduced to " * cut
         if 0 < len(settled) < len(self.records):
             words = f"{len(settled)} of {len(self.records)} seeds {words}"
         return words + steps
