@@ -102,7 +102,7 @@ def test_version_is_the_same_everywhere():
         "citation": str(yaml.safe_load(read("CITATION.cff"))["version"]),
         "Zenodo": json.loads(read(".zenodo.json"))["version"],
         "page": re.search(r"version = \{(.+?)\}", read("book/citing.md"))[1],
-        "changelog": re.search(r"^## (\S+)", read("CHANGELOG.md"), re.MULTILINE)[1],
+        "changelog": re.search(r"^## (\d\S*)", read("CHANGELOG.md"), re.MULTILINE)[1],
     }
     assert versions == dict.fromkeys(versions, PROJECT["version"])
 
