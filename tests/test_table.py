@@ -46,6 +46,9 @@ def test_a_result_is_missing_then_reduced_then_paper(store):
     assert (
         reduced.description == "paper sizes, reduced to 20,000 of 60,000 steps, CPU: test, 1 seed"
     )
+    longer = replace(RUN, steps=30_000)
+    store.put(make_record(longer, steps=300, stopped="diverged", diverged=True))
+    assert first(store).description.startswith("paper sizes, diverged after 300 of 60,000 steps")
     for seed in (0, 3):
         store.put(make_record(seeded(seed)))
     full = first(store)

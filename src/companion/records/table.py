@@ -291,7 +291,8 @@ class Result:
         cut = self.status == "reduced" and all(r.run.steps < self.run.steps for r in shown)
         planned = f"{self.run.steps:,}" if cut else _ends((r.run.steps for r in shown), " or ")
         steps = f"{taken} steps" if taken == planned else f"{taken} of {planned} steps"
-        words = f"{self.run.task.settled.words} " if settled else "reduced to " * cut
+        ended = "diverged after" if all(r.diverged for r in shown) else "reduced to" * cut
+        words = f"{self.run.task.settled.words if settled else ended} ".lstrip()
         if 0 < len(settled) < len(self.records):
             words = f"{len(settled)} of {len(self.records)} seeds {words}"
         return words + steps
