@@ -152,7 +152,7 @@ def test_legend_says_what_each_line_stands_for_and_a_common_scale_once():
     (axis,) = figures.loss_curves(results).axes
     assert texts(axis.get_legend()) == [
         "wRNN",
-        "iRNN (n=100) (20,000 steps)",
+        "iRNN (n=100) (20,000 of 60,000 steps)",
         "iRNN (n=625): not yet recorded",
     ]
     (axis,) = figures.loss_curves([result(model, "quick") for model in (WRNN, SMALL)]).axes

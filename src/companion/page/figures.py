@@ -240,7 +240,7 @@ def legend_label(result) -> str:
         done = result.records[0].steps
         return f"{result.label} (smaller than the paper's, {done:,} steps)"
     if result.status in ("settled", "reduced"):
-        return f"{result.label} ({result.budget})"
+        return f"{result.label} ({result.budget.removeprefix('reduced to ')})"
     if result.status == "missing":
         return f"{result.label}: not yet recorded"
     return f"{result.label} ({result.status} profile)"
