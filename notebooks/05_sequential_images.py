@@ -176,7 +176,7 @@ page.table(
 # ({ref}`sec-point-recurrent-bias`), the input bias of the iRNN. None of this stands in for a row of
 # {numref}`tab-images-results`.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-cell"]
 page.smaller("mnist-cpu", "mnist_cpu", "sequential and permuted MNIST")
 
 # %% [markdown]

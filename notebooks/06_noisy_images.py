@@ -165,7 +165,7 @@ for number in paper.select("later/"):
 # a higher learning rate. Where a row says JPEG, the images come from JPEG files, which have lost
 # some detail. None of it stands in for a row of {numref}`tab-noisy-results`.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-cell"]
 page.smaller("cifar10-cpu", "cifar10_cpu", "noisy sequential CIFAR10")
 
 # %% [markdown]

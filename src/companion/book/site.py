@@ -70,11 +70,13 @@ def _list_figures(book: Path) -> str:
     lines = []
     for path in sorted(book.glob("*.ipynb"), key=lambda path: (path.stem != "index", path.stem)):
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-        prose = "".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+        prose = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
         files = (book / name for name in _INCLUDED.findall(prose))
         texts = [file.read_text(encoding="utf-8") for file in files if file.is_file()]
         labels = [(label[1], caption(text)) for text in texts if (label := _LABEL.search(text))]
-        lines += [f"## [](./{path.name})", ""] if labels else []
+        if labels:  # the title as text, since a link's own is not there yet for the page's contents
+            title = re.search(r"^# (.+)$", prose, re.MULTILINE)[1]
+            lines += [f"## [{title}](./{path.name})", ""]
         for label, text in labels:
             lines.append(f"- {{numref}}`{label}`: {text.split('. ')[0].rstrip('.')}.")
         lines.append("")
