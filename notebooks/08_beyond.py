@@ -74,6 +74,21 @@ def names(found):
     return ", ".join(f"{name} {text(value)}" for name, value in found.items()) or "none"
 
 
+def answer(words, lines):
+    """Say the answers of one form, a line each."""
+    page.say(words + ":\n\n" + "\n".join(f"- {line}." for line in lines))
+
+
+def against(leads, ahead="above"):
+    """Whom a model is ahead of, behind, and not told apart from; leads are by name."""
+    groups = {"ahead of": [], "behind": [], "not told apart from": []}
+    for name, lead in leads.items():
+        where = paired.side(lead)
+        words = "not told apart from" if where == "open" else ("behind", "ahead of")[where == ahead]
+        groups[words].append(name)
+    return ", and ".join(f"**{words}** {'; '.join(of)}" for words, of in groups.items() if of)
+
+
 def per_task(results, name=lambda r: r.label):
     """A panel per task: its title, its outcome, and that of every model by seed."""
     return [
@@ -140,9 +155,10 @@ for words, results in found:
         told = {"above": "enough", "below": "not enough", "open": "perhaps enough"}
         judged = told[paired.side(shift, ENOUGH)] if shift else "not judged"
         answers.append(f"**{judged}** on the {task.title}, with {text(shift, ' %')}")
-    page.say(
-        f"{words}: of what the trained wRNN gains, a frozen shift is {'; '.join(answers)}. "
-        f"(*Enough*: the interval is above {ENOUGH} %; *not enough*: below.)"
+    answer(
+        f"{words}. Of what the trained wRNN gains, a frozen shift is (*enough*: the interval is "
+        f"above {ENOUGH} %; *not enough*: below)",
+        answers,
     )
 page.table(
     "tab-frozen",
@@ -219,13 +235,13 @@ for words, results in found:
         answers.append(
             f"lag {lag} ({tables.number(lag / short)} laps) is **{told}**, by "
             f"{text(change, ' points')}"
-            + f" (rings of {longer} have {text(control, ' points')} more there)"
+            + f"; rings of {longer} sites have {text(control, ' points')} more there"
             * bool(control)
         )
     if answers:
-        page.say(
-            f"{words}: against lag {within} on the same rings of {short} sites, in right "
-            f"symbols, {'; '.join(answers)}."
+        answer(
+            f"{words}. Against lag {within} on the same rings of {short} sites, in right symbols",
+            answers,
         )
 page.table(
     "tab-after-a-lap",
@@ -269,7 +285,7 @@ page.say(
 # %% tags=["hide-input"]
 NOISES, NOISE = (0.0, 0.01, 0.1), 0.01  # of the table, of the figure and the answer
 draws = np.random.default_rng(0).random((1000 if profile == "smoke" else 8000, 64))
-found = []  # (words, results, label -> (when, noise) -> capacity by seed)
+found, leads_by = [], {}  # (words, results, label -> (when, noise) -> capacity by seed)
 for words, results in forms("why_capacity")[0]:
     held = {}
     for result in results:
@@ -307,8 +323,9 @@ for words, _, held_by in found:
     page.say(
         f"{words}: **training {told[paired.side(change)]}.** The wRNN with zero bias starts with a "
         f"capacity of {text(interval(before.values()))}, and training changes it by "
-        f"{text(change)}. Trained, it holds more than the others by: {names(leads)}."
+        f"{text(change)}. Trained, it is {against(leads)}."
     )
+    leads_by.setdefault(found[0][0], leads)
 page.table(
     "tab-memory-capacity",
     [
@@ -321,6 +338,9 @@ page.table(
                 for when in ("before", "after")
                 for noise in NOISES
             },
+            f"lead of the wRNN (zero bias), after, noise {NOISE:g}": (
+                text(leads_by[found[0][0]].get(name)) if found else ""
+            ),
         }
         for (name, of), result in zip(held.items(), shown, strict=True)
     ],
@@ -385,7 +405,7 @@ scatter(
     connected=True,
 )
 for (words, task), said in answers.items():
-    page.say(f"{words}, trained on the {task.title}: {'; '.join(said)}.")
+    answer(f"{words}, trained on the {task.title}", said)
 
 # %% [markdown]
 # ```{include} generated/fig-carry-over.md
@@ -442,20 +462,21 @@ scatter(
     panels,
     xlabel="processor seconds of training",
 )
+less = {}  # (words, task, label) -> outcome of the wRNN less that of the model
 for words, results in found:
+    answers = []
     for task, group in paired.by_task(results).items():
         of = {r.label: paired.outcomes(r) for r in group}
         wave = of.pop("wRNN", {})
-        sides = {"above": {}, "below": {}, "open": {}}
-        for name, scores in of.items():
-            lead = paired.difference(wave, scores)
-            sides[paired.side(lead)][name] = lead
-        ahead, behind = ("below", "above") if task.name == "adding" else ("above", "below")
-        page.say(
-            f"{words}, {task.title}, {paired.outcome(task)[1]} of the wRNN less that of the "
-            f"others: **ahead of** {names(sides[ahead])}; **behind** {names(sides[behind])}; "
-            f"**not told apart from** {names(sides['open'])}."
+        leads = {name: paired.difference(wave, scores) for name, scores in of.items()}
+        less |= {(words, task, name): lead for name, lead in leads.items()}
+        ahead, best = ("below", min) if task.name == "adding" else ("above", max)
+        rival = best(of, key=lambda name, of=of: np.mean([*of[name].values()]))
+        answers.append(
+            f"{task.title}: {against(leads, ahead)}. Its {paired.outcome(task)[1]} less that of "
+            f"the best of the others, {rival}: {text(leads[rival])}"
         )
+    answer(f"{words}. The wRNN is, on the", answers)
 page.compare(
     "tab-today",
     shown,
@@ -466,9 +487,12 @@ page.compare(
         "learning rate": lambda r: tables.number(r.run.learning_rate),
         "metric": lambda r: paired.outcome(r.run.task)[1],
         "test": lambda r: page.value(r, paired.outcome(r.run.task)[0]),
+        "wRNN less this": lambda r: (
+            "" if r.label == "wRNN" else text(less[found[0][0], r.run.task, r.label])
+        ),
         "seconds": lambda r: tables.number(seconds(r), 2),
     },
-    "The models of {numref}`fig-today`.",
+    "The models of {numref}`fig-today`, and the result of the wRNN less that of each.",
     ("The wRNN beside LSTM, GRU and LRU", "why_today"),
 )
 
@@ -644,9 +668,11 @@ for words, results in found:
     page.say(
         f"{words}: {'; '.join(lost.values()) or 'no run'} diverged. The stack that validates "
         f"best, {best}, is **{told[paired.side(leads[best])]} a single layer**, by "
-        f"{text(leads[best], ' points')}. What each start does to the stacks, in points: "
-        + ", ".join(f"{name} {text(effect)}" for name, effect in effects.items())
-        + "."
+        f"{text(leads[best], ' points')}."
+    )
+    answer(
+        "What each start does to the stacks, all else alike",
+        [f"{name}: {text(effect, ' points')}" for name, effect in effects.items()],
     )
 
 # %% [markdown]
