@@ -71,13 +71,29 @@ page.say(
 #
 # ## Learning curves
 #
-# {numref}`fig-adding-curves` corresponds to the paper's Figure 5. All runs use Adam with a learning
-# rate of 0.001, batches of 128, and gradients clipped to a norm of 1.
+# {numref}`fig-adding-curves` corresponds to the paper's Figure 5. All runs use Adam, batches of 128,
+# gradients clipped to a norm of 1, and a learning rate of 0.001; where another of the paper's
+# settings is recorded too ({numref}`tab-adding-settings`), this chapter shows the one that validates
+# best, as the paper shows the best of its search.
 
 # %% tags=["hide-input"]
+settings = {}  # length and model -> what is recorded of the paper's grid
+for result in page.searched("table1"):
+    settings.setdefault((result.run.task.length, result.run.model), []).append(result)
+best = {key: measures.best_on_validation(tried, "mse") for key, tried in settings.items()}
+
+
+def at_best(results):
+    """The same networks at the paper's sizes, each at the recorded setting that validates best."""
+    return [
+        best.get((r.run.task.length, r.run.model), r) if r.run.profile == "paper" else r
+        for r in results
+    ]
+
+
 page.curves(
     "fig-adding-curves",
-    page.shown("table1"),
+    at_best(page.shown("table1")),
     ylabel="mean squared error",
     references={"always 1": 1 / 6, "solved": threshold},
     alt="Training error against training step, one panel per sequence length: the wRNN and the "
@@ -120,10 +136,11 @@ def published(result, column):
 
 page.compare(
     "tab-adding-results",
-    page.recorded("table1"),
+    at_best(page.recorded("table1")),
     {
         "T": lambda r: r.run.task.length,
         "model": lambda r: r.label,
+        "rate": lambda r: tables.number(r.run.learning_rate),
         "paper: test MSE": lambda r: published(r, "test_mse"),
         "recorded: test MSE": "mse",
         "paper: solved at": lambda r: published(r, "solved_iter"),
@@ -131,7 +148,8 @@ page.compare(
         "validation": "solved_step",
     },
     "Adding task at the paper's sizes: the paper's Table 1 beside our records (mean and 95 % "
-    "confidence interval over n seeds); the last two columns are the steps at which it was solved.",
+    "confidence interval over n seeds), each at the recorded setting that validates best; the last "
+    "two columns are the steps at which it was solved.",
 )
 page.say(page.missing("table1"))
 
@@ -139,14 +157,9 @@ page.say(page.missing("table1"))
 # ```{include} generated/tab-adding-results.md
 # ```
 #
-# {numref}`tab-adding-speed` compares the models at the lengths that both solve in print, each at
-# the setting that validates best of those that are recorded ({numref}`tab-adding-settings`).
+# {numref}`tab-adding-speed` compares the models at the lengths that both solve in print.
 
 # %% tags=["hide-input"]
-settings = {}  # length and model -> what is recorded of the paper's grid
-for result in page.searched("table1"):
-    settings.setdefault((result.run.task.length, result.run.model), []).append(result)
-best = {key: measures.best_on_validation(tried, "mse") for key, tried in settings.items()}
 CRITERIA = {"training batch": "solved_step_training", "validation": "solved_step"}
 rows, printed, odd = [], [], []
 for T in measures.SPEED_LENGTHS:

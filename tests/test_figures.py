@@ -210,6 +210,12 @@ def test_zero_is_drawn_at_the_floor_on_a_logarithmic_axis():
     assert [text.get_text() for text in axis.texts] == ["memoryless\nbaseline", "floor"]
 
 
+def test_values_below_another_reference_are_drawn_where_they_are():
+    (axis,) = figures.loss_curves([result(WRNN)], references={"solved": 5e-3}).axes
+    assert axis.lines[0].get_ydata().tolist() == [1e-2, 1e-4, 0]
+    assert axis.get_ylim()[0] < 1e-4
+
+
 def test_a_bar_shows_where_all_claims_stand(drawn):
     (axis,) = drawn["standing"].axes
     assert [bar.get_width() for bars in axis.containers for bar in bars] == [3, 0, 2]

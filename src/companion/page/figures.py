@@ -283,9 +283,9 @@ def loss_curves(
     left out where others have some.
 
     Args:
-        references: name -> value of dotted horizontal lines (a baseline, a floor), or a function
-            of a panel's task that returns them.
-        log_y: with a logarithmic axis, values below the lowest reference are drawn there.
+        references: name -> value of dotted horizontal lines (a baseline, a threshold), or a
+            function of a panel's task that returns them. On a logarithmic axis, values below the
+            whose name ends in "floor" are drawn there.
     """
     table = curves_table(results, curve)
     panels: dict[tuple[str, str], list[Result]] = {}
@@ -298,14 +298,15 @@ def loss_curves(
     figure, axes = _panels(len(panels), 3.0 + 0.13 * most)
     for axis, ((title, _), here) in zip(axes[:, 0], panels.items(), strict=True):
         lines = references(here[0].run.task) if callable(references) else references or {}
-        lowest = min((v for v in lines.values() if v > 0), default=0.0) if log_y else -np.inf
+        floors = [value for name, value in lines.items() if name.endswith("floor") and log_y]
         handles = []
         for result in here:
             rows = table[table["configuration"] == result.run.id]
             marks = [_reported(record, curve) for record in result.records]
             marks = pd.DataFrame(filter(None, marks), columns=["step", "value"])
             each = (
-                frame.assign(value=frame["value"].clip(lower=lowest)) for frame in (rows, marks)
+                frame.assign(value=frame["value"].clip(lower=max(floors, default=None)))
+                for frame in (rows, marks)
             )
             handles.append(_curve(axis, *each, styles[result.label]))
         axis.set_yscale("log" if log_y else "linear")
