@@ -122,6 +122,10 @@ def _ordered(record_of: Callable) -> Iterator[Run]:
     table2 = images.table2("paper")
     plain = [r for r in table2 if r.model.kind in ("wrnn", "irnn") and r.model.readout == "linear"]
     yield from (scaled(run, 12) for run in plain)
+    # An hour or two decides a claim.
+    yield _copy(90, wrnn, stop="settled")
+    yield scaled(images.fig10("paper")[1], 8)
+    yield from (run for run in images.fig18("paper") if run.steps <= 8 * MNIST_EPOCH)
     yield from _both_rates(adding, 1000)
     # The other rows of Table 4; the iRNN is above.
     for lag in synthetic.COPY_LAGS:
@@ -141,8 +145,6 @@ def _ordered(record_of: Callable) -> Iterator[Run]:
     for run in images.fig7("paper"):
         if run.model.num_channels <= 8 and run.model.size != 300:
             yield scaled(run, 12)
-    yield scaled(images.fig10("paper")[1], 8)
-    yield from (run for run in images.fig18("paper") if run.steps <= 8 * MNIST_EPOCH)
     for run in images.table3("paper"):
         if run.model.kind in ("wrnn", "irnn"):
             yield scaled(replace(run, task=replace(run.task, source="folder")), 10)
