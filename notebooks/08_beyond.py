@@ -15,6 +15,9 @@
 # with this book. An answer says which of them it is about. A value is a mean over seeds with its 95
 # % interval, a comparison is made within seeds, and a single seed has no interval and settles
 # nothing.
+#
+# ```{include} generated/tab-why.md
+# ```
 
 # %% tags=["parameters", "hide-input"]
 profile: str = "quick"  # smoke, quick or paper
@@ -58,15 +61,20 @@ def forms(experiment):
     return found, found[0][1] if found else []
 
 
-def text(found, unit=""):
-    """An estimate with its interval and number of seeds, or what the seeds gave."""
+def cell(found, unit=""):
+    """An estimate with its interval, or what the seeds gave; nothing where there is none."""
     if not found:
-        return "not to be said"
+        return ""
     low, high = found.ends
     if 0 < low * 1e6 < high:  # says nothing but that the seeds differ by orders of magnitude
         least, most = (tables.number(of(found.values)) for of in (min, max))
-        return f"{least} to {most}{unit} by seed, too far apart for an interval (n = {found.count})"
-    return f"{tables.interval(found)}{unit} (n = {found.count})"
+        return f"{least} to {most}{unit} by seed, too far apart for an interval"
+    return tables.interval(found) + unit
+
+
+def text(found, unit=""):
+    """An estimate with its interval and number of seeds, for a sentence."""
+    return f"{cell(found, unit)} (n = {found.count})" if found else "not to be said"
 
 
 def names(found):
@@ -79,14 +87,31 @@ def answer(words, lines):
     page.say(words + ":\n\n" + "\n".join(f"- {line}." for line in lines))
 
 
+def grouped(pairs):
+    """Names by the words that are said of them."""
+    groups = {}
+    for words, name in pairs:
+        groups.setdefault(words, []).append(name)
+    return groups
+
+
+SHORT = {}  # section -> its first form, and names by what is said of them
+
+
+def in_short(section, words, groups):
+    """Keep the answer of a section's first form for the table that opens the chapter."""
+    SHORT.setdefault(section, (words.removeprefix("The "), groups))
+
+
 def against(leads, ahead="above"):
     """Whom a model is ahead of, behind, and not told apart from; leads are by name."""
-    groups = {"ahead of": [], "behind": [], "not told apart from": []}
-    for name, lead in leads.items():
-        where = paired.side(lead)
-        words = "not told apart from" if where == "open" else ("behind", "ahead of")[where == ahead]
-        groups[words].append(name)
-    return ", and ".join(f"**{words}** {'; '.join(of)}" for words, of in groups.items() if of)
+    told = {"above": "behind", "below": "behind", "open": "not told apart from", ahead: "ahead of"}
+    return grouped((told[paired.side(lead)], name) for name, lead in leads.items())
+
+
+def listed(groups):
+    """Groups of names as a sentence's end."""
+    return ", and ".join(f"**{words}** {'; '.join(of)}" for words, of in groups.items())
 
 
 def per_task(results, name=lambda r: r.label):
@@ -112,6 +137,7 @@ def scatter(name, notice, alt, caption, results, panels, **look):
 
 
 # %% [markdown]
+# (sec-frozen)=
 # ## Is a frozen shift enough?
 #
 # **Question.** If waves are the memory, a recurrent kernel that is the shift and stays the shift
@@ -139,7 +165,7 @@ draw(
 )
 rows = []
 for words, results in found:
-    answers = []
+    answers, brief = [], []
     for task, group in paired.by_task(results).items():
         _, _, chance = paired.outcome(task)
         of = {re.sub(r" \(n=\d+\)", "", r.label): paired.outcomes(r) for r in group}
@@ -150,11 +176,14 @@ for words, results in found:
             if not name.startswith("wRNN")
         }
         rows.append({"form": words.removeprefix("The "), "task": task.title})
-        rows[-1] |= {f"{name} (%)": text(share) for name, share in shares.items()}
+        rows[-1]["seeds"] = min(len(r.records) for r in group)
+        rows[-1] |= {f"{name} (%)": cell(share) or tables.NOTHING for name, share in shares.items()}
         shift = shares["frozen shift"]
         told = {"above": "enough", "below": "not enough", "open": "perhaps enough"}
         judged = told[paired.side(shift, ENOUGH)] if shift else "not judged"
+        brief.append((judged, task.title))
         answers.append(f"**{judged}** on the {task.title}, with {text(shift, ' %')}")
+    in_short("sec-frozen", words, grouped(brief))
     answer(
         f"{words}. Of what the trained wRNN gains, a frozen shift is (*enough*: the interval is "
         f"above {ENOUGH} %; *not enough*: below)",
@@ -178,6 +207,7 @@ page.table(
 # that ask for more than keeping: a frozen shift can't compute between sites, only between what
 # enters together. Freezing also removes $3c^2 + c$ parameters.
 #
+# (sec-after-a-lap)=
 # ## What happens after a lap?
 #
 # **Question.** On a ring of $n$ sites, what entered $n$ steps ago is back where it entered
@@ -227,11 +257,12 @@ for words, results in found:
     short, longer = (choose(n for n, _ in scores) for choose in (min, max))
     lags = sorted(lag for n, lag in scores if n == short)
     within = max((lag for lag in lags if lag < short), default=None)
-    answers = []
+    answers, brief = [], []
     for lag in (lag for lag in lags if within and lag > short):
         change = paired.difference(scores[short, lag], scores[short, within])
         told = {"below": "worse", "above": "better", "open": "not told apart"}[paired.side(change)]
         control = paired.difference(scores.get((longer, lag), {}), scores[short, lag])
+        brief.append((told, f"lag {lag}"))
         answers.append(
             f"lag {lag} ({tables.number(lag / short)} laps) is **{told}**, by "
             f"{text(change, ' points')}"
@@ -239,6 +270,7 @@ for words, results in found:
             * bool(control)
         )
     if answers:
+        in_short("sec-after-a-lap", words, grouped(brief))
         answer(
             f"{words}. Against lag {within} on the same rings of {short} sites, in right symbols",
             answers,
@@ -271,6 +303,7 @@ page.say(
 # **What would change it.** A copy task whose symbols go on during the lag, so that every site is
 # needed again after a lap.
 #
+# (sec-capacity)=
 # ## How much does the state hold?
 #
 # **Question.** How many past inputs can be read from the state, before and after training, at equal
@@ -320,10 +353,11 @@ for words, _, held_by in found:
         for name, of in held_by.items()
         if of is not wave and (lead := paired.difference(after, of.get(("after", NOISE), {})))
     }
+    in_short("sec-capacity", words, {f"training {told[paired.side(change)]}": []} | against(leads))
     page.say(
         f"{words}: **training {told[paired.side(change)]}.** The wRNN with zero bias starts with a "
         f"capacity of {text(interval(before.values()))}, and training changes it by "
-        f"{text(change)}. Trained, it is {against(leads)}."
+        f"{text(change)}. Trained, it is {listed(against(leads))}."
     )
     leads_by.setdefault(found[0][0], leads)
 page.table(
@@ -333,19 +367,18 @@ page.table(
             "network": name,
             "units": result.run.model.size * result.run.model.num_channels,
             "parameters": result.parameters,
+            "seeds": len(result.records),
             **{
-                f"{when}, noise {noise:g}": text(interval(of.get((when, noise), {}).values()))
+                f"{when}, noise {noise:g}": cell(interval(of.get((when, noise), {}).values()))
                 for when in ("before", "after")
                 for noise in NOISES
             },
-            f"lead of the wRNN (zero bias), after, noise {NOISE:g}": (
-                text(leads_by[found[0][0]].get(name)) if found else ""
-            ),
+            "wRNN (zero bias) less this": cell(leads_by[found[0][0]].get(name)),
         }
         for (name, of), result in zip(held.items(), shown, strict=True)
     ],
     "Memory capacity before and after training, by the noise on the state that is read (as a share "
-    "of its size).",
+    f"of its size); the last column is after training, with noise {NOISE:g}.",
     ("Memory capacity", "why_capacity"),
 )
 
@@ -362,6 +395,7 @@ page.table(
 # **What would change it.** Another input than independent numbers, a nonlinear readout, and a task
 # that asks for more: a network gives up memory that its task doesn't reward.
 #
+# (sec-carry-over)=
 # ## Does it carry over?
 #
 # **Question.** A network has learned to copy at one lag, or to add in sequences of one length. What
@@ -378,11 +412,13 @@ found, _ = forms("why_carry")
 panels, shown = {}, []
 answers = {}  # (words, task) -> what is said of every network
 for words, results in found:
+    brief = []
     for result in results:
         task, (metric, ylabel, _) = result.run.task, paired.outcome(result.run.task)
         scores = recall.elsewhere(result, sites=results[0].run.model.size)
         told, by = recall.carries_over(result, scores)
         unit = " % of its gain left" if task.name == "copy" else " times the error of a constant"
+        brief.append((told.split(",")[0], f"{result.label} ({task.name})"))
         said = f"{result.label} **{told}**" + (f", {text(by, unit)}" if by else "")
         answers.setdefault((words, task), []).append(said)
         if scores and words == found[0][0]:
@@ -392,6 +428,7 @@ for words, results in found:
             most = 1 if metric == "mse" else 100
             panel[result.label] = [(x, min(mean, most)) for x, mean in means.items()]
             shown.append(result)
+    in_short("sec-carry-over", words, grouped(brief))
 scatter(
     "fig-carry-over",
     ("Other lags and lengths", "why_carry"),
@@ -464,18 +501,23 @@ scatter(
 )
 less = {}  # (words, task, label) -> outcome of the wRNN less that of the model
 for words, results in found:
-    answers = []
+    answers, brief = [], []
     for task, group in paired.by_task(results).items():
-        of = {r.label: paired.outcomes(r) for r in group}
+        of = {r.label: scores for r in group if (scores := paired.outcomes(r))}
         wave = of.pop("wRNN", {})
+        if not of:  # all others diverged
+            continue
         leads = {name: paired.difference(wave, scores) for name, scores in of.items()}
         less |= {(words, task, name): lead for name, lead in leads.items()}
         ahead, best = ("below", min) if task.name == "adding" else ("above", max)
         rival = best(of, key=lambda name, of=of: np.mean([*of[name].values()]))
+        (told,) = against({rival: leads[rival]}, ahead)
+        brief.append((f"{told} the best other", task.title))
         answers.append(
-            f"{task.title}: {against(leads, ahead)}. Its {paired.outcome(task)[1]} less that of "
-            f"the best of the others, {rival}: {text(leads[rival])}"
+            f"{task.title}: {listed(against(leads, ahead))}. Its {paired.outcome(task)[1]} less "
+            f"that of the best of the others, {rival}: {text(leads[rival])}"
         )
+    in_short("sec-today", words, grouped(brief))
     answer(f"{words}. The wRNN is, on the", answers)
 page.compare(
     "tab-today",
@@ -488,7 +530,7 @@ page.compare(
         "metric": lambda r: paired.outcome(r.run.task)[1],
         "test": lambda r: page.value(r, paired.outcome(r.run.task)[0]),
         "wRNN less this": lambda r: (
-            "" if r.label == "wRNN" else text(less[found[0][0], r.run.task, r.label])
+            "" if r.label == "wRNN" else cell(less.get((found[0][0], r.run.task, r.label)))
         ),
         "seconds": lambda r: tables.number(seconds(r), 2),
     },
@@ -536,17 +578,23 @@ draw(
 )
 rows = []
 for words, results in found:
+    brief = []
     for task, group in paired.by_task(results).items():
         effects = dict(zip(paired.CHOICES, paired.choice_effects(group) or (), strict=False))
         for choice, effect in effects.items():
             row = {"form": words.removeprefix("The "), "task": task.title, "choice": choice}
             rows.append(row | {"metric": paired.outcome(task)[1], "effect": text(effect)})
         sure = {name: e for name, e in effects.items() if paired.side(e) != "open"}
+        brief += [
+            ("makes a difference" if name in sure else "not told apart", f"{name} ({task.name})")
+            for name in effects
+        ]
         if effects:
             page.say(
                 f"{words}, {task.title}: of the three, in {paired.outcome(task)[1]}, **these make "
                 f"a difference that the seeds can tell**: {names(sure)}."
             )
+    in_short("sec-choices", words, grouped(brief))
 page.table(
     "tab-choices",
     rows,
@@ -565,6 +613,7 @@ page.table(
 # have learned. On pixels the gradient is clipped after the loss is divided, so that dividing also
 # turns the clip off.
 #
+# (sec-parallel)=
 # ## Why it can't be computed in parallel over time
 #
 # **Question.** A shift is linear and could be computed as a scan over time. Does a trained wRNN
@@ -608,8 +657,10 @@ for words, results in found:
     more = paired.difference(*({seed: n for seed, (n, _) in of.items()} for of in (end, start)))
     exponents = [e for _, e in end.values() if np.isfinite(e)]
     told = {"above": "takes the parallel way away", "below": "makes it easier"}
+    said = f"training {told.get(paired.side(more), 'may or may not make it harder')}"
+    in_short("sec-parallel", words, {said: []})
     page.say(
-        f"{words}: **training {told.get(paired.side(more), 'may or may not make it harder')}.** "
+        f"{words}: **{said}.** "
         f"After {last:,} steps Newton takes {text(more)} iterations more than the "
         f"{text(interval([n for n, _ in start.values()]))} at the start, of at most "
         f"{results[0].run.task.length}; the exponent is then {text(interval(exponents))}."
@@ -625,6 +676,7 @@ for words, results in found:
 # **What would change it.** A damped or coarser iteration, which needs not be exact, and larger
 # networks.
 #
+# (sec-blocks)=
 # ## A block one can stack
 #
 # **Question.** A wRNN in a deeper model can diverge. Is the recurrent bias, the missing leak or
@@ -665,9 +717,11 @@ for words, results in found:
         if any(record.diverged for record in r.records)
     }
     effects = {name: paired.effect_of(results, **change) for name, change in STARTS.items()}
+    said = f"{told[paired.side(leads[best])]} a single layer"
+    in_short("sec-blocks", words, {said: [best]})
     page.say(
         f"{words}: {'; '.join(lost.values()) or 'no run'} diverged. The stack that validates "
-        f"best, {best}, is **{told[paired.side(leads[best])]} a single layer**, by "
+        f"best, {best}, is **{said}**, by "
         f"{text(leads[best], ' points')}."
     )
     answer(
@@ -685,6 +739,20 @@ for words, results in found:
 # ## What could still be unfair
 
 # %% tags=["hide-input"]
+page.table(
+    "tab-why",
+    [
+        {
+            "question": f"{{ref}}`{section}`",
+            "answer": ". ".join(
+                f"**{words}**" + ": " * bool(of) + "; ".join(of) for words, of in groups.items()
+            ),
+            "from": form,
+        }
+        for section, (form, groups) in SHORT.items()
+    ],
+    "The questions of this chapter in short; each answer's intervals are in its section.",
+)
 KINDS, units = {"iRNN": "irnn", "LSTM": "lstm", "GRU": "gru"}, {}
 for group in paired.by_task(page.recorded("why_today")).values():
     sizes = {r.run.model.kind: r.run.model.size * r.run.model.num_channels for r in group}
