@@ -199,7 +199,7 @@ class WaveRNN(RecurrentLayer):
         nonlinearity: "relu" (the paper), "tanh" or "identity".
         bias: whether there are bias_ih and bias_hh.
         batch_first: whether batch comes before time in input and output.
-        backend: "auto", or one of :data:`wrnn.recurrence.BACKENDS` by name.
+        backend: "auto", "loop", "numba" or "triton".
         device: where the parameters are.
         dtype: torch.float32 or torch.float64; None is PyTorch's default.
 

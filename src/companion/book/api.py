@@ -21,7 +21,6 @@ _ITEM = re.compile(r"^(\w[\w*]*(?:, \w+)*): ", re.MULTILINE)
 _DOCTEST = re.compile(r"^>>> .*(?:\n\S.*)*", re.MULTILINE)
 _CODE = re.compile(r"(```.*?```|`+[^`]+`+)", re.DOTALL)
 _REFERENCE = re.compile(r":[a-z]+:`~?(?:[\w.]+\.)?(\w+)`")
-_CONSTANTS = (ast.Assign, ast.AnnAssign)
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _WIDTH = 72  # characters of a signature's line
 
@@ -50,12 +49,12 @@ class _Module:
         self.name, self.whole = name, not wanted
         self.source = path.read_text(encoding="utf-8")
         self.tree = ast.parse(self.source)
-        found = {name: node for node in self.tree.body for name in _names(node)}
-        wanted = wanted or [
-            name
-            for name, node in found.items()
-            if not isinstance(node, _CONSTANTS) and not name.startswith("_")
-        ]
+        found = {
+            node.name: node
+            for node in self.tree.body
+            if isinstance(node, (*_FUNCTIONS, ast.ClassDef))
+        }
+        wanted = wanted or [name for name in found if not name.startswith("_")]
         for missing in set(wanted) - found.keys():
             raise WrnnError(f"the API reference names {name}.{missing}: there is no such name")
         self.members = {name: found[name] for name in wanted}
@@ -81,13 +80,11 @@ class _Module:
         if isinstance(node, ast.ClassDef):
             parts += [_method(item, labels) for item in node.body if _is_public(item)]
         body = "\n\n".join(part for part in parts if part)
-        return f":::::{{dropdown}} `{name}`{': ' * bool(title)}{title}\n{body}\n:::::"
+        return f":::::{{dropdown}} `{name}`: {title}\n{body}\n:::::"
 
-    def _definition(self, node: ast.stmt) -> str:
+    def _definition(self, node: ast.FunctionDef | ast.ClassDef) -> str:
         """Return the code that says how a member is made or called: no body, no comments lost."""
-        if isinstance(node, _FUNCTIONS):
-            code = _signature(node)
-        elif isinstance(node, ast.ClassDef):
+        if isinstance(node, ast.ClassDef):
             bases = ", ".join(ast.unparse(base) for base in node.bases)
             code = f"class {node.name}({bases})" if bases else f"class {node.name}"
             lines = self.source.splitlines()
@@ -97,16 +94,8 @@ class _Module:
                 elif isinstance(item, _FUNCTIONS) and item.name == "__init__":
                     code += f"\n\n{_signature(item, node.name)}"
         else:
-            code = ast.unparse(node)
+            code = _signature(node)
         return f"```python\n{code}\n```"
-
-
-def _names(node: ast.stmt) -> list[str]:
-    if isinstance(node, ast.Assign):
-        return [target.id for target in node.targets if isinstance(target, ast.Name)]
-    if isinstance(node, ast.AnnAssign):
-        return [node.target.id]
-    return [node.name] if isinstance(node, (*_FUNCTIONS, ast.ClassDef)) else []
 
 
 def _is_public(node: ast.stmt) -> bool:
@@ -138,8 +127,6 @@ def _method(node: ast.FunctionDef, labels: dict[str, str]) -> str:
 
 def _prose(node: ast.AST, labels: dict[str, str]) -> str:
     """Return a docstring as Markdown: lists for its sections, links for its references."""
-    if isinstance(node, _CONSTANTS):
-        return ""
     text = _SECTION.sub(_section, f"{ast.get_docstring(node) or ''}\n")
     text = _DOCTEST.sub(lambda match: f"```pycon\n{match[0]}\n```", text)
     text = _REFERENCE.sub(lambda match: _link(match[1], labels), text)

@@ -56,7 +56,7 @@ def wave_recurrence(
         weight_hh: the kernel u, (C, C, K) with K odd and K <= n, cross-correlated on the rings.
         bias_hh: (C,) or None.
         nonlinearity: "relu", "tanh" or "identity".
-        backend: one of `BACKENDS`. `choose_backend` tells what "auto" takes, and why.
+        backend: "auto", "loop", "numba" or "triton". `choose_backend` tells what "auto" takes.
         precision: "float32" is exact; "tf32" lets the GPU round the factors of products, and
             "tf32x3" splits each factor into two such parts and adds up three products, which is
             nearly exact. The last two need backend "triton".
