@@ -419,7 +419,9 @@ for words, results in found:
         told, by = recall.carries_over(result, scores)
         unit = " % of its gain left" if task.name == "copy" else " times the error of a constant"
         brief.append((told.split(",")[0], f"{result.label} ({task.name})"))
-        said = f"{result.label} **{told}**" + (f", {text(by, unit)}" if by else "")
+        own = interval(paired.outcomes(result).values())
+        own = f" ({ylabel} as trained: {tables.number(own.mean, 2)})" if own else ""
+        said = f"{result.label}{own} **{told}**" + (f", {text(by, unit)}" if by else "")
         answers.setdefault((words, task), []).append(said)
         if scores and words == found[0][0]:
             rows = list(scores.values())
