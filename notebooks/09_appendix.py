@@ -63,7 +63,7 @@ for result, moving, channels in several:
     speeds = " and ".join(map(tables.number, sorted(set(moving))))
     page.say(
         f"{result.label} ({result.description}): {len(moving)} of {channels} channels carry a wave"
-        f"{f', at {speeds} sites per step' * bool(moving)}."
+        f"{f', of speed {speeds}' * bool(moving)}."
     )
 
 # %% [markdown]
@@ -137,8 +137,8 @@ for key in dict.fromkeys((start, r.run.profile) for start, _, r, _ in through.va
     then = f"; at step {before:,} it was {tables.number(first[3].contrast, 2)}"
     page.say(
         f"From the {start}, after {record.run.steps:,} steps ({result.description}): "
-        f"**{'a wave' if wave.is_wave else 'no wave'}** at {tables.number(wave.speed)} sites per "
-        f"step, contrast {tables.number(wave.contrast, 2)}, p = {tables.number(wave.larger_p, 2)}"
+        f"**{f'a wave** of speed {tables.number(wave.speed)}' if wave.is_wave else 'no wave**'}, "
+        f"contrast {tables.number(wave.contrast, 2)}, p = {tables.number(wave.larger_p, 2)}"
         f"{then * (len(states) > 1)}."
     )
 page.verdicts("appendix", "What the appendix shows")
