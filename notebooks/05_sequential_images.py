@@ -22,7 +22,6 @@ train: bool = True  # train what has no record yet; False reads records only
 from companion.evidence import measures, tables
 from companion.evidence import published as paper
 from companion.page import chapter, figures
-from companion.records.table import ratio
 from wrnn.tasks import SequentialDigits
 
 page = chapter.Chapter(profile=profile, device=device, seeds=seeds, train=train)
@@ -238,12 +237,12 @@ page.say(
     f"Command: `{chapter.command('fig7')}`."
 )
 small = page.this_run("fig7")
-needed = ratio(*measures.efficiency(small))
+needed = measures.efficiency(small)
 if needed:
     page.say(
         f"On the permuted digits ({small[0].description}) the iRNN takes "
         f"**{tables.interval(needed)} times** the parameters of the wRNN to reach the best "
-        "accuracy that both reach (interpolated between sizes; the smallest size where it is there "
+        "accuracy that both reach (interpolated between sizes; ≥ where the smallest wRNN is there "
         "already)."
     )
 page.verdicts("images", "The paper's claims on sequential images")

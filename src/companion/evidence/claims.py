@@ -26,7 +26,7 @@ from companion.evidence.measures import (
 )
 from companion.evidence.tables import number
 from companion.evidence.verdicts import AGREE, Claim, Evidence, Part, at_least, at_most, within
-from companion.records.table import Result, curves_table, difference, interval, ratio
+from companion.records.table import Result, curves_table, difference, interval
 from companion.runs.campaign import IRNN_VARIANTS, choose_irnn
 from companion.runs.experiments import COPY_LAGS, EXPERIMENTS, MNIST_EPOCH, Experiment, grid
 from companion.runs.synthetic import ADDING_LENGTHS, NO_V_INIT, copy
@@ -197,7 +197,7 @@ def accuracy_gap(evidence: Evidence, first: dict, second: dict) -> Part:
 def parameter_efficiency(evidence: Evidence) -> Part:
     """Parameters of the iRNN over those of the wRNN at the best accuracy that both reach."""
     results = evidence.find("fig7")
-    return Part(ratio(*efficiency(results)), results)
+    return Part(efficiency(results), results)
 
 
 def epochs_ahead(evidence: Evidence) -> Part:

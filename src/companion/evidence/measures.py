@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from companion.records.table import Interval, Result, difference, ratio
+from companion.records.table import Interval, Result, difference, interval, ratio
 from wrnn.tasks import CopyTask
 
 SPEED_LENGTHS = (100, 200, 400)  # lengths of the adding task that the paper's iRNN solves
@@ -105,25 +105,32 @@ def parameters_needed(points: Sequence[tuple[int, float]], level: float) -> floa
     return math.inf
 
 
-def efficiency(results: Sequence[Result]) -> tuple[pd.Series, pd.Series]:
-    """Parameters that iRNN and wRNN need for the best accuracy that both reach (Figure 7), by seed.
+def efficiency(results: Sequence[Result]) -> Interval | None:
+    """Parameters of iRNN over those of wRNN at the best accuracy that both reach (Figure 7).
 
-    Of the seeds that every recorded size has. Biases are left out, as the paper mostly counts.
+    Within the seeds that every recorded size has. Biases are left out, as the paper mostly counts.
+    A lower bound where the smallest wRNN has that accuracy already, an upper one where the smallest
+    iRNN has; None where neither can be said, and where one of them has fewer than two sizes.
     """
     recorded = [result for result in results if not result.seeds("accuracy").empty]
     by_kind = {
         kind: [result for result in recorded if result.run.model.kind == kind]
         for kind in ("irnn", "wrnn")
     }
-    needed: dict[str, dict[int, float]] = {kind: {} for kind in by_kind}
-    if all(by_kind.values()):
-        accuracies = {result: result.seeds("accuracy") for result in recorded}
-        for seed in pd.DataFrame(list(accuracies.values())).T.dropna().index:
-            points = {
-                kind: [(result.parameters, accuracies[result][seed]) for result in of]
-                for kind, of in by_kind.items()
-            }
-            level = min(max(reached for _, reached in found) for found in points.values())
-            for kind, found in points.items():
-                needed[kind][seed] = parameters_needed(found, level)
-    return tuple(pd.Series(found, dtype=float) for found in needed.values())
+    if min(map(len, by_kind.values())) < 2:
+        return None
+    accuracies = {result: result.seeds("accuracy") for result in recorded}
+    times, bounds = [], set()
+    for seed in pd.DataFrame(list(accuracies.values())).T.dropna().index:
+        irnn, wrnn = (
+            [(result.parameters, accuracies[result][seed]) for result in of]
+            for of in by_kind.values()
+        )
+        level = min(max(reached for _, reached in points) for points in (irnn, wrnn))
+        slow, fast = (parameters_needed(points, level) for points in (irnn, wrnn))
+        at_most, at_least = slow == min(irnn)[0], fast == min(wrnn)[0]
+        if at_most != at_least:
+            bounds.add(">=" if at_least else "<=")
+        if not (at_most and at_least):
+            times.append(slow / fast)
+    return None if len(bounds) > 1 else interval(times, "log", *bounds)
