@@ -38,3 +38,9 @@ def test_nothing_is_read_from_a_loop_that_has_ended(path):
 def test_a_left_over_variable_is_found():
     assert left_over("for r in results:\n    use(r)\nsay(r.device)") == {"r"}
     assert left_over("for r in results:\n    use(r)\nsay([r.device for r in results])") == set()
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_no_line_of_prose_is_a_comment(path):
+    """A line that began with the sign for per cent was left out of the page."""
+    assert "\n# % " not in path.read_text(encoding="utf-8")
