@@ -45,21 +45,21 @@ def forms(experiment):
     The paper form goes before the small one, with the tasks of which every configuration has all
     its seeds. What it lacks is named, with the command that records it.
     """
-    planned, found = page.recorded(experiment), []
-    small = f"The {page.small_profile} form"
+    planned = page.recorded(experiment)
     least = seeds if train and profile == "paper" else SEEDS
-    for words, results, count in (
-        ("The paper form", planned, least),
-        (small, page.this_run(experiment), 1),
-    ):
-        lacking = {result.run.task for result in results if len(result.records) < count}
-        if whole := [r for r in results if r.run.task not in lacking]:
+    lacking = sum(len(result.records) < least for result in planned)
+    kinds = [("The paper form", planned, least)]
+    if lacking or profile != "paper":
+        kinds.append((f"The {page.small_profile} form", page.this_run(experiment), 1))
+    found = []
+    for words, results, count in kinds:
+        short = {result.run.task for result in results if len(result.records) < count}
+        if whole := [r for r in results if r.run.task not in short]:
             found.append((words, whole))
-    lacking = sum(len(result.records) < SEEDS for result in planned)
     if lacking:
         page.say(
             f"**Not yet recorded** in the paper form: {lacking} of {len(planned)} configurations "
-            f"lack some or all of {SEEDS} seeds. Command: "
+            f"lack some or all of {least} seeds. Command: "
             f"`{chapter.command(experiment)} --seeds {SEEDS}`."
         )
     return found, found[0][1] if found else []
@@ -105,6 +105,11 @@ SHORT = {}  # section -> its first form, and names by what is said of them
 def in_short(section, words, groups):
     """Keep the answer of a section's first form for the table that opens the chapter."""
     SHORT.setdefault(section, (words.removeprefix("The "), groups))
+
+
+def without_size(task):
+    """A task's title without what stands in brackets."""
+    return task.title.partition(" (")[0]
 
 
 def against(leads, ahead="above"):
@@ -185,7 +190,7 @@ for words, results in found:
         shift = shares["frozen shift"]
         told = {"above": "enough", "below": "not enough", "open": "perhaps enough"}
         judged = told[paired.side(shift, ENOUGH)] if shift else "not judged"
-        brief.append((judged, task.title))
+        brief.append((judged, without_size(task)))
         answers.append(f"**{judged}** on the {task.title}, with {text(shift, ' %')}")
     in_short("sec-frozen", words, grouped(brief))
     answer(
@@ -323,7 +328,7 @@ page.say(
 NOISES, NOISE = (0.0, 0.01, 0.1), 0.01  # of the table, of the figure and the answer
 ZERO = "wRNN (zero bias)"
 draws = np.random.default_rng(0).random((1000 if profile == "smoke" else 8000, 64))
-found = []  # (words, results, label -> (when, noise) -> capacity by seed)
+found, leads_by = [], {}  # (words, results, label -> (when, noise) -> capacity by seed)
 for words, results in forms("why_capacity")[0]:
     held = {}
     for result in results:
@@ -358,36 +363,30 @@ for words, _, held_by in found:
         for name, of in held_by.items()
         if of is not wave and (lead := paired.difference(after, of.get(("after", NOISE), {})))
     }
-    in_short("sec-capacity", words, {f"training {told[paired.side(change)]}": []} | against(leads))
+    in_short("sec-capacity", words, {f"training {told[paired.side(change)]}": []})
     page.say(
         f"{words}: **training {told[paired.side(change)]}.** The wRNN with zero bias starts with a "
         f"capacity of {text(interval(before.values()))}, and training changes it by "
         f"{text(change)}. Trained, it is {listed(against(leads))}."
     )
+    leads_by[words] = leads
 page.table(
     "tab-memory-capacity",
     [
         {
-            "network": name,
-            "units": result.run.model.size * result.run.model.num_channels,
-            "parameters": result.parameters,
-            "noise": noise,
-            "before": cell(interval(of.get(("before", noise), {}).values())),
-            "after": cell(interval(of.get(("after", noise), {}).values())),
-            "wRNN (zero bias) less this, after": ""
-            if name.startswith(ZERO)
-            else cell(
-                paired.difference(
-                    *(held_by.get(("after", noise), {}) for held_by in (held[wave], of))
-                )
-            ),
+            "network": f"{name}: {result.run.model.size * result.run.model.num_channels} units, "
+            f"{result.parameters:,} parameters",
+            **{
+                f"{when}, noise {noise:g}": cell(interval(of.get((when, noise), {}).values()))
+                for when in ("before", "after")
+                for noise in NOISES
+            },
+            "wRNN (zero bias) less this": cell(leads_by[found[0][0]].get(name)),
         }
-        for wave in [name for name in held if name.startswith(ZERO)]
         for (name, of), result in zip(held.items(), shown, strict=True)
-        for noise in NOISES
     ],
     "Memory capacity before and after training, by the noise on the state that is read (as a share "
-    "of its size).",
+    f"of its size); the last column is after training, with noise {NOISE:g}.",
     ("Memory capacity", "why_capacity"),
 )
 
@@ -395,8 +394,10 @@ page.table(
 # ```{include} generated/fig-memory-capacity.md
 # ```
 #
+# ::::{dropdown} Numbers: memory capacity before and after training
 # ```{include} generated/tab-memory-capacity.md
 # ```
+# ::::
 #
 # With V-init and zero bias all channels of a wRNN start as copies of one ring, which holds $n$
 # numbers; what the others add has to be learned.
@@ -427,7 +428,8 @@ for words, results in found:
         scores = recall.elsewhere(result, sites=results[0].run.model.size)
         told, by = recall.carries_over(result, scores)
         unit = " % of its gain left" if task.name == "copy" else " times the error of a constant"
-        brief.append((told.split(",")[0], f"{result.label} ({task.name})"))
+        if result.run.model.kind == "wrnn":
+            brief.append((told.partition(",")[0], f"{result.label} ({task.name})"))
         own = interval(paired.outcomes(result).values())
         own = f" ({ylabel} as trained: {tables.number(own.mean, 2)})" if own else ""
         said = f"{result.label}{own} **{told}**" + (f", {text(by, unit)}" if by else "")
@@ -523,7 +525,7 @@ for words, results in found:
         ahead, best = ("below", min) if task.name == "adding" else ("above", max)
         rival = best(of, key=lambda name, of=of: np.mean([*of[name].values()]))
         (told,) = against({rival: leads[rival]}, ahead)
-        brief.append((f"{told} the best other", task.title))
+        brief.append((f"{told} the best other", without_size(task)))
         answers.append(
             f"{task.title}: {listed(against(leads, ahead))}. Its {paired.outcome(task)[1]} less "
             f"that of the best of the others, {rival}: {text(leads[rival])}"
@@ -553,8 +555,10 @@ page.compare(
 # ```{include} generated/fig-today.md
 # ```
 #
+# ::::{dropdown} Numbers: wRNN, iRNN, LSTM, GRU and LRU
 # ```{include} generated/tab-today.md
 # ```
+# ::::
 #
 # **What would change it.** The budget: gates learn late, and these are the first steps only. Larger
 # networks, more rates, a schedule; and for the seconds, another machine: PyTorch's LSTM, the
@@ -596,16 +600,13 @@ for words, results in found:
             row = {"form": words.removeprefix("The "), "task": task.title, "choice": choice}
             rows.append(row | {"metric": paired.outcome(task)[1], "effect": text(effect)})
         sure = {name: e for name, e in effects.items() if paired.side(e) != "open"}
-        brief += [
-            ("makes a difference" if name in sure else "not told apart", f"{name} ({task.name})")
-            for name in effects
-        ]
+        brief += [("makes a difference", f"{name} ({task.name})") for name in sure]
         if effects:
             page.say(
                 f"{words}, {task.title}: of the three, in {paired.outcome(task)[1]}, **these make "
                 f"a difference that the seeds can tell**: {names(sure)}."
             )
-    in_short("sec-choices", words, grouped(brief))
+    in_short("sec-choices", words, grouped(brief) or {"no difference told": []})
 page.table(
     "tab-choices",
     rows,
@@ -757,8 +758,8 @@ page.table(
             "question": f"{{ref}}`{section}`",
             "answer": ". ".join(
                 f"**{words}**" + ": " * bool(of) + "; ".join(of) for words, of in groups.items()
-            ),
-            "from": form,
+            )
+            + f" ({form})",
         }
         for section, (form, groups) in SHORT.items()
     ],
