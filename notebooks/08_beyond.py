@@ -540,14 +540,13 @@ page.compare(
         "model": lambda r: r.label,
         "parameters": lambda r: r.parameters,
         "learning rate": lambda r: tables.number(r.run.learning_rate),
-        "metric": lambda r: paired.outcome(r.run.task)[1],
         "test": lambda r: page.value(r, paired.outcome(r.run.task)[0]),
         "wRNN less this": lambda r: (
             "" if r.label == "wRNN" else cell(less.get((found[0][0], r.run.task, r.label)))
         ),
         "seconds": lambda r: tables.number(seconds(r), 2),
     },
-    "The models of {numref}`fig-today`, and the result of the wRNN less that of each.",
+    "The models of {numref}`fig-today`, their results on its axes, and that of the wRNN less each.",
     ("The wRNN beside LSTM, GRU and LRU", "why_today"),
 )
 
