@@ -112,20 +112,16 @@ def efficiency(results: Sequence[Result]) -> Interval | None:
     A lower bound where the smallest wRNN has that accuracy already, an upper one where the smallest
     iRNN has; None where neither can be said, and where one of them has fewer than two sizes.
     """
-    recorded = [result for result in results if not result.seeds("accuracy").empty]
-    by_kind = {
-        kind: [result for result in recorded if result.run.model.kind == kind]
+    recorded = [(r, seeds) for r in results if not (seeds := r.seeds("accuracy")).empty]
+    by_kind = [
+        [(r.parameters, seeds) for r, seeds in recorded if r.run.model.kind == kind]
         for kind in ("irnn", "wrnn")
-    }
-    if min(map(len, by_kind.values())) < 2:
+    ]
+    if min(map(len, by_kind)) < 2:
         return None
-    accuracies = {result: result.seeds("accuracy") for result in recorded}
     times, bounds = [], set()
-    for seed in pd.DataFrame(list(accuracies.values())).T.dropna().index:
-        irnn, wrnn = (
-            [(result.parameters, accuracies[result][seed]) for result in of]
-            for of in by_kind.values()
-        )
+    for seed in pd.DataFrame([seeds for _, seeds in recorded]).T.dropna().index:
+        irnn, wrnn = ([(size, seeds[seed]) for size, seeds in of] for of in by_kind)
         level = min(max(reached for _, reached in points) for points in (irnn, wrnn))
         slow, fast = (parameters_needed(points, level) for points in (irnn, wrnn))
         at_most, at_least = slow == min(irnn)[0], fast == min(wrnn)[0]

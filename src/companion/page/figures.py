@@ -285,7 +285,7 @@ def loss_curves(
     Args:
         references: name -> value of dotted horizontal lines (a baseline, a threshold), or a
             function of a panel's task that returns them. On a logarithmic axis, values below the
-            whose name ends in "floor" are drawn there.
+            one whose name ends in "floor" are drawn there.
     """
     table = curves_table(results, curve)
     panels: dict[tuple[str, str], list[Result]] = {}
@@ -298,14 +298,14 @@ def loss_curves(
     figure, axes = _panels(len(panels), 3.0 + 0.13 * most)
     for axis, ((title, _), here) in zip(axes[:, 0], panels.items(), strict=True):
         lines = references(here[0].run.task) if callable(references) else references or {}
-        floors = [value for name, value in lines.items() if name.endswith("floor") and log_y]
+        floor = next((value for name, value in lines.items() if name.endswith("floor")), None)
         handles = []
         for result in here:
             rows = table[table["configuration"] == result.run.id]
             marks = [_reported(record, curve) for record in result.records]
             marks = pd.DataFrame(filter(None, marks), columns=["step", "value"])
             each = (
-                frame.assign(value=frame["value"].clip(lower=max(floors, default=None)))
+                frame.assign(value=frame["value"].clip(lower=floor if log_y else None))
                 for frame in (rows, marks)
             )
             handles.append(_curve(axis, *each, styles[result.label]))
