@@ -461,7 +461,7 @@ fields_each, draws = (40, 99) if profile != "smoke" else (10, 39)
 shape = (4, 64, 32)  # sequences, steps, sites
 power = []
 for kind, speed in [("wave", 1.0), ("wave", -0.5), *((kind, 1.0) for kind in waves.FIELDS[1:])]:
-    row = {"field": f"{kind}, {tables.number(speed)} sites per step" if kind == "wave" else kind}
+    row = {"field": f"{kind} of speed {tables.number(speed)}" if kind == "wave" else kind}
     generator = np.random.default_rng(0)
     for signal in (0.1, 0.2, 0.4, 1.0):
         tests = []
