@@ -297,10 +297,10 @@ page.say(f"**{more} of these {len(spans)} tasks ask for more than one lap.**")
 # ```{include} generated/tab-laps.md
 # ```
 #
-# Whatever the trained networks do there, it is not to keep an intact copy of the input on a
-# shifting ring: a state that has gone round more than once is a sum of several moments of the past.
-# Training has to slow some waves down, use the channels to tell laps apart, or live with the
-# superposition. {ref}`sec-beyond` follows a trace around the ring.
+# Where every step writes, as with pixels, a state that has gone round more than once is a sum of
+# several moments of the past: training has to slow some waves down, use the channels to tell laps
+# apart, or live with the superposition. Where nothing is written in between, as during the pause
+# of the copy task, what there is goes round unmixed. {ref}`sec-after-a-lap` follows such a trace.
 #
 # ## What differs from the paper, and why
 #

@@ -439,8 +439,8 @@ page.say(
 # ```
 #
 # averaged over the temporal frequencies that carry the power. The speed is the one within $\pm 2$
-# sites per step at which the contrast is largest over the root of the sum of both lines, as which
-# it varies by chance. A positive one moves activity to smaller $x$. What stands still has as much
+# sites per step at which the contrast is largest when it is divided by the square root of the power
+# on both lines together, the size of its variation by chance. A positive one moves activity to smaller $x$. What stands still has as much
 # power one way as the other, and a contrast near zero. A contrast of one is as much power again as
 # unrelated sites would have on the line; a perfect wave on $n$ sites has $n$.
 #
@@ -511,9 +511,13 @@ def active(hidden):
 
 
 measured = []  # (result, order of the units, hidden state, test or None)
+origins = {}  # result -> where the hidden states come from: one seed, where others keep none
 # At the paper's sizes where recorded; else small models trained on MNIST go before the digits.
 for result in [*page.recorded("fig2"), *page.recorded("mnist_cpu"), *page.this_run("fig2")]:
-    views = next(filter(None, map(waves.orders, result.records)), {})
+    judged = ((record, views) for record in result.records if (views := waves.orders(record)))
+    record, views = next(judged, (None, {}))
+    if record:
+        origins[result] = result.description_of(record)
     if "ring" in views:
         mixed = np.random.default_rng(0).permutation(views["ring"].shape[-1])
         views["ring, sites mixed up"] = views["ring"][..., mixed]
@@ -580,7 +584,7 @@ page.figure(
 for result, count, of in dead.values():
     page.say(
         f"Not drawn, since only {count} of {of} units are ever active in the sample: "
-        f"{result.label} ({result.description})."
+        f"{result.label} ({origins[result]})."
     )
 
 # %% [markdown]
@@ -606,7 +610,7 @@ rows = [
     | {"speed (sites per step)": claimed, "wave": "yes"}
 ]
 for result, order, _, test in measured:
-    row = {"model": result.label + page.note(result.description), "order of units": order}
+    row = {"model": result.label + page.note(origins[result]), "order of units": order}
     values = {name: of(test) if test else tables.NOTHING for name, of in MEASURES.items()}
     rows.append(row | values)
 page.table(
@@ -619,7 +623,7 @@ page.table(
 page.say(page.missing("fig2"))
 ring = [test.contrast for _, order, _, test in measured if order == "ring" and test.is_wave]
 for result, order, hidden, test in measured:
-    whose = f"{result.label} ({result.description})"
+    whose = f"{result.label} ({origins[result]})"
     if test and test.is_wave and order != "ring" and ring:
         page.say(
             f"{whose}, {order}: more travels than chance explains, at a contrast of "

@@ -72,8 +72,8 @@ page.curves(
     "fig-images-curves",
     page.shown("table2"),
     **chapter.ACCURACY,
-    alt="Validation accuracy against training step, one panel per data set and pixel order: "
-    "the wRNN, the wRNN with an MLP readout, and the iRNN.",
+    alt="Validation accuracy against training step, one panel per data set and pixel order, a "
+    "curve per recorded model: wRNNs, iRNNs and, where they are recorded, gated networks.",
     caption="Validation accuracy during training (the paper's Figure 6), one panel per data "
     "set and pixel order. The legend gives the budget of every run below the paper's scale.",
     notice=("Validation accuracy during training", "table2"),
@@ -143,9 +143,9 @@ page.say(page.missing("table2"))
 # ```{include} generated/tab-images-results.md
 # ```
 #
-# A later paper trained the wRNN again, from code of its own and with five seeds
-# {cite}`kubo2026dwrnn`. {numref}`tab-images-later` lists it; it is the best independent target that
-# there is for our own runs.
+# A later paper trained the wRNN again, with five seeds, beside its own model, the DW-RNN
+# {cite}`kubo2026dwrnn`. {numref}`tab-images-later` lists both; the wRNN's numbers are the best
+# independent target that there is for our own runs.
 
 # %% tags=["hide-cell"]
 page.table(

@@ -66,8 +66,9 @@ for noise in ("fixed", "fresh"):
 # The difference is one of kind. With one noise for all, the last state is a deterministic function
 # of the state after the image, the same for every image: the noise is a bias that changes from step
 # to step, and a network can learn it by heart. With fresh noise every image meets other values, and
-# what they do to the state has to be kept away from what the state remembers. The paper's Table 3
-# is about the first of these tasks throughout, so the fixed noise is our default.
+# what they do to the state has to be kept away from what the state remembers. The rows
+# that the paper measured with its released code are about the first of these tasks, so the fixed
+# noise is our default; of the older rows that its Table 3 cites we do not know.
 #
 # ## The networks
 #
@@ -144,8 +145,8 @@ page.say(page.missing("table3"))
 # ```{include} generated/tab-noisy-results.md
 # ```
 #
-# A later paper trained the wRNN again, from code of its own {cite}`kubo2026dwrnn`; that is the best
-# independent target for the row of the wRNN.
+# A later paper trained the wRNN again, beside its own model, the DW-RNN {cite}`kubo2026dwrnn`; that
+# is the best independent target for the row of the wRNN.
 
 # %% tags=["hide-input"]
 for number in paper.select("later/"):

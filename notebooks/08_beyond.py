@@ -14,7 +14,9 @@
 # Every experiment has a paper form with five seeds, for a CPU, and a quick form that is trained
 # with this book. An answer says which of them it is about. A value is a mean over seeds with
 # its 95 % interval, a comparison is made within seeds, and a single seed has no interval and
-# settles nothing.
+# settles nothing. An accuracy in a table is averaged on the logit scale; figures and differences
+# use plain means, so that a difference need not be that of two cells. A run that diverged has no
+# result.
 #
 # ```{include} generated/tab-why.md
 # ```
@@ -32,11 +34,17 @@ import numpy as np
 
 from companion.evidence import dynamics, paired, recall, tables
 from companion.page import chapter, figures
+from companion.page.chapter import divergence
 from companion.records.table import interval
 from companion.runs import why
 
 page = chapter.Chapter(profile=profile, device=device, seeds=seeds, train=train)
 SEEDS = 5  # of the paper form
+
+
+def trained(result):
+    """How many seeds have all of their planned steps behind them, or diverged before."""
+    return sum(record.run.steps == result.run.steps for record in result.records)
 
 
 def forms(experiment):
@@ -47,15 +55,18 @@ def forms(experiment):
     """
     planned = page.recorded(experiment)
     least = seeds if train and profile == "paper" else SEEDS
-    lacking = sum(len(result.records) < least for result in planned)
+    lacking = sum(trained(result) < least for result in planned)
     kinds = [("The paper form", planned, least)]
     if lacking or profile != "paper":
         kinds.append((f"The {page.small_profile} form", page.this_run(experiment), 1))
     found = []
     for words, results, count in kinds:
-        short = {result.run.task for result in results if len(result.records) < count}
+        short = {result.run.task for result in results if trained(result) < count}
         if whole := [r for r in results if r.run.task not in short]:
             found.append((words, whole))
+            ends = [f"{r.label}, {r.run.task.title}, {e}" for r in whole if (e := divergence(r))]
+            if ends:
+                page.say(f"{words}, without a result: {'; '.join(ends)}.")
     if lacking:
         page.say(
             f"**Not yet recorded** in the paper form: {lacking} of {len(planned)} configurations "
@@ -67,13 +78,7 @@ def forms(experiment):
 
 def cell(found, unit=""):
     """An estimate with its interval, or what the seeds gave; nothing where there is none."""
-    if not found:
-        return ""
-    low, high = found.ends
-    if 0 < low * 1e6 < high:  # says nothing but that the seeds differ by orders of magnitude
-        least, most = (tables.number(of(found.values)) for of in (min, max))
-        return f"{least} to {most}{unit} by seed, too far apart for an interval"
-    return tables.interval(found) + unit
+    return tables.interval(found) + unit if found else ""
 
 
 def text(found, unit=""):
@@ -156,8 +161,8 @@ def scatter(name, notice, alt, caption, results, panels, **look):
 # a recurrent bias of zero; what reads in ($\mathbf{V}$ and its bias) and out is trained. Beside
 # them stand wRNNs and iRNNs matched in parameters, each as the released code starts it and with its
 # bias at zero. Same data, steps and rate for all. A share is what a network gains over one without
-# memory, of what the trained wRNN without recurrent bias gains; seeds in which that one is within a
-# tenth of chance do not count.
+# memory, of what the trained wRNN without recurrent bias gains; seeds in which that one comes less
+# than a tenth of the way from chance to perfect do not count.
 
 # %% tags=["hide-input"]
 ENOUGH = 90  # per cent of what the trained wRNN gains
@@ -231,8 +236,8 @@ found, shown = forms("why_laps")
 groups, rows = {}, []
 for result in shown:
     n, lag = result.run.model.size, result.run.task.lag
-    right = interval(paired.outcomes(result).values())
-    groups.setdefault(f"rings of {n} sites", []).append((lag / n, right.mean))
+    if right := interval(paired.outcomes(result).values()):
+        groups.setdefault(f"rings of {n} sites", []).append((lag / n, right.mean))
     lap = recall.lap_of_symbols(result)
     if lap:
         rows.append(
@@ -270,10 +275,11 @@ for words, results in found:
     for lag in (lag for lag in lags if within and lag > short):
         change = paired.difference(scores[short, lag], scores[short, within])
         told = {"below": "worse", "above": "better", "open": "not told apart"}[paired.side(change)]
-        control = paired.difference(scores.get((longer, lag), {}), scores[short, lag])
+        elsewhere = scores.get((longer, lag), {}) if longer > short else {}
+        control = paired.difference(elsewhere, scores[short, lag])
         brief.append((told, f"lag {lag}"))
         answers.append(
-            f"lag {lag} ({tables.number(lag / short)} laps) is **{told}**, by "
+            f"lag {lag} ({tables.number(lag / short)} laps) is **{told}**: "
             f"{text(change, ' points')}"
             + f"; rings of {longer} sites have {text(control, ' points')} more there"
             * bool(control)
@@ -289,7 +295,7 @@ page.table(
     rows,
     "Copying after a lap, and what the trained kernel and biases do to the trace of a symbol: "
     "median size after one lap, mean speed weighted by the channels' activity, and mean distance "
-    "of the slowest and the fastest channel.",
+    "of the slowest and the fastest channel, of those a tenth as active as the most active one.",
     ("The trace of a symbol after a lap", "why_laps"),
 )
 longest = max(why.LAP_LAGS)  # the paper's longest, on its own rings
@@ -322,7 +328,8 @@ page.say(
 # correlation of the input then with its best linear readout now, summed over delays; at most the
 # number of units. The networks are trained on sequential digits, one number a step. They are driven
 # with as many independent numbers from [0, 1) and read at the end; the readout is fitted on half of
-# the sequences and scored on the others, with noise on every unit of the read state.
+# the sequences and scored on the others, with noise on every unit of the read state (of an LSTM,
+# its output).
 
 # %% tags=["hide-input"]
 NOISES, NOISE = (0.0, 0.01, 0.1), 0.01  # of the table, of the figure and the answer
@@ -414,7 +421,8 @@ page.table(
 # **Method.** Stored weights, asked without any training at other lags and lengths: the wRNN, the
 # frozen shift, an iRNN and an LSTM (forget bias 1), matched in parameters. Copying carries over
 # where more than half of what a network gains over chance is left one step beyond its own lag;
-# adding, where its error at the longest length is below that of a constant answer.
+# adding, where its error at the longest length is below that of a constant answer; from 10 times
+# that on an error says no more. Seeds that learned nothing at their own lag or length don't count.
 
 
 # %% tags=["hide-input"]
@@ -518,20 +526,22 @@ for words, results in found:
     for task, group in paired.by_task(results).items():
         of = {r.label: scores for r in group if (scores := paired.outcomes(r))}
         wave = of.pop("wRNN", {})
-        if not of:  # all others diverged
+        if not of or not wave:  # they diverged
             continue
         leads = {name: paired.difference(wave, scores) for name, scores in of.items()}
         less |= {(words, task, name): lead for name, lead in leads.items()}
-        ahead, best = ("below", min) if task.name == "adding" else ("above", max)
-        rival = best(of, key=lambda name, of=of: np.mean([*of[name].values()]))
+        ahead = "below" if task.name == "adding" else "above"
+        ranks = {r.label: paired.validation_rank(r) for r in group}
+        rival = max(of, key=ranks.get)
         (told,) = against({rival: leads[rival]}, ahead)
         brief.append((f"{told} the best other", without_size(task)))
         answers.append(
             f"{task.title}: {listed(against(leads, ahead))}. Its {paired.outcome(task)[1]} less "
-            f"that of the best of the others, {rival}: {text(leads[rival])}"
+            f"that of {rival}, the best of the others on validation: {text(leads[rival])}"
         )
-    in_short("sec-today", words, grouped(brief))
-    answer(f"{words}. The wRNN is, on the", answers)
+    if answers:
+        in_short("sec-today", words, grouped(brief))
+        answer(f"{words}. The wRNN is, on the", answers)
 page.compare(
     "tab-today",
     shown,
@@ -570,8 +580,8 @@ page.compare(
 # by the batch size, and fills V-init with ones ({ref}`sec-text-and-code`). What does each of them
 # do?
 #
-# **Method.** All eight combinations with the same seeds. The effect of a choice is the mean over
-# the four combinations with it less that over the four without it.
+# **Method.** All eight combinations with the same seeds. The effect of doing otherwise is the mean
+# over the four combinations with the alternative less that over the four with the code's choice.
 
 # %% tags=["hide-input"]
 found, shown = forms("why_released")
@@ -605,11 +615,12 @@ for words, results in found:
                 f"{words}, {task.title}: of the three, in {paired.outcome(task)[1]}, **these make "
                 f"a difference that the seeds can tell**: {names(sure)}."
             )
-    in_short("sec-choices", words, grouped(brief) or {"no difference told": []})
+    if rows:
+        in_short("sec-choices", words, grouped(brief) or {"no difference told": []})
 page.table(
     "tab-choices",
     rows,
-    "Main effects of three choices of the released code.",
+    "Main effects of three choices of the released code: what the alternative changes.",
     ("Main effects of the released code's choices", "why_released"),
 )
 
@@ -625,14 +636,14 @@ page.table(
 # turns the clip off.
 #
 # (sec-parallel)=
-# ## Why it can't be computed in parallel over time
+# ## Can it be computed in parallel over time?
 #
 # **Question.** A shift is linear and could be computed as a scan over time. Does a trained wRNN
 # stay that easy?
 #
 # **Method.** Newton's method on all steps at once (DEER {cite}`lim2024deer`) solves a linear
-# recurrence in one iteration, each of which can be a parallel scan; a chaotic one takes about as
-# many as there are steps {cite}`gonzalez2025predictability`. A small wRNN with zero bias is trained
+# recurrence in one iteration (each can be a parallel scan); a chaotic one takes about as many as
+# there are steps {cite}`gonzalez2025predictability`. A small wRNN with zero bias is trained
 # to copy and cut at several steps. At each, on test sequences: the iterations until every state is
 # that of the step loop, and the largest Lyapunov exponent over ten sequences in a row.
 
@@ -667,8 +678,8 @@ for words, results in found:
     (_, start), *_, (last, end) = measured[words].items()
     more = paired.difference(*({seed: n for seed, (n, _) in of.items()} for of in (end, start)))
     exponents = [e for _, e in end.values() if np.isfinite(e)]
-    told = {"above": "takes the parallel way away", "below": "makes it easier"}
-    said = f"training {told.get(paired.side(more), 'may or may not make it harder')}"
+    told = {"above": "makes it dearer", "below": "makes it cheaper"}
+    said = f"training {told.get(paired.side(more), 'may or may not make it dearer')}"
     in_short("sec-parallel", words, {said: []})
     page.say(
         f"{words}: **{said}.** "
@@ -681,11 +692,11 @@ for words, results in found:
 # ```{include} generated/fig-parallel.md
 # ```
 #
-# This is what the memory costs beside a linear recurrent unit: a rectified network that has left
-# its shift is run step by step. A frozen shift keeps the cheap way as far as its drive is positive.
+# This is what the memory costs beside a linear recurrent unit, which needs one scan. A frozen shift
+# keeps that cheap way as far as its drive is positive.
 #
-# **What would change it.** A damped or coarser iteration, which needs not be exact, and larger
-# networks.
+# **What would change it.** Longer sequences, larger networks, and a damped or coarser iteration,
+# which need not be exact.
 #
 # (sec-blocks)=
 # ## A block one can stack
@@ -720,20 +731,20 @@ for words, results in found:
     (single,) = (paired.outcomes(r) for r in results if not r.run.model.depth)
     stacks = {r.label: r for r in results if r.run.model.depth}
     leads = {name: paired.difference(paired.outcomes(r), single) for name, r in stacks.items()}
-    best = max(stacks, key=lambda name: paired.validation_score(stacks[name]))
+    best = max(stacks, key=lambda name: paired.validation_rank(stacks[name]))
     told = {"above": "better than", "below": "worse than", "open": "not told apart from"}
-    lost = {
-        name: f"{sum(record.diverged for record in r.records)} of {len(r.records)} of {name}"
-        for name, r in stacks.items()
-        if any(record.diverged for record in r.records)
-    }
+    lost = [
+        f"{len(r.records) - paired.survivors(r)} of {len(r.records)} of {r.label}"
+        for r in results
+        if paired.survivors(r) < len(r.records)
+    ]
     effects = {name: paired.effect_of(results, **change) for name, change in STARTS.items()}
-    said = f"{told[paired.side(leads[best])]} a single layer"
+    compared = told[paired.side(leads[best])] if leads[best] else "not compared with"
+    said = f"{compared} a single layer"
     in_short("sec-blocks", words, {said: [best]})
     page.say(
-        f"{words}: {'; '.join(lost.values()) or 'no run'} diverged. The stack that validates "
-        f"best, {best}, is **{said}**, by "
-        f"{text(leads[best], ' points')}."
+        f"{words}: {'; '.join(lost) or 'no run'} diverged. {best}, which validates best of the "
+        f"stacks with the fewest diverged seeds, is **{said}**: {text(leads[best], ' points')}."
     )
     answer(
         "What each start does to the stacks, all else alike",

@@ -29,19 +29,22 @@ page = chapter.Chapter(profile=profile, device=device, seeds=seeds, train=train)
 # %% tags=["hide-input"]
 rows, several = [], []
 for result in page.shown("fig10"):
-    hidden = next((h for record in result.records for h in waves.orders(record).values()), None)
+    judged = ((r, hidden) for r in result.records for hidden in waves.orders(r).values())
+    record, hidden = next(judged, (None, None))  # one seed's, as long as others keep no states
     if hidden is None:
         continue
     velocity = result.run.model.velocity
     starts = sorted(set(velocity)) if isinstance(velocity, tuple) else [velocity]
     tests = waves.channel_tests(hidden, generator=np.random.default_rng(0))
-    several.append((result, [test.speed for test in tests if test.is_wave], len(tests)))
+    origin = result.description_of(record)
+    moving = [test.speed for test in tests if test.is_wave]
+    several.append((f"{result.label} ({origin})", moving, len(tests)))
     for channel, test in enumerate(tests):
         raster = waves.raster_speed(hidden[..., [channel], :])
         rows.append(
             {
                 "model": result.label,
-                "accuracy (%)": page.value(result, "accuracy"),
+                "accuracy (%)": tables.number(record.metrics["accuracy"]) + page.note(origin),
                 "channel": channel,
                 "speed at the start": tables.number(float(starts[channel % len(starts)])),
                 "trained": tables.number(test.speed),
@@ -59,10 +62,10 @@ page.table(
     ("Speeds of single channels after training", "fig10"),
 )
 page.say(page.missing("fig10"))
-for result, moving, channels in several:
+for network, moving, channels in several:
     speeds = " and ".join(map(tables.number, sorted(set(moving))))
     page.say(
-        f"{result.label} ({result.description}): {len(moving)} of {channels} channels carry a wave"
+        f"{network}: {len(moving)} of {channels} channels carry a wave"
         f"{f', of speed {speeds}' * bool(moving)}."
     )
 
@@ -93,7 +96,7 @@ for start, _, record, wave in through.values():
     size = "paper's sizes" if record.run.profile == "paper" else f"{record.run.profile} profile"
     row = (wave.speed, wave.contrast, record.metrics["accuracy"])
     for groups, value in zip(panels.values(), row, strict=True):
-        groups.setdefault(f"{start}, {size}", []).append((record.run.steps, value))
+        groups.setdefault(f"{start}, {size}", []).append((record.steps, value))
 page.figure(
     "fig-waves-training",
     figures.points(
@@ -117,12 +120,13 @@ page.table(
     [
         {
             "start of the kernel": start,
-            "steps": record.run.steps,
+            "steps": record.steps,
             "speed (sites per step)": tables.number(wave.speed),
             "contrast": tables.number(wave.contrast, 2),
             "p": tables.number(wave.larger_p, 2),
             "wave": "yes" if wave.is_wave else "no",
-            "accuracy (%)": page.value(result, "accuracy"),
+            "accuracy (%)": tables.number(record.metrics["accuracy"])
+            + page.note(result.description_of(record)),
         }
         for start, result, record, wave in through.values()
     ],
@@ -132,11 +136,11 @@ page.table(
 page.say(page.missing("fig18"))
 for key in dict.fromkeys((start, r.run.profile) for start, _, r, _ in through.values()):
     states = [entry for entry in through.values() if (entry[0], entry[2].run.profile) == key]
-    first, last = (choose(states, key=lambda s: s[2].run.steps) for choose in (min, max))
-    (start, result, record, wave), before = last, first[2].run.steps
+    first, last = (choose(states, key=lambda s: s[2].steps) for choose in (min, max))
+    (start, result, record, wave), before = last, first[2].steps
     then = f"; at step {before:,} it was {tables.number(first[3].contrast, 2)}"
     page.say(
-        f"From the {start}, after {record.run.steps:,} steps ({result.description}): "
+        f"From the {start}, after {record.steps:,} steps ({result.description_of(record)}): "
         f"**{f'a wave** of speed {tables.number(wave.speed)}' if wave.is_wave else 'no wave**'}, "
         f"contrast {tables.number(wave.contrast, 2)}, p = {tables.number(wave.larger_p, 2)}"
         f"{then * (len(states) > 1)}."

@@ -140,8 +140,8 @@ amounts["scale"] = (
 # input bias and, for the iRNN, cites weights from a normal distribution of standard deviation 0.001
 # {cite}`le2015irnn`. In the code V-init is also what sets the input *bias* to zero: wherever it is
 # off, the bias keeps PyTorch's default, uniform between $\pm 1/\sqrt{d}$ with $d$ the number of
-# inputs. That is every iRNN, and every wRNN without V-init. {numref}`tab-starts` has new models as
-# the paper's experiments start them.
+# inputs. That is every iRNN and wRNN without V-init. {numref}`tab-starts` has new models as the
+# paper's experiments start them.
 
 # %% tags=["hide-cell"]
 tasks = {"table4": "copy", "table1": "adding", "table2": "sMNIST, psMNIST", "table3": "nsCIFAR10"}
@@ -192,7 +192,7 @@ amounts["bias"] = f"adding, iRNN: first loss {first_loss['uniform']}, else {firs
 
 # %% [markdown]
 # *iRNN, zero input bias* is the fair control of chapters {ref}`sec-copy` to {ref}`sec-images`,
-# since the input bias of the wRNN starts at zero too. Before November 2026 this project started
+# since the input bias of the wRNN starts at zero too. Until 24 November 2026 this project started
 # every model without V-init so, and wRNNs also with uniform weights: the experiment `other_starts`,
 # in {numref}`tab-other-starts` beside the rows of Table 4 as the released code starts them.
 
@@ -287,7 +287,7 @@ for results in (page.recorded("why_released"), page.this_run("why_released")):
         effects = paired.choice_effects(group) or ()
         for point, effect in zip(("recurrent bias", "scale", "v-init"), effects, strict=False):
             text = f"{tables.interval(effect)} (n = {effect.count})"
-            told = f"; without it {text} in {paired.outcome(task)[1]} ({task.title})"
+            told = f"; otherwise {text} in {paired.outcome(task)[1]} ({task.title})"
             amounts.setdefault(f"{point}, effect", told)
 pairs = {}  # task -> start of the recurrent bias -> result
 for result in [*page.recorded("mnist_cpu"), *page.recorded("cifar10_cpu")]:
@@ -298,8 +298,8 @@ for pair in pairs.values():
     if gain and gain.low is not None:
         page.say(
             f"{pair['zero'].records[0].run.task.title} ({pair['zero'].description}): starting the "
-            f"recurrent bias at zero gains **{tables.interval(gain, 2)} points** of test accuracy, "
-            "paired by seed."
+            f"recurrent bias at zero changes test accuracy by **{tables.interval(gain, 2)} "
+            "points**, paired by seed."
         )
 
 # %% [markdown]
@@ -376,11 +376,11 @@ for of in costs.values():
             f"fresh noise costs the wRNN {tables.interval(wave, 2)} points, the iRNN "
             f"{tables.interval(identity, 2)}"
         )
-        told = {"above": "the iRNN more", "below": "the wRNN more", "open": "neither for sure"}
+        told = {"above": "the iRNN", "below": "the wRNN", "open": "can't be told"}
         page.say(
             f"On {shared.run.task.title} {amounts['noise']} of test accuracy (paired by seed; "
-            f"{shared.description}). The fixed noise helps **{told[paired.side(more)]}**: the "
-            f"costs differ by {tables.interval(more, 2)}."
+            f"{shared.description}). Which of the two the fixed noise helps more: "
+            f"**{told[paired.side(more)]}**, as the costs differ by {tables.interval(more, 2)}."
         )
 page.say(page.missing("noise"))
 
@@ -476,7 +476,8 @@ POINTS = f"""
 | {amounts["spectrum"]} | everything shuffled, slope
 
 {{ref}}`Laps <sec-waves-as-memory>` | a buffer of the past | the same
-| {number(490 / 100)} laps at T = 480: a superposition | the paper's sizes; `ModelConfig.size`
+| {number(490 / 100)} laps at T = 480; what is written again adds up
+| the paper's sizes; `ModelConfig.size`
 
 {{ref}}`Parameters <sec-wave-rnn>` | mostly without biases | with biases
 | {counts.value:,} is {number(off[0], 2)} % off without, {number(off[1], 2)} % with | both counted

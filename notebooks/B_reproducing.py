@@ -2,10 +2,10 @@
 # (sec-reproducing)=
 # # Reproducing it
 #
-# Every number of this book that is not the paper's comes from a record: a small file that a
-# finished training run leaves behind, with its settings, curves, test metrics and provenance. This
-# page says how to make them, which command stands behind which figure or table, and what every
-# published record was made on.
+# Every number of this book that is not the paper's is computed on the page that shows it or comes
+# from a benchmark file or a record: a small file that a finished training run leaves behind, with
+# its settings, curves, test metrics and provenance. This page says how to make records, which
+# command stands behind which figure or table, and what every published record was made on.
 
 # %% tags=["parameters", "hide-input"]
 profile: str = "quick"  # smoke, quick or paper
@@ -73,7 +73,7 @@ for experiment in EXPERIMENTS.values():
         {
             "figure or table": ", ".join(names[experiment.name]),
             "what": experiment.title,
-            "chapter": experiment.chapter.split("_")[0].lstrip("0"),
+            "chapter": experiment.chapter.split("_")[0].lstrip("0") or "none",
             "recorded": (
                 smaller
                 if experiment.smaller
@@ -98,8 +98,8 @@ page.table(
 #
 # ## Chapters with plain papermill
 #
-# A committed chapter is a notebook with a parameters cell and needs nothing of ours to be run. A
-# parameter that does not exist is an error.
+# A committed chapter is a notebook with a parameters cell, which papermill runs where this package
+# is installed. A parameter that does not exist is an error.
 #
 # ```sh
 # papermill book/03_copy.ipynb out.ipynb -p profile quick -p device cpu

@@ -140,8 +140,8 @@ else:
 #
 # ## On a GPU
 #
-# A GPU has floors that can be computed. With $m$ the number of states in a sequence, over all steps
-# and sequences, a training step has to
+# A GPU has floors that can be computed. With $m = T B c\,n$ the number of state values of a
+# training step, over all steps, sequences, channels and sites, it has to
 #
 # - write every state once and read it once, at the bandwidth of the **memory**;
 # - do three products, for the state, its gradient and that of the kernel, each of $3c + d$

@@ -228,7 +228,7 @@ def test_a_seed_that_diverged_did_not_copy(store):
     lost = {"cross_entropy": None, "printed_mse": None, "token_accuracy": None}
     store.put(make_record(dataclasses.replace(run, seed=1, trace=False), metrics=lost))
     finding = verdict(store, "copy-480")
-    assert finding.verdict == INCONCLUSIVE and "1 of 2 seeds at T = 0" in finding.short
+    assert finding.verdict == INCONCLUSIVE and "1 of 2 seeds copied at T = 0" in finding.short
 
 
 def test_the_speed_of_adding_uses_the_lengths_that_are_recorded(store):

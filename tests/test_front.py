@@ -56,4 +56,4 @@ def test_claims_are_grouped_by_verdict_with_number_and_link(tmp_path):
     order = [f"{MARKS[v]} {v}" for v in (REPRODUCED, HOLDS, CONTRADICTED, OPEN)]
     assert verdicts == sorted(verdicts, key=order.index)
     assert rows[0]["claim"] == "{ref}`Copy: the wRNN copies every length up to T = 480 <sec-copy>`"
-    assert rows[0]["recorded"].startswith("1 of 1 seed at T = 0, T = 10")
+    assert rows[0]["recorded"].startswith("1 of 1 seed copied at T = 0, T = 10")

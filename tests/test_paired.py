@@ -13,6 +13,7 @@ from companion.evidence.paired import (
     gained,
     outcomes,
     side,
+    validation_rank,
 )
 from companion.records.table import Result, interval
 from companion.runs.run import Run, wrnn_config
@@ -52,10 +53,23 @@ def test_the_rate_is_chosen_by_validation_not_by_test():
     assert outcomes(slow) == {0: 0.001, 1: 0.001}
 
 
+def test_a_rate_of_which_seeds_diverged_is_not_the_best():
+    safe, best = result(0.001, [3.0, 2.0]), result(0.01, [0.1])
+    lost = [replace(r, diverged=True) for r in best.records[:1]]
+    best = result_of(best.run, *lost, *best.records[1:])
+    assert best_rates([best, safe]) == [safe]
+    assert best_rates([best]) == [best]
+    assert validation_rank(best) == (1, -0.1)
+    assert outcomes(best) == {1: 0.01}  # a run that diverged has no result
+
+
 def test_the_side_of_a_line_is_that_of_the_whole_interval():
     above, below = interval([1.0, 1.1, 1.2]), interval([-1.0, -1.1, -1.2])
     assert (side(above), side(below), side(above, 1.1)) == ("above", "below", "open")
     assert (side(above, 5), side(interval([9.0])), side(None)) == ("below", "open", "open")
+    at_most, at_least = (interval([1.0, 1.1, 1.2], bound=bound) for bound in ("<=", ">="))
+    assert (side(at_most, 0.5), side(at_most, 2)) == ("open", "below")
+    assert (side(at_least, 0.5), side(at_least, 2)) == ("above", "open")
 
 
 def copying(run: Run, outcome: dict[int, float]) -> Result:

@@ -26,7 +26,8 @@ NOT_PROSE = re.compile(
 )
 NAMES = re.compile(  # what has a digit in it and is no quantity
     r"\b(?:Figures?|Tables?|App\.|[Cc]hapters?) \d+(?:(?:, | and | to )\d+)*"
-    r"|\b(?:CIFAR10|H200|TF32|32-bit|float(?:32|64)|seed 0)\b|\b(?:in|[Bb]efore|from) \w+ 20\d\d"
+    r"|\b(?:CIFAR10|H200|TF32|32-bit|float(?:32|64)|seed 0)\b"
+    r"|\b(?:in|[Bb]efore|[Uu]ntil|from) (?:\d+ )?\w+ 20\d\d"
     r"|^\d+\.(?: |$)|\b95 % (?=interval|confidence)|\[0, 1\)",
     re.MULTILINE,
 )
@@ -70,7 +71,7 @@ ALLOWED: tuple[tuple[str, str, str], ...] = (
     ("definition", "04", "of the first half and one of the second half"),
     ("definition", "04", "ended 2,000 steps after it was solved"),
     ("definition", "07", "a tenth of that of a network without memory"),
-    ("definition", "08", "within a tenth of chance"),
+    ("definition", "08", "less than a tenth of the way from chance"),
     ("definition", "08", "fitted on half of the sequences"),
     ("definition", "08", "more than half of what a network gains"),
     ("usage", "B", "no run is trained twice"),

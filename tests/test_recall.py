@@ -124,7 +124,10 @@ COPIED, ADDED = [99.0, 98.0, 97.0], [0.01, 0.02, 0.01]  # of three seeds, where 
         (COPYING, [], [], "not asked, as its weights were not kept"),
         # Adding does where it beats a constant answer.
         (ADDING, ADDED, [0.03, 0.04, 0.03], "carries over"),
-        (ADDING, ADDED, [1.0, 30.0, 7e7], "open"),
+        (ADDING, ADDED, [0.03, 0.5, 0.03], "open"),
+        (ADDING, ADDED, [1.0, 30.0, 7e7], "does not carry over"),  # far beyond is no spread
+        (ADDING, ADDED, [7e7, float("inf"), float("nan")], "does not carry over"),
+        (ADDING, [0.01, 0.17, 0.01], [0.03, 7e7, 0.03], "carries over"),  # of those that learned
         (ADDING, ADDED, [1.0, 1.2, 0.9], "does not carry over"),
         (ADDING, [0.17, 0.16, 0.17], ADDED, "nothing to carry over"),
     ],

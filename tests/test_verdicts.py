@@ -174,6 +174,25 @@ def test_a_finding_says_its_seeds_its_bound_and_what_is_missing(result_of):
     assert finding.shown == (
         "T = 1: ≥ 6 [−6.71, 18.7] (seeds 5, 7); T = 2: 6 (n = 1); T = 3: not yet recorded. A remark"
     )
-    assert finding.short == "T = 1: ≥ 6 [−6.71, 18.7]; T = 2: 6"
+    assert finding.short == "T = 1: ≥ 6 [−6.71, 18.7]; T = 2: 6; T = 3: not yet recorded"
     assert finding.basis == result.description
     assert judge(CLAIM, {}).shown == "not yet recorded"
+
+
+def test_a_finding_says_what_the_seeds_did_and_which_part_is_open(result_of):
+    whole, cut = result_of([1.0, 1.0]), result_of([1.0], CUT)
+    parts = [
+        Part(interval([1.0, 1.0]), (whole,), "T = 1"),
+        Part(interval([1.0]), (cut,), "T = 2"),
+    ]
+    claim = replace(CLAIM, rule=AGREE, asks="fails", done="failed", measure=lambda e: parts)
+    finding = judge(claim, {})
+    assert finding.verdict == HOLDS
+    assert finding.short == (
+        "2 of 2 seeds failed at T = 1; 1 of 1 seed failed at T = 2 (open: too little training)"
+    )
+    alone = judge(replace(claim, measure=lambda e: parts[1]), {})
+    assert (alone.verdict, alone.short) == (
+        OPEN,
+        "1 of 1 seed failed at T = 2 (too little training to decide)",
+    )

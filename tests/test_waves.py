@@ -117,6 +117,14 @@ def test_a_silent_network_is_no_wave():
     assert judge(np.ones((2, 20, 1, 8))) == analysis.WaveTest(0.0, 1.0, 1.0, 0.0, 2)
 
 
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_a_network_that_diverged_is_no_wave(wrong):
+    hidden = travelling(1.0, 64, 16)
+    hidden[50:] = wrong
+    found = judge(hidden, draws=19)
+    assert (found.is_wave, found.larger_p, found.speed) == (False, 1.0, 0.0)
+
+
 @pytest.mark.parametrize("velocity", [0.5, 1.0, -1.5])
 def test_the_raster_gives_the_same_speed(velocity):
     hidden = travelling(velocity, 64, 32) + 3 * np.random.default_rng(7).random(32)  # and a still

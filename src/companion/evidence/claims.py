@@ -30,6 +30,7 @@ from companion.records.table import Result, curves_table, difference, interval
 from companion.runs.campaign import IRNN_VARIANTS, choose_irnn
 from companion.runs.experiments import COPY_LAGS, EXPERIMENTS, MNIST_EPOCH, Experiment, grid
 from companion.runs.synthetic import ADDING_LENGTHS, NO_V_INIT, copy
+from wrnn.tasks import CopyTask
 
 QUESTIONS = {
     "memory": "Do travelling waves hold the recent past better?",
@@ -37,7 +38,9 @@ QUESTIONS = {
     "gated": "How does it stand against LSTM and GRU?",
     "ingredients": "Which ingredients matter?",
 }
+BY_ONSET = "sorted by onset"  # an order of units that is found on other sequences
 COPIED = 99.0  # per cent of right symbols from which a lag counts as copied
+PRINTED_FLOOR = CopyTask(lag=10).float32_floor("printed_mse")
 WAVE = {"kind": "wrnn"}
 IRNN = {"kind": "irnn", "input_bias": "uniform"}  # as in the released code, without V-init
 NO_SHIFT = WAVE | {"input": "ones"}  # with the recurrent kernels of `without_shift`
@@ -108,13 +111,15 @@ def irnn_100(evidence: Evidence, lag: int) -> Result:
     return next(result for result in found if result.run.model == chosen)
 
 
-def irnn_against_printed(evidence: Evidence, length: int) -> str:
-    """How far our iRNN with 100 units is from the paper's Table 4, as a sentence."""
+def irnns_of_gap(evidence: Evidence, length: int) -> str:
+    """How far our iRNN with 100 units is from the paper's Table 4, and what else is missing."""
     ours = irnn_100(evidence, length + 10).metric("printed_mse")
     if ours is None:
         return ""
     share = ours.mean / paper.value(f"table4/irnn-n-100/T={length}/mse")
-    return f"Our iRNN (n=100) ends at {number(share, 2)} times the printed loss"
+    said = f"Our iRNN (n=100) ends at {number(share, 2)} times the printed loss"
+    larger = evidence.one("fig3", lag=length + 10, size=625, **IRNN)
+    return said + "; n=625: not yet recorded" * (not larger.records)
 
 
 def without_shift(evidence: Evidence, longer_than: int = 0) -> list[Result]:
@@ -238,6 +243,14 @@ def in_hidden_states(
     return Part(interval(map(value, hidden)), (result,))
 
 
+def units_as_they_come(evidence: Evidence) -> str:
+    """Say of the iRNN's hidden states where they could not be sorted as the paper's are."""
+    views = [waves.orders(record) for record in evidence.one("fig2", kind="irnn").records]
+    if all(BY_ONSET in orders for orders in views):
+        return ""
+    return "Units as they come: only one sequence is stored, and sorting it would draw a front"
+
+
 def wave_speed(hidden: np.ndarray) -> float:
     """Wave speed in sites per step; 0 without a wave."""
     test = wave_test(hidden)
@@ -274,7 +287,8 @@ def _text(number_id: str) -> str:
 
 def _published_orders(better: str, worse: str) -> str:
     loss, higher = (paper.value(f"table4/{model}/T=30/mse") for model in (better, worse))
-    return number(math.log10(higher / loss), 2)
+    at_least = "≥ " * (loss < PRINTED_FLOOR)
+    return at_least + number(math.log10(higher / max(loss, PRINTED_FLOOR)), 2)
 
 
 def _accuracy(published: str, tolerance: float, **wanted: object) -> Claim:
@@ -286,7 +300,7 @@ def _accuracy(published: str, tolerance: float, **wanted: object) -> Claim:
         f"The {name} reaches the printed accuracy on {task}",
         _text(published),
         PERCENT,
-        within(paper.value(published), tolerance),
+        at_least(paper.value(published) - tolerance),
         "noisy" if table == "table3" else "images",
         partial(accuracy, experiment=table, **wanted),
         asks="reached",
@@ -303,7 +317,7 @@ def _against_gated(published: str, *, above: bool = True, **wanted: object) -> C
         "gated",
         f"On {task} the wRNN is above the cited LSTM and GRU"
         if above
-        else f"On {task} the wRNN stays below both",
+        else f"On {task} the wRNN stays below the cited LSTM and GRU",
         f"{_text(published)} against {' and '.join(map(_text, gated))}",
         PERCENT,
         at_least(max(printed)) if above else at_most(min(printed)),
@@ -319,7 +333,7 @@ def _copy_gap(length: int) -> Claim:
     return Claim(
         f"copy-gap-{length}",
         "memory",
-        f"Copy, T = {length}: the wRNN's loss ends far below that of the best iRNN",
+        f"Copy, T = {length}: the wRNN's loss ends far below the iRNNs'",
         f"> {number(limit)}",
         ORDERS,
         at_least(float(limit)),
@@ -329,7 +343,7 @@ def _copy_gap(length: int) -> Claim:
             irnn_100(e, lag),
             e.one("fig3", lag=lag, size=625, **IRNN),
         ),
-        remark=partial(irnn_against_printed, length=length),
+        remark=partial(irnns_of_gap, length=length),
     )
 
 
@@ -372,6 +386,7 @@ CLAIMS: tuple[Claim, ...] = (
             [r for r in e.find("fig4", size=625) if r.run.task.lag > _fails_after + 10], fails=True
         ),
         asks="fails",
+        done="failed",
     ),
     Claim(
         "wave-speed",
@@ -391,11 +406,12 @@ CLAIMS: tuple[Claim, ...] = (
         "wave",
         AGREE,
         "wave-rnn",
-        # Units sorted by onset on other sequences; where only one is kept, they are as they come.
         lambda e: in_hidden_states(
-            e.one("fig2", kind="irnn"), lambda h: not wave_test(h).is_wave, "sorted by onset"
+            e.one("fig2", kind="irnn"), lambda h: not wave_test(h).is_wave, BY_ONSET
         ),
         asks="fails",
+        done="without a wave",
+        remark=units_as_they_come,
     ),
     Claim(
         "copy-480",
@@ -407,6 +423,7 @@ CLAIMS: tuple[Claim, ...] = (
         "copy",
         lambda e: copied(e.find("fig4", **WAVE)),
         asks="reached",
+        done="copied",
     ),
     Claim(
         "adding-wrnn",
@@ -418,6 +435,7 @@ CLAIMS: tuple[Claim, ...] = (
         "adding",
         partial(solved, model=WAVE, lengths=ADDING_LENGTHS),
         asks="reached",
+        done="solved",
     ),
     Claim(
         "adding-irnn",
@@ -429,6 +447,7 @@ CLAIMS: tuple[Claim, ...] = (
         "adding",
         partial(solved, model=IRNN, lengths=(700, 1000), fails=True),
         asks="fails",
+        done="failed",
     ),
     Claim(
         "adding-speed",
@@ -505,6 +524,7 @@ CLAIMS: tuple[Claim, ...] = (
         "ablations",
         lambda e: copied(without_shift(e, _no_shift_after + 10), fails=True),
         asks="fails",
+        done="failed",
         remark=partial(symbols_without_shift, longer_than=_no_shift_after + 10),
     ),
     *(_input_speed(length) for length in (0, 10, 30)),
@@ -540,6 +560,7 @@ CLAIMS: tuple[Claim, ...] = (
         AGREE,
         "appendix",
         wave_from_random,
+        done="with a wave",
     ),
     Claim(
         "several-speeds",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from companion.records.files import Record
 from companion.records.table import Interval, Result, difference, interval, ratio
 from wrnn.tasks import CopyTask
 
@@ -20,26 +21,37 @@ def every_seed(result: Result, metric: str) -> pd.Series:
 
 
 def gap(better: Result, worse: Result, metric: str = "cross_entropy") -> Interval | None:
-    """Powers of ten between two losses; a bound where one of them ends at the task's floor."""
+    """Powers of ten between two losses; a bound where one of them ends at the task's floor.
+
+    None where neither end is known: one loss is at the floor in one seed, the other in another.
+    """
     low, high = better.seeds(metric), worse.seeds(metric)
-    floor = better.floor(metric) or 0.0
-    floored = tuple(bool((values <= floor * (1 + 1e-9)).any()) for values in (low, high))
-    bound = {(True, False): ">=", (False, True): "<="}.get(floored, "")
-    return difference(high, low, "log", bound)
+    floor = (better.floor(metric) or 0.0) * (1 + 1e-9)
+    shared = low.index.intersection(high.index)
+    if len(shared):  # within a seed two losses at the floor are equal
+        low, high = low[shared], high[shared]
+        floored = set(zip(low <= floor, high <= floor, strict=True)) - {(True, True)}
+    else:
+        floored = {(bool((low <= floor).any()), bool((high <= floor).any()))}
+    bounds = [">="] * ((True, False) in floored) + ["<="] * ((False, True) in floored)
+    if len(bounds) > 1 or (True, True) in floored:
+        return None  # may be larger in one seed and smaller in another
+    return difference(high, low, "log", *bounds)
+
+
+def validation_loss(result: Result, metric: str = "cross_entropy") -> float:
+    """Return the lowest validation loss, over seeds on the log scale; infinite where one diverged.
+
+    Infinite, too, where nothing is recorded.
+    """
+    curves = [() if r.diverged else r.curves.get(metric, ()) for r in result.records]
+    lowest = [max(min((v for _, v in curve), default=math.inf), 1e-45) for curve in curves]
+    return float(np.exp(np.mean(np.log(lowest)))) if lowest else math.inf
 
 
 def best_on_validation(results: Sequence[Result], metric: str = "cross_entropy") -> Result:
-    """Return the result with the lowest validation loss, over seeds on the log scale.
-
-    The first one where none is recorded.
-    """
-
-    def score(result: Result) -> float:
-        curves = [record.curves.get(metric, ()) for record in result.records]
-        lowest = [max(min((v for _, v in curve), default=math.inf), 1e-45) for curve in curves]
-        return float(np.mean(np.log(lowest))) if lowest else math.inf
-
-    return min(results, key=score)
+    """Return the result with the lowest `validation_loss`; the first one where all are infinite."""
+    return min(results, key=lambda result: validation_loss(result, metric))
 
 
 def learned_loss(task: CopyTask) -> float:
@@ -50,11 +62,11 @@ def learned_loss(task: CopyTask) -> float:
 def steps_to_learn(result: Result) -> pd.Series:
     """Steps by seed until the validation loss of a copy run says that it is learned.
 
-    Infinite where it never is.
+    Infinite where it never is. Seeds that were validated less often than planned are left out.
     """
     level = learned_loss(result.run.task)
     steps = {}
-    for record in result.records:
+    for record in _validated_as_planned(result):
         curve = record.curves.get("cross_entropy", ())  # none where it diverged before
         steps[record.run.seed] = next((step for step, v in curve if v <= level), math.inf)
     return pd.Series(steps, dtype=float)
@@ -64,9 +76,18 @@ def steps_to_solve(result: Result, criterion: str = "solved_step_training") -> p
     """Steps by seed until adding is solved; infinite where it never is.
 
     By the paper's criterion, the loss of a training batch at a logging step, or by that of a
-    validation ("solved_step").
+    validation ("solved_step"), of the seeds that were validated as often as planned.
     """
-    return every_seed(result, criterion).fillna(math.inf)
+    steps = every_seed(result, criterion).fillna(math.inf)
+    if criterion == "solved_step":
+        steps = steps[[record.run.seed for record in _validated_as_planned(result)]]
+    return steps
+
+
+def _validated_as_planned(result: Result) -> list[Record]:
+    """The records whose steps until a validation says something can be compared."""
+    often = result.run.evaluate_every
+    return [record for record in result.records if record.run.evaluate_every <= often]
 
 
 def times(first: pd.Series, second: pd.Series, *results: Result) -> Interval | None:

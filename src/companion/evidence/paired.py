@@ -42,13 +42,19 @@ def outcomes(result: Result) -> dict[int, float]:
 
 
 def side(found: Interval | None, line: float = 0.0) -> str:
-    """Say whether an interval lies "above" a line, "below" it, or is "open".
+    """Say whether an interval, bounds included, lies "above" a line, "below" it, or is "open".
 
     One seed has no interval and leaves it open.
     """
     if found is None or found.low is None or found.high is None:
         return "open"
-    return "above" if found.low > line else "below" if found.high < line else "open"
+    low, high = found.ends
+    return "above" if low > line else "below" if high < line else "open"
+
+
+def with_gain(scores: Mapping[int, float], *, chance: float, best: float) -> dict[int, float]:
+    """Return the seeds' scores that are a tenth or more of the way from chance to perfect."""
+    return {s: score for s, score in scores.items() if (score - chance) / (best - chance) >= 0.1}
 
 
 def gained(
@@ -56,17 +62,15 @@ def gained(
 ) -> Interval | None:
     """Estimate how much of what the second gains over chance the first has, in per cent.
 
-    Both are by seed; `best` is what a perfect model gets. Seeds in which the second gains less than
-    a tenth of the way from chance to there have nothing to divide by and are left out; None where
-    none is left.
+    Both are by seed; `best` is what a perfect model gets. Seeds in which the second has no gain
+    (`with_gain`) have nothing to divide by and are left out; None where none is left.
     """
-    gains = pd.DataFrame([pd.Series(each, dtype=float) - chance for each in (first, second)])
-    shares = [
-        100 * one / two
-        for one, two in gains.dropna(axis=1).T.to_numpy()
-        if two / (best - chance) >= 0.1
-    ]
-    return interval(shares)
+    second = with_gain(second, chance=chance, best=best)
+    return interval(
+        100 * (first[seed] - chance) / (score - chance)
+        for seed, score in second.items()
+        if seed in first
+    )
 
 
 def choice_effects(results: Sequence[Result]) -> list[Interval] | None:
@@ -106,27 +110,34 @@ def effect_of(results: Sequence[Result], **change: object) -> Interval | None:
     return interval(pd.DataFrame(changes).dropna(axis=1).mean())
 
 
-def validation_score(result: Result) -> float:
-    """Return the mean over seeds of the best validation, larger being better."""
+def survivors(result: Result) -> int:
+    """Return how many seeds did not diverge."""
+    return sum(not record.diverged for record in result.records)
+
+
+def validation_rank(result: Result) -> tuple[int, float]:
+    """Return what ranks a result without its test: seeds that survived, then their validations.
+
+    The second is the mean of the best validation, larger being better.
+    """
     name, direction = result.run.task.selection
     sign = 1 if direction == "max" else -1
-    curves = [() if r.diverged else r.curves.get(name, ()) for r in result.records]
-    if not curves or not all(curves):
-        return -math.inf
-    return sum(max(sign * value for _, value in curve) for curve in curves) / len(curves)
+    curves = [r.curves.get(name, ()) for r in result.records if not r.diverged]
+    scores = [max(sign * value for _, value in curve) for curve in curves if curve]
+    return survivors(result), sum(scores) / len(scores) if scores else -math.inf
 
 
 def best_rates(results: Sequence[Result]) -> list[Result]:
     """Return of every task and model the recorded result whose learning rate validates best.
 
-    Only rates with as many seeds as the best covered one count, so that a rate isn't chosen by the
-    luck of fewer seeds.
+    Only rates with as many seeds as the best covered one count, and of these the ones of which the
+    fewest diverged, so that a rate isn't chosen by the luck of fewer seeds.
     """
     groups: dict[tuple, list[Result]] = {}
     for result in results:
         if result.records:
             groups.setdefault((result.run.task, result.run.model), []).append(result)
     return [
-        max(group, key=lambda result: (len(result.records), validation_score(result)))
+        max(group, key=lambda result: (len(result.records), *validation_rank(result)))
         for group in groups.values()
     ]

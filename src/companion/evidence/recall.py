@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from companion.evidence.paired import gained, outcome, side
+from companion.evidence.paired import gained, outcome, side, with_gain
 from companion.records.files import Record
 from companion.records.table import Interval, Result, interval
 from wrnn.errors import WrnnError
@@ -21,6 +21,7 @@ from wrnn.tasks import CopyTask, Task
 
 RIDGE = 1e-8  # penalty of a readout, relative to sequences and the mean square of the states
 LAPS = 2  # that a trace is followed for
+BEYOND = 10.0  # times a constant answer's error, from where on it says no more
 
 
 def trained_model(record: Record) -> SequenceModel | None:
@@ -78,19 +79,24 @@ def carries_over(
 
     Copying does where over half of what a network gains over chance is left one step beyond its
     lag (per cent of the gain); adding where the error at the longest length is below that of a
-    constant answer (as a multiple of it).
+    constant answer (as a multiple of it, where anything from `BEYOND` on counts as that).
     """
     task, chance = result.run.task, outcome(result.run.task)[2]
     copying = isinstance(task, CopyTask)
     at = task.lag if isinstance(task, CopyTask) else task.length
-    own = {seed: row[at] for seed, row in scores.items()}
-    other = {seed: row[at + 1 if copying else max(row)] for seed, row in scores.items()}
-    kept = gained(other, own, chance=chance, best=100 if copying else 0)
+    best = 100 if copying else 0
+    own = with_gain({s: row[at] for s, row in scores.items()}, chance=chance, best=best)
+    other = {seed: scores[seed][at + 1 if copying else max(scores[seed])] for seed in own}
     if not scores:
         return "not asked, as its weights were not kept", None
-    if kept is None:
+    if not own:
         return "nothing to carry over", None
-    found = kept if copying else interval([error / chance for error in other.values()], "log")
+    if copying:
+        found = gained(other, own, chance=chance, best=best)
+    else:
+        errors = np.nan_to_num([error / chance for error in other.values()], nan=np.inf)
+        beyond = errors >= BEYOND
+        found = interval(np.minimum(errors, BEYOND), "log", ">=" if beyond.any() else "")
     where = side(found, 50 if copying else 1)
     if where == "open":
         return "open", found
@@ -214,7 +220,8 @@ def lap_of_symbols(result: Result) -> dict[str, float] | None:
     """What training made of a lap on the copy task, over all kept seeds and all eight symbols.
 
     The median gain, the speed weighted by the channels' activity, and the distance between the
-    slowest and the fastest channel (sites per step); None where no weights were kept.
+    slowest and the fastest channel (sites per step), of those at least a tenth as active as the
+    most active one; None where no weights were kept.
     """
     tokens = torch.eye(10)  # the first is the blank, the last the cue
     models = filter(None, map(trained_model, result.records))
@@ -225,5 +232,7 @@ def lap_of_symbols(result: Result) -> dict[str, float] | None:
     return {
         "gain": float(np.median([lap.gain for lap in laps])),
         "speed": float(np.mean(moving)) if moving else math.nan,
-        "spread": float(np.mean([np.ptp(lap.speeds) for lap in laps])),
+        "spread": float(
+            np.mean([np.ptp(lap.speeds[lap.sizes >= lap.sizes.max() / 10]) for lap in laps])
+        ),
     }

@@ -162,7 +162,8 @@ class Claim:
 
     ``measure`` turns the evidence into a part, or several that must all hold. ``asks`` is what the
     budget means to it: it "compares" models, says that something is "reached", or that it "fails".
-    ``remark`` gives a sentence to stand beside the value, or nothing.
+    ``done`` says of a yes or no what the seeds did that are counted. ``remark`` gives a sentence to
+    stand beside the value, or nothing.
     """
 
     id: str
@@ -174,6 +175,7 @@ class Claim:
     section: str  # label of the chapter that shows it, without "sec-"
     measure: Callable[[Evidence], Part | Sequence[Part]]
     asks: str = "compares"
+    done: str = ""
     remark: Callable[[Evidence], str] | None = None
 
     def __post_init__(self) -> None:
@@ -203,32 +205,38 @@ class Finding:
 
     @property
     def short(self) -> str:
-        """The values of the recorded parts, in a few words, and why they decide nothing."""
-        if not self.recorded:
-            return "not yet recorded"
+        """The values, in a few words, what is missing, and why they decide nothing."""
         undecided = " (too little training to decide)" * (self.verdict == OPEN)
-        return "; ".join(self._texts(seeds=False)) + undecided
+        return self._joined(seeds=False) + undecided * bool(self.recorded)
 
     @property
     def shown(self) -> str:
         """The values with their seeds, what is missing, and the remark, for a table."""
+        remarked = f". {self.remark}" if self.recorded and self.remark else ""
+        return self._joined(seeds=True) + remarked
+
+    def _joined(self, *, seeds: bool) -> str:
         if not self.recorded:
             return "not yet recorded"
-        missing = ", ".join(part.name for part in self.parts if not part.interval)
-        texts = self._texts(seeds=True) + [f"{missing}: not yet recorded"] * bool(missing)
-        return "; ".join(texts) + (f". {self.remark}" if self.remark else "")
+        texts = self._texts(seeds=seeds)
+        if missing := ", ".join(part.name for part in self.parts if not part.interval):
+            texts.append(f"{missing}: not yet recorded")
+        return "; ".join(texts)
 
     def _texts(self, *, seeds: bool) -> list[str]:
         if not self.claim.rule.every_seed:
-            return [_text(part, seeds=seeds) for part in self.recorded]
+            return [_text(part, seeds=seeds) + self._undecided(part) for part in self.recorded]
         names: dict[str, list[str]] = {}
         for part in self.recorded:
             yes, count = int(sum(part.interval.values)), part.interval.count
-            share = f"{yes} of {count} seed{'s' * (count > 1)}"
-            if self.claim.asks == "fails":
-                share += " fails" if yes == 1 else " fail"
-            names.setdefault(share, []).append(part.name)
+            share = f"{yes} of {count} seed{'s' * (count > 1)} {self.claim.done}"
+            names.setdefault(share, []).append(part.name + self._undecided(part))
         return [f"{share} at {', '.join(of)}".removesuffix(" at ") for share, of in names.items()]
+
+    def _undecided(self, part: Part) -> str:
+        """Say of a part of a decided claim that it is not decided itself."""
+        decided = self.verdict == OPEN or part.verdict(self.claim.rule, self.claim.asks) != OPEN
+        return "" if decided else " (open: too little training)"
 
 
 def _text(part: Part, *, seeds: bool) -> str:

@@ -183,10 +183,13 @@ def wave_test(
     """
     from scipy import fft
 
-    hidden = moving_part(hidden)
+    hidden = _sequences(hidden)
     count, steps, _, sites = hidden.shape
     if steps < 3 or sites < 3:
         raise WrnnError(f"a wave needs at least 3 steps and 3 sites, got {steps} and {sites}")
+    if not np.isfinite(hidden).all():  # a network that diverged
+        return WaveTest(0.0, 1.0, 1.0, 0.0, count)
+    hidden = moving_part(hidden)
     spectra = np.fft.rfft(hidden, axis=1)[:, 1 : (steps + 1) // 2]  # without 0 and 1/2
     power = (np.abs(spectra) ** 2).sum(axis=(0, 2, 3))  # (f_t,)
     if not power.any():

@@ -176,13 +176,19 @@ def _row(record: Record | None, status: str, planned: Run) -> dict:
 
 
 def _metrics(record: Record) -> dict[str, float]:
-    """Metrics of the test set, with the paper's criterion of solving where it was not noted."""
+    """Metrics of the test set, with the paper's criterion of solving where it was not noted.
+
+    Of a run that diverged all are NaN, whatever its best weights before that could do.
+    """
     metrics = dict(record.metrics)
     solved = record.run.task.solved
     if solved and "solved_step_training" not in metrics:
         loss = record.curves.get("loss", ())
         metrics["solved_step_training"] = next((s for s, v in loss if v <= solved[1]), None)
-    return {name: math.nan if value is None else value for name, value in metrics.items()}
+    return {
+        name: math.nan if value is None or record.diverged else value
+        for name, value in metrics.items()
+    }
 
 
 def experiment_table(experiment: Experiment, profile: str, source: Source) -> pd.DataFrame:
@@ -312,6 +318,10 @@ class Result:
         devices = " and ".join(sorted({record.device for record in self.records}))
         count = len(self.records)
         return f"{scale}, {devices}, {count} seed{'s' * (count > 1)}"
+
+    def description_of(self, record: Record) -> str:
+        """Where the numbers of one seed come from, in a few words."""
+        return f"{self.description.rpartition(', ')[0]}, seed {record.run.seed}"
 
 
 def _ends(steps: Iterable[int], joined: str) -> str:

@@ -33,6 +33,7 @@ __all__ = [
 class Experiment:
     """One figure or table: its runs of seed 0 in a profile, and the chapter that shows them.
 
+    No chapter shows it where ``chapter`` is empty.
     ``smaller`` says what is smaller than in the paper where even the paper profile is not its size.
     """
 
@@ -95,7 +96,7 @@ EXPERIMENTS = {
         Experiment("v_init", "Copy task: when it is learned", "07_ablations", synthetic.v_init),
         Experiment("fig10", "Several wave speeds in one network", "09_appendix", images.fig10),
         Experiment("fig18", "Waves through training", "09_appendix", images.fig18),
-        Experiment("local", "Locally connected variant", "09_appendix", synthetic.local),
+        Experiment("local", "Locally connected variant", "", synthetic.local),
         *(
             Experiment(name, title, "08_beyond", runs_of, smaller=WITHIN_A_CPU)
             for name, title, runs_of in (
