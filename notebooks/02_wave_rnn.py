@@ -440,9 +440,10 @@ page.say(
 #
 # averaged over the temporal frequencies that carry the power. The speed is the one within $\pm 2$
 # sites per step at which the contrast is largest when it is divided by the square root of the power
-# on both lines together, the size of its variation by chance. A positive one moves activity to smaller $x$. What stands still has as much
-# power one way as the other, and a contrast near zero. A contrast of one is as much power again as
-# unrelated sites would have on the line; a perfect wave on $n$ sites has $n$.
+# on both lines together, the size of its variation by chance. A positive one moves activity to
+# smaller $x$. What stands still has as much power one way as the other, and a contrast near zero. A
+# contrast of one is as much power again as unrelated sites would have on the line; a perfect wave
+# on $n$ sites has $n$.
 #
 # The *p-value* compares with surrogates: the series of every site is rotated in time by a random
 # number of steps of its own, which keeps its spectrum and undoes any order between sites. The best

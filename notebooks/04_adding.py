@@ -156,7 +156,7 @@ page.compare(
     },
     "Adding task at the paper's sizes: the paper's Table 1 beside our records (mean and 95 % "
     "confidence interval over n seeds), each at the recorded setting that validates best; the last "
-    "two columns are the steps at which it was solved, ≤ where validations were fewer than planned.",
+    "two columns are the steps at which it was solved; ≤: validations were fewer than planned.",
 )
 rate = tables.number(planned[0].run.learning_rate)
 page.say(f"At the rate of {rate}, as planned: {page.missing('table1')}")
