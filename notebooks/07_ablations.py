@@ -276,7 +276,7 @@ page.compare(
 page.say(page.missing("v_init"))
 page.curves(
     "fig-ablations-learning",
-    page.results("v_init"),
+    first_steps,
     curve="cross_entropy",
     ylabel="validation cross-entropy (nats)",
     references=lambda task: {"learned": measures.learned_loss(task)},

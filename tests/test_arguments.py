@@ -17,7 +17,7 @@ from wrnn import (
     count_parameters,
     init,
 )
-from wrnn.recurrence import choose_backend, local_recurrence, wave_recurrence
+from wrnn.recurrence import choose_backend, wave_recurrence
 from wrnn.tasks import (
     AddingTask,
     CopyTask,
@@ -48,7 +48,7 @@ LAYER |= dict(num_layers=1, dropout=0.0, bidirectional=False, proj_size=0)
 CALL = shapes(input=(2, 2, 3), hx=(1, 2, 8))
 READOUT = shapes(weight_out=(3, 8), bias_out=3) | {"last_only": False}
 TENSORS = shapes(x=(2, 2, 3), h_0=(2, 8), weight_ih=(8, 3), bias_ih=8, bias_hh=2)
-KERNEL, LOCAL_KERNEL = shapes(weight_hh=(2, 2, 3)), shapes(weight_hh=(2, 2, 4, 3), bias_hh=(2, 4))
+KERNEL = shapes(weight_hh=(2, 2, 3))
 NAMES = dict(nonlinearity="relu", backend="auto", precision="float32", checkpoint_every=2)
 STARTS = dict(velocity=1.0, input="ones", input_bias="zero", recurrent_bias="default")
 GENERATED = dict(test_batch_size=5, test_batches=1, test_seed=0)
@@ -84,7 +84,6 @@ CALLS = {
         dict(recurrent="identity", input="normal", input_bias="zero", recurrent_bias="default"),
     ),
     "wave_recurrence": (wave_recurrence, TENSORS | KERNEL | READOUT | NAMES),
-    "local_recurrence": (local_recurrence, TENSORS | LOCAL_KERNEL | {"last_only": False}),
     "choose_backend": (choose_backend, shapes(x=(2, 2, 3)) | KERNEL | {"precision": "float32"}),
     "shift_": (init.shift_, KERNEL | {"velocity": 1.0}),
     "single_site_": (

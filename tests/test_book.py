@@ -443,13 +443,6 @@ def test_staging_leaves_out_what_was_executed(project):
         book.stage(project / "notebooks", project / "_build" / "other")
 
 
-def test_every_source_of_a_published_number_is_in_the_bibliography():
-    from companion.evidence import published as paper
-
-    entries = set(re.findall(r"^@\w+\{(\w+),", (ROOT / "book/references.bib").read_text(), re.M))
-    assert {number.source for number in paper.select("")} <= entries
-
-
 @pytest.mark.parametrize(
     ("chapter", "words"),
     [("04_adding", ("not yet recorded", "wrnn run")), ("C_performance", ("not yet measured",))],

@@ -42,7 +42,6 @@ def test_without_records_everything_is_named_as_missing(make_page, profile):
     recorded = page.recorded("fig3")
     assert len(recorded) == 12 and {result.status for result in recorded} == {"missing"}
     assert page.shown("fig3") == []
-    assert all(result.status == "missing" for result in page.results("fig3"))
     assert page.value(recorded[0], "cross_entropy") == "not yet recorded"
     missing = page.missing("fig3")
     assert "copy task (lag 90" in missing and "iRNN (n=625)" in missing
@@ -53,7 +52,7 @@ def test_quick_reference_stands_in_under_its_own_label(make_page):
     page = make_page("paper")
     quick = runs("fig3", "quick")
     put(page.committed, quick[0], cross_entropy=0.5)
-    (result,) = page.results("fig3")
+    (result,) = page.shown("fig3")
     assert result.status == "quick" and "quick" in page.value(result, "cross_entropy")
     assert all(result.status == "missing" for result in page.recorded("fig3"))
 
@@ -63,7 +62,7 @@ def test_no_stand_in_where_all_is_recorded(make_page):
     for run in runs("fig3", "paper"):
         put(page.committed, run, cross_entropy=1e-9)
     put(page.committed, runs("fig3", "quick")[0], cross_entropy=0.5)
-    assert {result.status for result in page.results("fig3")} == {"paper"}
+    assert {result.status for result in page.shown("fig3")} == {"paper"}
     assert page.missing("fig3") == "Every run of `fig3` is recorded at paper scale."
 
 
@@ -81,12 +80,12 @@ def test_committed_and_local_records_do_not_mix(make_page):
 
 def test_train_records_what_is_missing_and_only_that(make_page):
     page = make_page("smoke", train=True)
-    first = page.results("fig3")
+    first = page.this_run("fig3")
     assert [result.status for result in first] == ["smoke"] * 3
     files = {path: path.stat().st_mtime_ns for path in page.local.folder.glob("*.json")}
     assert len(files) == 3 and not list(page.committed.folder.glob("*"))
     again = make_page("smoke", train=True)
-    assert again.results("fig3")[0].records == first[0].records
+    assert again.this_run("fig3")[0].records == first[0].records
     assert {path: path.stat().st_mtime_ns for path in files} == files
 
 
@@ -187,9 +186,7 @@ def test_figure_writes_the_same_bytes_twice(make_page):
     for _ in range(2):
         figure, axis = plt.subplots()
         axis.plot([0, 1])
-        page.figure(
-            "fig-x", figure, alt="A line.", caption="It rises.", results=page.results("fig3")
-        )
+        page.figure("fig-x", figure, alt="A line.", caption="It rises.", results=page.shown("fig3"))
         plt.close(figure)
         contents.append((make_page.folder / "figures" / "fig-x.png").read_bytes())
     assert contents[0] == contents[1] and contents[0].startswith(b"\x89PNG")
@@ -313,7 +310,7 @@ def test_bad_parameters(arguments, message):
 
 def test_unknown_experiment(make_page):
     with pytest.raises(WrnnError, match="unknown experiment 'fig99'"):
-        make_page().results("fig99")
+        make_page().this_run("fig99")
 
 
 def test_printed_numbers():

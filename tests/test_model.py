@@ -63,6 +63,14 @@ def test_local_kernel_tied_by_hand_equals_the_wave_rnn():
     assert torch.allclose(local(x)[0], tied(x)[0], rtol=0, atol=1e-12)
 
 
+def test_a_local_kernel_is_that_of_its_site():
+    rnn = LocalWaveRNN(1, 4, bias=False)
+    with torch.no_grad():
+        rnn.weight_hh.zero_()[0, 0, 2, 0] = 1.0  # site 2 takes the value of site 1
+    h_n = rnn(torch.zeros(1, 1, 1), torch.tensor([[[1.0, 2.0, 3.0, 4.0]]]))[1]
+    assert h_n.tolist() == [[[0.0, 0.0, 2.0, 0.0]]]
+
+
 def test_identity_rnn_has_torch_names_and_starts_as_the_identity():
     rnn = IdentityRNN(3, 6)
     names = {name for name, _ in torch.nn.RNN(3, 6).named_parameters()}

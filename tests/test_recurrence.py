@@ -12,13 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 from recurrences import NAMES, arguments, errors, gradients, results, run
-from torch.autograd import functional
 
 from wrnn.errors import WrnnError
 from wrnn.recurrence import (
     choose_backend,
     cpu,
-    local_recurrence,
     operator,
     recurrent_states,
     wave_recurrence,
@@ -262,25 +260,6 @@ torch.autograd.grad(loss, values, retain_graph=True, create_graph=True)
     )
 
 
-def test_hessian_and_jvp_by_two_backward_passes():
-    tensors = arguments(3, 2, 2, 2, 5, 3, outputs=0)
-    functions = {
-        backend: lambda x, backend=backend: run(
-            tensors | {"x": x}, nonlinearity="tanh", backend=backend
-        )
-        for backend in ("loop", "numba")
-    }
-    x = tensors["x"].detach()
-    hessians = [
-        functional.hessian(lambda x, f=f: f(x).square().sum(), x) for f in functions.values()
-    ]
-    assert hessians[0].abs().max() > 0.1
-    torch.testing.assert_close(*hessians)
-    products = [functional.jvp(f, x, torch.ones_like(x))[1] for f in functions.values()]
-    assert products[0].abs().max() > 0.1
-    torch.testing.assert_close(*products)
-
-
 def test_transforms_of_torch_func():
     tensors = arguments(3, 2, 2, 2, 5, 3, outputs=0)
     tensors = {name: tensor.detach() for name, tensor in tensors.items()}
@@ -384,29 +363,6 @@ def test_checkpoints_save_memory():
         cpu._spare.clear()
         run(tensors, backend="numba", last_only=True, **options).sum().backward()
         assert len(cpu._spare["states"]) == states * padded_state
-
-
-@pytest.mark.parametrize("nonlinearity", NONLINEARITIES)
-def test_local_recurrence_with_one_kernel_everywhere_is_the_convolution(nonlinearity):
-    tensors = arguments(6, 3, 2, 3, 8, 3, outputs=0)
-    untied = dict(tensors)
-    untied["weight_hh"] = tensors["weight_hh"].unsqueeze(2).expand(-1, -1, 8, -1)
-    untied["bias_hh"] = tensors["bias_hh"].unsqueeze(1).expand(-1, 8)
-    expected = run(tensors, nonlinearity=nonlinearity)
-    for options in ({}, {"checkpoint_every": 2}):
-        output = local_recurrence(*untied.values(), nonlinearity=nonlinearity, **options)
-        torch.testing.assert_close(output, expected, rtol=1e-12, atol=1e-12)
-    last = local_recurrence(*untied.values(), nonlinearity=nonlinearity, last_only=True)
-    torch.testing.assert_close(last, expected[-1:], rtol=1e-12, atol=1e-12)
-
-
-def test_local_recurrence_uses_the_kernel_of_its_site():
-    weight = torch.zeros(1, 1, 4, 3)
-    weight[0, 0, 2, 0] = 1.0  # site 2 takes the value of site 1, every other site none
-    h_0 = torch.tensor([[1.0, 2.0, 3.0, 4.0]])
-    x, weight_ih = torch.zeros(1, 1, 1), torch.zeros(4, 1)
-    h_1 = local_recurrence(x, h_0, weight_ih, None, weight, None)
-    assert h_1.tolist() == [[[0.0, 0.0, 2.0, 0.0]]]
 
 
 def changed(**changes):

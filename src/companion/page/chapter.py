@@ -155,24 +155,16 @@ class Chapter:
         self._train(found, self.local)
         return self._gather(found, self.profile, self.local)
 
-    def results(self, experiment: str) -> list[Result]:
-        """Return what a figure of this profile draws: every result says its own status.
-
-        Quick and smoke: this run's results. Paper: what is recorded at the paper's sizes and, where
-        that is not all of it, the reference of the quick profile after it.
-        """
-        if self.profile != "paper":
-            return self.this_run(experiment)
-        recorded = [result for result in self.recorded(experiment) if result.records]
-        whole = len(recorded) == len(self.recorded(experiment))
-        return recorded if whole else recorded + self.this_run(experiment)
-
     def shown(self, experiment: str) -> list[Result]:
-        """Return the recorded ones of :meth:`results`, and first those at the paper's sizes."""
-        everything = self.results(experiment)
-        if self.profile != "paper":
-            everything = self.recorded(experiment) + everything
-        return [result for result in everything if result.records]
+        """Return what is recorded at the paper's sizes and, after it, this run's small form.
+
+        With profile "paper" the second comes only where the first is not all of it.
+        """
+        planned = self.recorded(experiment)
+        recorded = [result for result in planned if result.records]
+        if self.profile == "paper" and len(recorded) == len(planned):
+            return recorded
+        return recorded + [result for result in self.this_run(experiment) if result.records]
 
     def searched(self, experiment: str) -> list[Result]:
         """Return what is recorded of the paper's grid of settings for an experiment."""

@@ -18,7 +18,7 @@ from wrnn.errors import WrnnError, check_choice, check_flag, check_integer, chec
 from wrnn.recurrence import loop
 from wrnn.recurrence.loop import Tensors
 
-__all__ = ["BACKENDS", "choose_backend", "local_recurrence", "wave_recurrence"]
+__all__ = ["BACKENDS", "choose_backend", "wave_recurrence"]
 BACKENDS = ("auto", "loop", "numba", "triton")
 NONLINEARITIES = tuple(loop.ACTIVATIONS)
 PRECISIONS = ("float32", "tf32x3", "tf32")
@@ -100,38 +100,6 @@ def wave_recurrence(
         one_hot=one_hot,
     )
     return read_out(*results, weight_out, bias_out)
-
-
-def local_recurrence(
-    x: Tensor,
-    h_0: Tensor,
-    weight_ih: Tensor,
-    bias_ih: Tensor | None,
-    weight_hh: Tensor,
-    bias_hh: Tensor | None,
-    *,
-    nonlinearity: str = "relu",
-    last_only: bool = False,
-    checkpoint_every: int | None = None,
-) -> Tensor:
-    """Run the locally connected recurrence: as `wave_recurrence`, with a kernel at every site.
-
-    `weight_hh` is (C, C, n, K) and `bias_hh` (C, n) or None. It is computed step by step. The paper
-    does not report this variant; it is in the released code.
-
-    >>> x, h_0 = torch.rand(5, 4, 2), torch.zeros(4, 24)
-    >>> V, u = torch.rand(24, 2), torch.rand(3, 3, 8, 3)
-    >>> local_recurrence(x, h_0, V, None, u, None, last_only=True).shape
-    torch.Size([1, 4, 24])
-    """
-    results = recurrent_states(
-        Tensors(x, h_0, weight_ih, bias_ih, weight_hh, bias_hh),
-        nonlinearity=nonlinearity,
-        last_only=last_only,
-        checkpoint_every=checkpoint_every,
-        local=True,
-    )
-    return read_out(*results)
 
 
 def read_out(
