@@ -317,6 +317,55 @@ def test_autocast_computes_in_float32(layer, half):
 
 
 @layers
+@pytest.mark.parametrize("backend", ["auto", "loop"])
+def test_results_may_be_changed_in_place(layer, backend):
+    rnn, x = layer(), torch.rand(4, 2, 3)
+    if isinstance(rnn, WaveRNN):
+        rnn.backend = backend
+    for rnn.batch_first in (False, True):
+        output, h_n = rnn(x)
+        (output * 2).sum().backward()
+        expected = rnn.weight_ih_l0.grad if rnn.suffix else rnn.weight_ih.grad
+        rnn.zero_grad()
+        output, h_n = rnn(x)
+        output.mul_(2)
+        h_n.add_(1)
+        (output.sum() + 0 * h_n.sum()).backward()
+        torch.testing.assert_close(
+            rnn.weight_ih_l0.grad if rnn.suffix else rnn.weight_ih.grad, expected
+        )
+        rnn.zero_grad()
+
+
+def test_a_layer_or_readout_of_ones_own_is_called():
+    class Silent(WaveRNN):
+        def forward(self, input, hx=None):
+            output, h_n = super().forward(input, hx)
+            return 0 * output, 0 * h_n
+
+    class Doubled(torch.nn.Linear):
+        def forward(self, input):
+            return 2 * super().forward(input)
+
+    x = torch.rand(4, 2, 3)
+    model = SequenceModel(Silent(3, 8, 2), 5)
+    torch.testing.assert_close(model(x), model.readout.bias.expand(2, 5))
+    model = SequenceModel(WaveRNN(3, 8, 2), 5, every_step=True)
+    plain, linear = model(x), model.readout
+    model.readout = Doubled(16, 5)
+    model.readout.load_state_dict(linear.state_dict())
+    torch.testing.assert_close(model(x), 2 * plain)
+
+
+def test_a_start_that_is_refused_changes_nothing():
+    for layer in (WaveRNN(3, 8, 2), IdentityRNN(3, 8)):
+        before = {name: value.clone() for name, value in layer.state_dict().items()}
+        with pytest.raises(WrnnError, match="input bias init"):
+            layer.reset_parameters(recurrent="default", input="identity", input_bias="ones")
+        assert all(torch.equal(value, before[name]) for name, value in layer.state_dict().items())
+
+
+@layers
 def test_models_are_copied_pickled_and_spread(layer):
     model, x = SequenceModel(layer(), 4), torch.rand(3, 2, 3)
     expected = model(x)

@@ -189,6 +189,14 @@ def test_noisy_digits_are_rows_then_noise():
     assert abs(x[8:].std().item() - 1) < 0.2 and abs(x[8:].mean().item()) < 0.2
 
 
+def test_what_a_task_gives_may_be_changed():
+    noisy, pixels = NoisySequentialDigits(), SequentialDigits(permuted=True)
+    for ask in (noisy.fixed_noise, pixels.permutation, lambda: pixels.split_indices("test")):
+        before = ask().clone()
+        ask().zero_()
+        assert torch.equal(ask(), before)
+
+
 def test_fixed_noise_is_one_tensor_for_every_sample_and_split():
     task = NoisySequentialDigits()
     noise = task.fixed_noise()

@@ -289,7 +289,8 @@ class WaveRNN(RecurrentLayer):
         Args:
             recurrent: "shift" (u-shift, the kernel [0, 1 - v, v] from each channel to itself),
                 "identity" (a shift of velocity 0) or PyTorch's "default".
-            velocity: v, sites per step of the shift, one number or one per channel.
+            velocity: v, sites per step of the shift, one number or one per channel; a kernel of
+                size 1 stays where it is.
             input: "ones" or "identity" (V-init: input enters at site 0 of every channel; from all
                 inputs with weight 1, or input i into channel i), "normal" for
                 N(0, 0.001), or "default" for torch.nn.Linear's U(-1/sqrt(d), 1/sqrt(d)), where d is
@@ -302,6 +303,7 @@ class WaveRNN(RecurrentLayer):
         check_generator(generator)
         check_choice("recurrent init", recurrent, ("shift", "identity", "default"))
         check_choice("input init", input, ("ones", "identity", "normal", "default"))
+        check_choice("input bias init", input_bias, ("zero", "uniform"))
         check_choice("recurrent bias init", recurrent_bias, ("default", "zero"))
         fan_in = self.num_channels * self.kernel_size
         if recurrent == "default":
@@ -315,9 +317,9 @@ class WaveRNN(RecurrentLayer):
             init.fan_in_uniform_(self.weight_ih, self.input_size, generator)
         else:
             init.single_site_(self.weight_ih, self.num_channels, kind=input)
-        _start_bias_(self.bias_ih, input_bias, self.input_size, generator, "input bias init")
+        _start_bias_(self.bias_ih, input_bias, self.input_size, generator)
         kind = "uniform" if recurrent_bias == "default" else "zero"
-        _start_bias_(self.bias_hh, kind, fan_in, generator, "recurrent bias init")
+        _start_bias_(self.bias_hh, kind, fan_in, generator)
 
     def extra_repr(self) -> str:
         """Sizes shown by print(model)."""
@@ -432,6 +434,7 @@ class IdentityRNN(RecurrentLayer):
         check_generator(generator)
         check_choice("recurrent init", recurrent, ("identity", "shift", "default"))
         check_choice("input init", input, ("normal", "uniform", "default", "ones", "identity"))
+        check_choice("input bias init", input_bias, ("zero", "uniform"))
         check_choice("recurrent bias init", recurrent_bias, ("default", "zero", "uniform"))
         if input == "normal":
             nn.init.normal_(self.weight_ih_l0, std=0.001, generator=generator)
@@ -446,9 +449,9 @@ class IdentityRNN(RecurrentLayer):
             init.shift_matrix_(self.weight_hh_l0)
         else:
             init.fan_in_uniform_(self.weight_hh_l0, self.hidden_size, generator)
-        _start_bias_(self.bias_ih_l0, input_bias, self.input_size, generator, "input bias init")
+        _start_bias_(self.bias_ih_l0, input_bias, self.input_size, generator)
         kind = "zero" if recurrent_bias == "default" else recurrent_bias
-        _start_bias_(self.bias_hh_l0, kind, self.hidden_size, generator, "recurrent bias init")
+        _start_bias_(self.bias_hh_l0, kind, self.hidden_size, generator)
 
     def _run(
         self, tensors: Tensors, last_only: bool = False, **options: Any
@@ -545,11 +548,11 @@ class SequenceModel(nn.Module):
         From step ``shared_from`` on all samples have the same input, or all inputs are ``one_hot``,
         which saves time; see :func:`wrnn.recurrence.wave_recurrence`.
         """
-        if isinstance(self.rnn, RecurrentLayer) and not _has_hooks(self.rnn):
+        if isinstance(self.rnn, RecurrentLayer) and _is_plain(self.rnn, RecurrentLayer):
             options: dict[str, Any] = {"shared_from": shared_from, "one_hot": one_hot}
             if not self.every_step:
                 return self.readout(self.rnn.compute(x, h_0, last_only=True, **options)[0])
-            linear = isinstance(self.readout, nn.Linear) and not _has_hooks(self.readout)
+            linear = isinstance(self.readout, nn.Linear) and _is_plain(self.readout, nn.Linear)
             if linear and not self.rnn.local:
                 options |= {"weight_out": self.readout.weight, "bias_out": self.readout.bias}
                 return self.rnn.compute(x, h_0, **options)
@@ -572,17 +575,21 @@ def count_parameters(model: nn.Module) -> dict[str, int]:
 
 
 def _start_bias_(
-    bias: Tensor | None, kind: str, fan_in: int, generator: torch.Generator | None, name: str
+    bias: Tensor | None, kind: str, fan_in: int, generator: torch.Generator | None
 ) -> None:
     """Fill a bias with zeros or, as torch.nn.Linear does, U(-1/sqrt(fan_in), 1/sqrt(fan_in))."""
-    check_choice(name, kind, ("zero", "uniform"))
     if bias is not None and kind == "zero":
         nn.init.zeros_(bias)
     elif bias is not None:
         init.fan_in_uniform_(bias, fan_in, generator)
 
 
-def _has_hooks(module: nn.Module) -> bool:
-    """Whether something waits for this module to be called, which a short cut would not do."""
+def _is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether a module computes as its kind does and nothing waits for it to be called.
+
+    A short cut would do neither.
+    """
     kinds = ("forward_hooks", "forward_pre_hooks", "backward_hooks", "backward_pre_hooks")
-    return any(getattr(module, f"_{k}") or getattr(hooks, f"_global_{k}") for k in kinds)
+    hooked = any(getattr(module, f"_{k}") or getattr(hooks, f"_global_{k}") for k in kinds)
+    own = type(module).forward is not kind.forward or "forward" in vars(module)
+    return not (hooked or own)

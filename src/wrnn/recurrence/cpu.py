@@ -12,7 +12,6 @@ tiles are added in a fixed order, so results do not depend on how many threads t
 import math
 import weakref
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
 import numpy as np
 import torch
@@ -33,7 +32,7 @@ from wrnn.recurrence.lanes import (
     zeros,
 )
 from wrnn.recurrence.loop import Tensors
-from wrnn.recurrence.operator import TENSOR_COUNT, forward, new_output, states_shape
+from wrnn.recurrence.operator import TENSOR_COUNT, forward, states_shape
 
 RELU, TANH = 1, 2
 ACTIVATIONS = {"identity": 0, "relu": RELU, "tanh": TANH}
@@ -96,7 +95,7 @@ def _forward(x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, *option
     if outputs:
         readout = _site_major(weight_out.t(), channels).contiguous()  # (n * C, out)
     elif not last_only:
-        output = new_output(x, hidden, batch_first, partial(_memory, "output", x))  # (T, B, hidden)
+        output = _memory("output", x, (steps, batch, hidden), batch_first)
     read = x.new_empty(states.shape[0], steps, outputs, LANES)
     states[:, 0, reach : reach + n] = _to_tiles(h_0.reshape(batch, channels, n).transpose(1, 2))
     _over_tiles(
@@ -110,7 +109,8 @@ def _forward(x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, *option
     )
     last = states[:, steps % slots, reach : reach + n]  # (tiles, n, C, lanes)
     # Results are copied, since `states` may be memory that a later call takes.
-    h_n = _from_tiles(last, batch).transpose(1, 2).clone(memory_format=CONTIGUOUS).flatten(1)
+    h_n = x.new_empty(batch, hidden)
+    h_n.view(batch, channels, n).copy_(_from_tiles(last, batch).transpose(1, 2))
     if outputs:
         output = _from_tiles(read.transpose(0, 1), batch, 1).clone(memory_format=CONTIGUOUS)
     return output, h_n, states.flatten() if keep else x.new_empty(0)
@@ -500,17 +500,22 @@ def _site_major(rows: Tensor, channels: int) -> Tensor:
     return rows.unflatten(0, (channels, -1)).transpose(0, 1).flatten(0, 1)
 
 
-def _memory(role: str, like: Tensor, shape: tuple[int, ...]) -> Tensor:
+def _memory(role: str, like: Tensor, shape: tuple[int, ...], batch_first: bool = False) -> Tensor:
     """Return memory of a type, which may be that of an earlier call in the same role.
 
     Memory fresh from the system costs as much time as a third of the steps. It is handed on when
     its storage ends, that is when no tensor, view or graph refers to it any more, so results and
-    graphs that are alive together never share it.
+    graphs that are alive together never share it. With `batch_first` the second axis leads in
+    memory. NumPy gives the shape, since a view that an operator returns can't be changed in place.
     """
     size = math.prod(shape)
     memory = _spare.pop(role, None)
     if memory is None or memory.dtype != like.dtype or not size <= len(memory) <= 2 * size:
         memory = like.new_empty(size)
-    array = memory.numpy()[:size]  # the storage of what is returned holds it
+    if batch_first:
+        array = memory.numpy()[:size].reshape(shape[1], shape[0], *shape[2:]).swapaxes(0, 1)
+    else:
+        array = memory.numpy()[:size].reshape(shape)
+    # The storage of what is returned holds the array.
     weakref.finalize(array, _spare.__setitem__, role, memory).atexit = False
-    return torch.from_numpy(array).view(shape)
+    return torch.from_numpy(array)

@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from wrnn.recurrence import gpu_kernels as kernels
+from wrnn.recurrence import without_autocast
 from wrnn.recurrence.loop import Tensors
 
 INPUTS = 2  # the widest input that is multiplied inside the kernel
@@ -212,8 +213,9 @@ def _forward(
                 part.unflatten(1, (-1, sizes.n)).copy_(_inside(slots, sizes))
             else:
                 torch.mm(slots, weight_out.t(), out=part)
+        h = weight_ih.new_empty(batch, hidden)
         last = _inside(states[length % 2 if kept == 2 else length], sizes)  # (B, C, n)
-        h = last.clone(memory_format=torch.contiguous_format).flatten(1)  # (B, hidden)
+        h.view_as(last).copy_(last)
         start += length
     return states, output, h
 
@@ -233,60 +235,67 @@ class _Fused(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_output, grad_last):
-        x, weight_ih, weight_hh, weight_out, states = ctx.saved_tensors
-        needs_x, needs_h_0, needs_ih, needs_bias, needs_hh, needs_out, _ = ctx.needs_input_grad
-        sizes, own = ctx.plan.layout_back, ctx.plan.own
-        steps, batch, input_size = x.shape
-        channels, _, kernel_size = weight_hh.shape
-        slots = states[1:].flatten(0, 1)  # (T * B, slot)
-        outputs, grad_out = 0, None
-        if grad_output is not None:
-            outputs = -1 if weight_out is None else len(weight_out)
-            if needs_out:
-                grad_out = grad_output.flatten(0, 1).t() @ slots  # (out, slot)
-            if outputs > OUTPUTS:
-                grad_output = grad_output @ _inside(weight_out, sizes).flatten(1)  # (T, B, hidden)
-                outputs = -1
-            grad_output = _as_read(grad_output, sizes) if outputs < 0 else grad_output.contiguous()
-        if not any(ctx.needs_input_grad[:5]):
-            return *[None] * 5, grad_out, None
-        if grad_last is None:
-            grad_last = x.new_zeros(batch, channels * sizes.n)
-        kernel = _matrix(weight_hh.transpose(0, 1).flip(2), sizes)
-        grad_kernel = x.new_empty(batch, *kernel.shape) if needs_hh else None
-        kernels.backward[(batch,)](
-            *(states, kernel, _as_read(grad_last, sizes)),
-            grad_last if outputs == 0 else grad_output,
-            weight_ih if outputs <= 0 else weight_out,
-            kernel if grad_kernel is None else grad_kernel,
-            *(steps, batch),
-            OUTPUTS=outputs,
-            NEEDS_KERNEL=needs_hh,
-            NONLINEARITY=ctx.plan.nonlinearity,
-            **sizes._asdict(),
-        )
-        torch.autograd.graph.increment_version(states)  # deltas now: a second backward must fail
+        saved = ctx.saved_tensors  # once: a checkpoint gives them a single time
+        with without_autocast(saved[0]):
+            return _backward(ctx, saved, grad_output, grad_last)
 
-        grad_x = grad_h_0 = grad_ih = grad_bias = grad_hh = None
-        if needs_x:
-            grad_x = (slots @ weight_ih.t()).view_as(x)
-        if needs_ih or needs_bias:
-            inputs = F.pad(x[:own], (0, 1), value=1.0).flatten(0, 1)  # (own * B, d + 1)
-            grad_drive = inputs.t() @ states[1 : 1 + own].flatten(0, 1)  # (d + 1, slot)
-            if own < steps:
-                shared = F.pad(x[own:, 0], (0, 1), value=1.0)  # (T - own, d + 1)
-                grad_drive.addmm_(shared.t(), states[1 + own :].sum(1))
-            grad_ih, grad_bias = grad_drive.split((input_size, 1))
-            grad_bias = grad_bias.flatten()
-        if needs_h_0:
-            delta = _inside(states[1], sizes)  # (B, C, n)
-            around = F.pad(delta, (kernel_size // 2,) * 2, mode="circular")
-            windows = around.unfold(2, kernel_size, 1)  # (B, C, n, K)
-            weight = weight_hh.flip(2)
-            grad_h_0 = torch.einsum("bonk,oik->bin", windows, weight).flatten(1)
-        if needs_hh:
-            grad_hh = _taps(grad_kernel.sum(0), weight_hh, sizes)
-        return grad_x, grad_h_0, grad_ih, grad_bias, grad_hh, grad_out, None
+
+def _backward(ctx, saved: tuple, grad_output: Tensor | None, grad_last: Tensor | None) -> tuple:
+    """Return the gradients of what `_Fused.forward` takes."""
+    x, weight_ih, weight_hh, weight_out, states = saved
+    needs_x, needs_h_0, needs_ih, needs_bias, needs_hh, needs_out, _ = ctx.needs_input_grad
+    sizes, own = ctx.plan.layout_back, ctx.plan.own
+    steps, batch, input_size = x.shape
+    channels, _, kernel_size = weight_hh.shape
+    slots = states[1:].flatten(0, 1)  # (T * B, slot)
+    outputs, grad_out = 0, None
+    if grad_output is not None:
+        outputs = -1 if weight_out is None else len(weight_out)
+        if needs_out:
+            grad_out = grad_output.flatten(0, 1).t() @ slots  # (out, slot)
+        if outputs > OUTPUTS:
+            grad_output = grad_output @ _inside(weight_out, sizes).flatten(1)  # (T, B, hidden)
+            outputs = -1
+        grad_output = _as_read(grad_output, sizes) if outputs < 0 else grad_output.contiguous()
+    if not any(ctx.needs_input_grad[:5]):
+        return *[None] * 5, grad_out, None
+    if grad_last is None:
+        grad_last = x.new_zeros(batch, channels * sizes.n)
+    kernel = _matrix(weight_hh.transpose(0, 1).flip(2), sizes)
+    grad_kernel = x.new_empty(batch, *kernel.shape) if needs_hh else None
+    kernels.backward[(batch,)](
+        *(states, kernel, _as_read(grad_last, sizes)),
+        grad_last if outputs == 0 else grad_output,
+        weight_ih if outputs <= 0 else weight_out,
+        kernel if grad_kernel is None else grad_kernel,
+        *(steps, batch),
+        OUTPUTS=outputs,
+        NEEDS_KERNEL=needs_hh,
+        NONLINEARITY=ctx.plan.nonlinearity,
+        **sizes._asdict(),
+    )
+    torch.autograd.graph.increment_version(states)  # deltas now: a second backward must fail
+
+    grad_x = grad_h_0 = grad_ih = grad_bias = grad_hh = None
+    if needs_x:
+        grad_x = (slots @ weight_ih.t()).view_as(x)
+    if needs_ih or needs_bias:
+        inputs = F.pad(x[:own], (0, 1), value=1.0).flatten(0, 1)  # (own * B, d + 1)
+        grad_drive = inputs.t() @ states[1 : 1 + own].flatten(0, 1)  # (d + 1, slot)
+        if own < steps:
+            shared = F.pad(x[own:, 0], (0, 1), value=1.0)  # (T - own, d + 1)
+            grad_drive.addmm_(shared.t(), states[1 + own :].sum(1))
+        grad_ih, grad_bias = grad_drive.split((input_size, 1))
+        grad_bias = grad_bias.flatten()
+    if needs_h_0:
+        delta = _inside(states[1], sizes)  # (B, C, n)
+        around = F.pad(delta, (kernel_size // 2,) * 2, mode="circular")
+        windows = around.unfold(2, kernel_size, 1)  # (B, C, n, K)
+        weight = weight_hh.flip(2)
+        grad_h_0 = torch.einsum("bonk,oik->bin", windows, weight).flatten(1)
+    if grad_kernel is not None:
+        grad_hh = _taps(grad_kernel.sum(0), weight_hh, sizes)
+    return grad_x, grad_h_0, grad_ih, grad_bias, grad_hh, grad_out, None
 
 
 def _slots(tensor: Tensor, sizes: Layout) -> Tensor:

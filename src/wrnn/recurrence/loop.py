@@ -91,7 +91,8 @@ def step_loop(
             states.append(
                 h.flatten(-2) if weight_out is None else F.linear(h.flatten(-2), weight_out)
             )
-    return torch.stack(states) if states else None, h.flatten(-2)
+    # A copy, so that it may be changed in place: autograd keeps the last state.
+    return torch.stack(states) if states else None, h.flatten(-2).clone()
 
 
 def checkpointed(recurrence: Callable[..., tuple], every: int) -> Callable[..., tuple]:

@@ -7,7 +7,7 @@ derivatives and higher ones, is that of the loop.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -38,21 +38,17 @@ def states_shape(x: Tensor, weight_ih: Tensor, weight_hh: Tensor, slots: int) ->
     return (x.shape[1] + LANES - 1) // LANES, slots, padded, channels, LANES
 
 
-def new_output(x: Tensor, width: int, batch_first: bool, new: Callable[..., Tensor]) -> Tensor:
-    """Return memory for an output (T, B, width) that lies time first or batch first."""
-    steps, batch, _ = x.shape
-    if batch_first:
-        return new((batch, steps, width)).transpose(0, 1)
-    return new((steps, batch, width))
-
-
 @torch.library.register_fake("wrnn::forward")
 def _forward_shapes(x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, *options):
     *_, last_only, batch_first, keep = options
+    steps, batch, _ = x.shape
     output = x.new_empty(0, 0, 0)
-    if not last_only:
-        width = len(weight_ih if weight_out is None else weight_out)
-        output = new_output(x, width, batch_first and weight_out is None, x.new_empty)
+    if not last_only and weight_out is not None:
+        output = x.new_empty(steps, batch, len(weight_out))
+    elif not last_only:
+        size = steps, batch, len(weight_ih)
+        strides = (size[2], steps * size[2], 1) if batch_first else (batch * size[2], size[2], 1)
+        output = x.new_empty_strided(size, strides)
     states = math.prod(states_shape(x, weight_ih, weight_hh, x.shape[0] + 1)) if keep else 0
     return output, torch.empty_like(h_0, memory_format=torch.contiguous_format), x.new_empty(states)
 

@@ -92,7 +92,7 @@ def digits() -> ImageData:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise WrnnError("the digits need scikit-learn: pip install 'wrnn[digits]'") from error
+        raise WrnnError("the digits need scikit-learn: pip install scikit-learn") from error
     bunch = load_digits()
     images = torch.from_numpy(bunch.images).to(torch.uint8)  # (N, 8, 8)
     return ImageData("digits", images, torch.from_numpy(bunch.target).long(), max_value=16)

@@ -51,7 +51,7 @@ class ImageTask(Task):
         loaded = self.data()
         total, official = len(loaded.labels), loaded.official_test
         sizes = self.validation_size, self.test_size
-        return _split(total, official, *sizes, self.split_seed, str(device))[split]
+        return _split(total, official, *sizes, self.split_seed, str(device))[split].clone()
 
     @abstractmethod
     def _sequence(self, pixels: Tensor, noise: Tensor | None) -> Tensor:
@@ -174,7 +174,7 @@ class PixelTask(ImageTask):
         device = check_device(device)
         if not self.permuted:
             return torch.arange(self.pixels, device=device)
-        return _pixel_order(self.pixels, self.permutation_seed, str(device))
+        return _pixel_order(self.pixels, self.permutation_seed, str(device)).clone()
 
     def _sequence(self, pixels: Tensor, noise: Tensor | None) -> Tensor:
         flat = pixels.flatten(1)  # (B, T)

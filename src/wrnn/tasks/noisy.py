@@ -75,9 +75,8 @@ class NoisyRowsTask(ImageTask):
 
     def fixed_noise(self, device: torch.device | str = "cpu") -> Tensor:
         """The noise that all images share when `noise` is "fixed", (noise_steps, input_size)."""
-        return _fixed_noise(
-            self.noise_steps, self.input_size, self.noise_seed, str(check_device(device))
-        )
+        device = str(check_device(device))
+        return _fixed_noise(self.noise_steps, self.input_size, self.noise_seed, device).clone()
 
     def _noise(self, batch_size: int, generator: torch.Generator) -> Tensor | None:
         if self.noise == "fixed":
