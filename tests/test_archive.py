@@ -1,5 +1,6 @@
 import hashlib
 import io
+import json
 import os
 import random
 import tarfile
@@ -14,6 +15,7 @@ import pytest
 from samples import COPY, make_record
 
 from companion.records import archive
+from companion.records.checks import seal_record
 from companion.records.files import DamageWarning, Store
 from companion.runs.run import Run
 from wrnn import WrnnError
@@ -102,6 +104,27 @@ def test_a_record_that_is_here_stays(here, tar):
     here.put(make_record(COPY, seconds=7.0))
     assert archive.merge(here, tar) == {"records": 2, "checkpoints": 1, "kept": 1}
     assert here.get(COPY).seconds == 7.0
+
+
+@pytest.mark.parametrize("suffix", [".json", ".npz"])
+def test_a_damaged_record_is_set_aside_and_copied(suffix, here, tar):
+    archive.merge(here, tar)
+    path = here.path(TRACED, suffix)
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.warns(DamageWarning, match=path.name):
+        assert archive.merge(here, tar) == {"records": 1, "kept": 3}
+    assert here.get(TRACED).checked_arrays()["hidden"].tolist() == [0, 1, 2, 3]
+    assert path.with_name(f"{path.name}.damaged").exists()
+
+
+def test_a_record_of_another_version_is_not_replaced(here, tar):
+    archive.merge(here, tar)
+    path = here.path(COPY)
+    newer = json.dumps(make_record(COPY).values() | {"energy": 1.0})
+    path.write_text(seal_record(newer))
+    with pytest.warns(DamageWarning, match="of another version: it has an unknown 'energy'"):
+        assert archive.merge(here, tar) == {"kept": 4}
+    assert "energy" in path.read_text()
 
 
 @pytest.mark.parametrize(("step", "taken"), [(10, True), (20, False), (29, False)])

@@ -112,6 +112,16 @@ def test_the_papers_grids():
         runs = grid(experiment)
         assert {run.id for run in experiment.runs("paper")} <= {run.id for run in runs}
         assert len({dataclasses.replace(run, trace=False).id for run in runs}) == len(runs)
+        if not experiment.name.startswith(("fig", "table")):
+            assert runs == experiment.runs("paper")  # nothing that the paper searched
+
+
+def test_equal_runs_have_one_id():
+    run = EXPERIMENTS["fig3"].runs("paper")[0]
+    same = dataclasses.replace(
+        run, clip=0, loss_scale=run.loss_scale, model=dataclasses.replace(run.model, velocity=1)
+    )
+    assert same == run and same.id == run.id
 
 
 def test_a_plan_with_grid_holds_the_default_runs_too():

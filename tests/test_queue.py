@@ -110,8 +110,11 @@ def test_a_group_that_does_not_fit_is_halved_until_it_does(store, fake):
     assert (queue.exit_status, queue.errors, queue.left()) == (0, {}, [])
 
 
-@pytest.mark.parametrize(("error", "status"), [(RuntimeError, 1), (MemoryError, 1), (WrnnError, 2)])
-def test_a_run_that_fails_does_not_keep_the_others_from_training(error, status, store, fake):
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [(RuntimeError, 1, ""), (MemoryError, 1, ""), (WrnnError, 2, ""), (KeyError, 1, "KeyError: ")],
+)
+def test_a_run_that_fails_does_not_keep_the_others_from_training(error, status, said, store, fake):
     def fail(group):
         if group == [RUN]:
             raise error("no such file\nsecond line")
@@ -120,7 +123,8 @@ def test_a_run_that_fails_does_not_keep_the_others_from_training(error, status, 
     queue = RunQueue([RUN, OTHER], store)
     queue.train(device="cpu")
     assert queue.exit_status == status
-    assert queue.errors == {RUN: f"{RUN.description}: no such file"}
+    (reason,) = queue.errors.values()
+    assert reason.startswith(f"{RUN.description}: {said}") and "no such file" in reason
     assert store.get(OTHER) is not None
     assert "1 of 2 records" in queue.headline()
 

@@ -235,3 +235,28 @@ def test_a_run_is_held_by_one_process_at_a_time(tmp_path):
     with store.claim(COPY) as claimed:
         assert claimed
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_with_a_lock_of_another_account_counts_as_held(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    store.path(COPY, ".lock").touch()
+
+    def refuse(*arguments, **options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    assert store.is_held(COPY)
+    with store.claim(COPY) as claimed:
+        assert not claimed
+    store.path(COPY, ".lock").unlink()
+    with pytest.raises(PermissionError), store.claim(COPY):
+        pass  # the folder cannot be written
+
+
+def test_a_file_that_is_whole_is_not_called_damaged(store, monkeypatch):
+    def refuse(*arguments):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("companion.records.checks.read_bounded", refuse)
+    with pytest.raises(DamagedFile, match=r"cannot be used \(Permission denied\)$"):
+        store.get(COPY)

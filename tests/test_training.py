@@ -267,6 +267,32 @@ def test_a_checkpoint_damaged_or_of_another_version_is_set_aside(change, store, 
     assert not checkpoint.exists()
 
 
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("full"), MemoryError(), OSError(24, "?")])
+def test_a_checkpoint_stays_where_the_machine_is_at_fault(error, store, monkeypatch):
+    store.save_checkpoint(COPY, advance(RunInTraining(COPY, CPU), 20).state())
+
+    def fail(*arguments):
+        raise error
+
+    if isinstance(error, torch.OutOfMemoryError):
+        monkeypatch.setattr(RunInTraining, "load", fail)
+    else:
+        monkeypatch.setattr("companion.records.checks.read_bounded", fail)
+    with pytest.raises(type(error)):
+        train(COPY, store)
+    assert store.path(COPY, ".checkpoint").exists()
+
+
+def test_a_record_names_the_commits_that_trained_it(store, monkeypatch):
+    for commit in ("first", "second", "third"):
+        monkeypatch.setattr("companion.training.train.git_commit", lambda commit=commit: commit)
+        if commit == "third":
+            assert train(COPY, store).commit == "first..third"
+            break
+        with pytest.raises(TrainingStopped):
+            train(COPY, store, stop=lambda: True)
+
+
 def test_a_checkpoint_of_another_type_of_device_stays(store):
     state = advance(RunInTraining(COPY, CPU), 20).state()
     state["generator"] = torch.zeros(16, dtype=torch.uint8)  # as long as that of a GPU

@@ -77,8 +77,9 @@ def merge(store: Store, source: Path) -> Counter:
     """Copy what a store lacks from another folder of records, or from an archive.
 
     Everything in the source is read before the first file is copied, so a damaged one stops the
-    merge with nothing changed. A run that both have keeps this store's record. A checkpoint is
-    copied where the store has neither the run's record nor a checkpoint at least as far.
+    merge with nothing changed. A run that both have keeps this store's record; a damaged one is set
+    aside, and copied. A checkpoint is copied where the store has neither the run's record nor a
+    checkpoint at least as far.
 
     Returns the numbers of ``records`` and ``checkpoints`` copied, of those ``kept`` as they are
     here, and of those left out because the run is in training here (``busy``).
@@ -95,7 +96,7 @@ def merge(store: Store, source: Path) -> Counter:
     here = _checkpoints(store.folder, report_damage)
     counts: Counter[str] = Counter()
     for run, files in found.records.items():
-        if store.path(run).exists():
+        if _is_whole(store, run):
             counts["kept"] += 1
         else:
             counts["records" if _put(store, run, files) else "busy"] += 1
@@ -105,6 +106,20 @@ def merge(store: Store, source: Path) -> Counter:
         else:
             counts["checkpoints" if _put(store, run, {".checkpoint": content}) else "busy"] += 1
     return counts
+
+
+def _is_whole(store: Store, run: Run) -> bool:
+    """Whether the store has a run's record and arrays; damaged ones are set aside."""
+    try:
+        record = store.get(run)
+        return record is not None and record.checked_arrays() is not None
+    except DamagedFile as error:
+        report_damage(error)
+        for suffix in (".json", ".npz") if not error.whole else ():
+            with contextlib.suppress(FileNotFoundError):
+                path = store.path(run, suffix)
+                path.rename(path.with_name(f"{path.name}.damaged"))
+        return error.whole
 
 
 def _put(store: Store, run: Run, files: dict[str, bytes]) -> bool:

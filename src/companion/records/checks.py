@@ -101,7 +101,21 @@ _SCHEMA = _REQUIRED | _OPTIONAL
 
 def seal_record(text: str) -> str:
     """Return a JSON object's text with the checksum of it as its first member."""
-    return f'{{"checksum": "{hashlib.sha256(text.encode()).hexdigest()}", {text[1:]}\n'
+    return f'{{"checksum": "{_sum_of(text)}", {text[1:]}\n'
+
+
+def is_vouched_for(text: str) -> bool:
+    """Whether a record's text has the checksum that it begins with."""
+    sealed = _SEALED.match(text)
+    return sealed is not None and _sum_of(_unsealed(text, sealed)) == sealed[1]
+
+
+def _unsealed(text: str, sealed: re.Match) -> str:
+    return "{" + text[sealed.end() :].rstrip("\n")
+
+
+def _sum_of(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def parse_record(text: str, *, curves: bool = True) -> dict:
@@ -110,8 +124,8 @@ def parse_record(text: str, *, curves: bool = True) -> dict:
     Without ``curves``, which are most of a file, those that a checksum vouches for are left out.
     """
     if sealed := _SEALED.match(text):
-        text = "{" + text[sealed.end() :].rstrip("\n")
-        if hashlib.sha256(text.encode()).hexdigest() != sealed[1]:
+        text = _unsealed(text, sealed)
+        if _sum_of(text) != sealed[1]:
             raise ValueError(f"its content does not have the checksum {sealed[1]!r}")
         if not curves:
             before, name, rest = text.partition('"curves": {')

@@ -32,9 +32,11 @@ WEIGHTS = "weights/"  # prefix of the names of weights among the arrays beside a
 class DamagedFile(WrnnError):
     """A file of a run that cannot be used; everything else goes on without it."""
 
-    def __init__(self, path: Path, reason: str):
-        super().__init__(f"{path} is damaged ({reason}): restore or delete it")
-        self.path = path
+    def __init__(self, path: Path, reason: str, *, whole: bool = False):
+        """Say what is wrong with a file, and that it may go unless it is `whole`."""
+        said = "cannot be used" if whole else "is damaged"
+        super().__init__(f"{path} {said} ({reason})" + ": restore or delete it" * (not whole))
+        self.path, self.whole = path, whole
 
 
 class DamageWarning(UserWarning):
@@ -143,6 +145,7 @@ class Record:
 
     @classmethod
     def _read(cls, path: Path, *, has_arrays: bool, curves: bool) -> "Record":
+        text = ""
         try:
             text = checks.read_bounded(path, ".json").decode()
             values = checks.parse_record(text, curves=curves)
@@ -151,8 +154,12 @@ class Record:
             return cls.from_values(values, path, has_arrays=has_arrays)
         except FileNotFoundError:
             raise
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise DamagedFile(path, f"not a valid record: {checks.reason(error)}") from error
+        except OSError as error:
+            raise DamagedFile(path, checks.reason(error), whole=True) from error
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            why, whole = checks.reason(error), checks.is_vouched_for(text)
+            what = "of another version" if whole else "not a valid record"
+            raise DamagedFile(path, f"{what}: {why}", whole=whole) from error
 
     @classmethod
     def from_values(cls, values: dict, path: Path, *, has_arrays: bool) -> "Record":
@@ -308,17 +315,22 @@ class Store:
         try:
             with self.lock(run):
                 return False  # a killed process left the file
-        except Timeout:
+        except (Timeout, PermissionError):
             return True
 
     @contextlib.contextmanager
     def claim(self, run: Run) -> Iterator[bool]:
-        """Hold the run for this process; yields False where another process holds it already."""
+        """Hold the run for this process; yields False where another process holds it already.
+
+        So does a lock of another account, which cannot be opened.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = self.lock(run)
         try:
             lock.acquire()
-        except Timeout:
+        except (Timeout, PermissionError):
+            if not self.path(run, ".lock").exists():
+                raise  # the folder cannot be written
             yield False
             return
         try:
@@ -342,7 +354,7 @@ def read_checkpoint(path: Path, run: Run | None = None) -> tuple[dict, Run, byte
         found = Run.from_dict(state["run"])
         if found.id != path.stem or (run is not None and found != run):
             raise ValueError("it belongs to another run")
-    except FileNotFoundError:
+    except (OSError, MemoryError):
         raise
     except Exception as error:  # torch.load raises what it likes
         raise DamagedFile(path, f"not a usable checkpoint: {checks.reason(error)}") from error

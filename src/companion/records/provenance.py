@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -35,22 +36,20 @@ def versions() -> dict[str, str]:
     }
 
 
+@cache
 def git_commit() -> str:
     """Return the commit of the source that runs, with "+" after it where files were changed.
 
-    A copy without git's files is asked for it in the environment variable WRNN_COMMIT.
+    It is asked for once in a process, since later commits are not what the process runs. A copy
+    that git does not track is asked for it in the environment variable WRNN_COMMIT.
     """
-    command = ["git", "-C", Path(__file__).parents[2]]  # both packages
+
+    def git(*arguments: str | Path) -> str:
+        command = ["git", "-C", Path(__file__).parents[2], *arguments]  # both packages
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
     try:
-        head = subprocess.run(
-            [*command, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-        changed = subprocess.run(
-            [*command, "status", "--porcelain", "--", "."],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
+        git("ls-files", "--error-unmatch", Path(__file__))  # else the repository is another one
+        return git("rev-parse", "HEAD") + "+" * bool(git("status", "--porcelain", "--", "."))
     except (OSError, subprocess.CalledProcessError):
         return os.environ.get("WRNN_COMMIT") or "unknown"
-    return head + "+" * bool(changed)

@@ -153,10 +153,13 @@ def find_experiments(names: Iterable[str]) -> list[Experiment]:
 def grid(experiment: Experiment) -> list[Run]:
     """Return the experiment's runs in the paper profile with every setting that the paper tried.
 
-    Only seed 0: the best setting, by validation, is what further seeds are for.
+    Only seed 0: the best setting, by validation, is what further seeds are for. An experiment that
+    is no figure or table of the paper has no grid.
     """
-    runs = {run.id: run for planned in experiment.runs("paper") for run in searched(planned)}
-    return list(runs.values())
+    planned = experiment.runs("paper")
+    if experiment.name.startswith(("fig", "table")):
+        planned = [other for run in planned for other in searched(run)]
+    return list({run.id: run for run in planned}.values())
 
 
 def plan(

@@ -46,6 +46,13 @@ class ModelConfig:
     depth: int = 0  # residual blocks; 0 is the layer alone
     width: int = 0  # of the residual blocks
 
+    def __post_init__(self) -> None:
+        """Make numbers float, so that equal models have one id."""
+        several = isinstance(self.velocity, tuple)
+        velocity = tuple(map(float, self.velocity)) if several else float(self.velocity)
+        object.__setattr__(self, "velocity", velocity)
+        object.__setattr__(self, "leak", float(self.leak))
+
     @property
     def switches(self) -> dict[str, str]:
         """The switches that every model's ``reset_parameters`` has."""

@@ -61,7 +61,12 @@ class Run:
     stop: str = "budget"  # after all steps, or "settled": earlier where the task's floor is reached
 
     def __post_init__(self) -> None:
-        """Raise WrnnError for an unknown stop rule or a task that has no floor to settle at."""
+        """Raise WrnnError for an unknown stop rule or a task that has no floor to settle at.
+
+        Numbers become float, so that equal runs have one id.
+        """
+        for name in ("learning_rate", "clip", "drop_factor", "loss_scale"):
+            object.__setattr__(self, name, float(getattr(self, name)))
         if self.stop not in STOPS:
             raise WrnnError(f"unknown stop rule {self.stop!r}: use {' or '.join(STOPS)}")
         if self.stop == "settled" and self.task.settled is None:

@@ -156,7 +156,9 @@ class RunQueue:
             error = None
             try:
                 train_replicas(runs, self.store, progress=self._note, **options)
-            except (WrnnError, RuntimeError, MemoryError) as caught:
+            except (OSError, TrainingStopped):
+                raise
+            except Exception as caught:  # a compiler of kernels raises what it likes
                 error = caught.with_traceback(None)  # which would keep the device's memory
             finally:
                 self._end("failed" if error else "stopped")
@@ -165,7 +167,9 @@ class RunQueue:
             for part in (runs[:half], runs[half:]):
                 self.train_group(part, options)
         elif error:
-            self._fail(runs, str(error), 2 if isinstance(error, WrnnError) else 1)
+            known = isinstance(error, WrnnError | RuntimeError | MemoryError)
+            reason = str(error) if known else f"{type(error).__name__}: {error}"
+            self._fail(runs, reason, 2 if isinstance(error, WrnnError) else 1)
         return True
 
     def _begin(self, runs: list[Run]) -> None:

@@ -75,6 +75,7 @@ class RunInTraining(TrainingState):
         self.settled_since: int | None = None  # first of the validations in a row at the floor
         self.settled = False
         self.best: tuple[float, dict[str, Tensor]] | None = None
+        self.commit = git_commit()  # of what this process runs; two where a run went on with it
         self.curves = Curves()
 
     def state(self) -> dict:
@@ -84,6 +85,7 @@ class RunInTraining(TrainingState):
             **super().state(),
             "run": self.run.to_dict(),
             "curves": self.curves.points,
+            "commit": self.commit,
             **noted,
         }
 
@@ -93,6 +95,9 @@ class RunInTraining(TrainingState):
         for name in self.NOTED:
             setattr(self, name, state[name])
         self.curves = Curves(state["curves"])
+        began = state.get("commit", self.commit).partition("..")[0]  # none in older checkpoints
+        if began != self.commit:
+            self.commit = f"{began}..{self.commit}"
 
     def log(self) -> None:
         """Note the training loss, and the validation metrics where it is time for them."""
@@ -170,7 +175,7 @@ class RunInTraining(TrainingState):
             device=device_name(self.device),
             threads=torch.get_num_threads(),
             versions=versions(),
-            commit=git_commit(),
+            commit=self.commit,
             data=run.task.fingerprint(),
             diverged=self.diverged,
             steps=self.step,
@@ -352,8 +357,8 @@ def _resume(run: Run, store: Store, device: torch.device) -> RunInTraining:
     except DamagedFile as error:
         store.set_aside(error)
         return resumed
-    except WrnnError:
-        raise  # it is of another type of device, and good there
+    except (WrnnError, torch.OutOfMemoryError, torch.AcceleratorError):
+        raise  # it is of another type of device, or more than fits, and good
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         reason = f"not of this version: {type(error).__name__}"
         store.set_aside(DamagedFile(store.path(run, ".checkpoint"), reason))
