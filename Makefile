@@ -85,7 +85,7 @@ site: $(INSTALLED)  ## build the site from the committed chapters, without train
 paper:  ## train everything at the paper's size on CUDA; stop it, call it again: it resumes
 	@$(CAN_TRAIN)
 	@PYTHONPATH=src $(TRAINER) -m companion run all --profile paper --device cuda \
-	    --seeds $(SEEDS) --time-limit $(TIME_LIMIT) --cifar10 $(CIFAR10)
+	    --records $(RECORDS) --seeds $(SEEDS) --time-limit $(TIME_LIMIT) --cifar10 $(CIFAR10)
 
 gpu:  ## a GPU's first hour: tests, benchmark, paper's runs within TIME_LIMIT seconds, one tar
 	@$(CAN_TRAIN)

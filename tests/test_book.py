@@ -251,6 +251,7 @@ def output(**fields):
         (spoil(lambda nb: nb.cells[2].update(source='profile = "paper"')), "provenance"),
         (spoil(lambda nb: nb.metadata.wrnn.update(parameters={})), "provenance"),
         (edit("book/generated/fig-line.md", "A caption", "My caption"), "not the file that"),
+        (edit("book/01_small.ipynb", "{", "<<<<<<< ours {"), "cannot be read as a notebook"),
         (lambda folder: (folder / "book/figures/fig-line.png").unlink(), "fig-line.png is missing"),
         (lambda folder: (folder / "book/01_small.ipynb").unlink(), "01_small.py: not executed"),
         (lambda folder: (folder / "notebooks/01_small.py").unlink(), "no source 01_small.py"),

@@ -2,15 +2,18 @@
 
 import json
 import math
+import signal
 import subprocess
 import sys
 import tarfile
 
+import pytest
 import typer
 
 from companion import cli, first_hour
 from companion.first_hour import Stage, stages, work_through
 from companion.records import provenance
+from companion.training.signals import Interrupted
 
 
 def python(name, code, share=1.0, **options):
@@ -67,14 +70,31 @@ def test_the_stages_leave_time_for_each_other_and_their_commands_take_their_opti
 
 
 def test_the_commit_of_a_copy_without_git_comes_from_the_environment(monkeypatch):
-    here = provenance.git_commit()
+    now = provenance.git_commit.__wrapped__
     monkeypatch.setenv("WRNN_COMMIT", "0123abcd")
-    assert provenance.git_commit() == here  # git knows better
+    assert now() == provenance.git_commit()  # git knows better
+    monkeypatch.setattr(provenance, "__file__", __file__ + "/untracked/in/another/repository.py")
+    assert now() == "0123abcd"
+    monkeypatch.undo()
+    monkeypatch.setenv("WRNN_COMMIT", "0123abcd")
 
     def no_git(*arguments, **options):
         raise subprocess.CalledProcessError(128, "git")
 
     monkeypatch.setattr(provenance.subprocess, "run", no_git)
-    assert provenance.git_commit() == "0123abcd"
+    assert now() == "0123abcd"
     monkeypatch.delenv("WRNN_COMMIT")
-    assert provenance.git_commit() == "unknown"
+    assert now() == "unknown"
+
+
+def test_a_stage_ends_with_the_command_that_started_it(tmp_path, monkeypatch):
+    ended = []
+
+    def interrupted(self, timeout=None):
+        raise Interrupted(signal.SIGTERM)
+
+    monkeypatch.setattr(first_hour, "_end", ended.append)
+    monkeypatch.setattr(subprocess.Popen, "wait", interrupted)
+    with pytest.raises(Interrupted):
+        work_through([python("one", "pass")], tmp_path / "results", device="cpu")
+    assert len(ended) == 1

@@ -5,12 +5,16 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 import zipfile
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from companion.__main__ import NEEDS, check_versions
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = ("Makefile", "constraints.txt", "requirements.txt")
@@ -43,6 +47,26 @@ def pins(name: str) -> dict[str, Requirement]:
     found = {canonicalize_name(Requirement(line).name): Requirement(line) for line in lines}
     assert len(found) == len(lines), f"{name} pins something twice"
     return {n: pin for n, pin in found.items() if not pin.marker or pin.marker.evaluate()}
+
+
+def test_the_versions_that_training_asks_for_are_those_of_the_package():
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    wanted = dict(need.split(">=") for need in wanted)
+    assert {name: least for name, least in wanted.items() if name != "numba"} == NEEDS
+
+
+def test_an_old_package_is_named_and_a_missing_one_ends_the_command(monkeypatch, capsys):
+    found = NEEDS | {"typer": "0.15.4"}
+    monkeypatch.setattr("companion.__main__.version", found.__getitem__)
+    check_versions()
+    assert capsys.readouterr().err == "wrnn: typer 0.15.4 is older than the 0.29 asked for\n"
+
+    def missing(name):
+        raise PackageNotFoundError
+
+    monkeypatch.setattr("companion.__main__.version", missing)
+    with pytest.raises(SystemExit, match="filelock is missing"):
+        check_versions()
 
 
 def test_requirements_are_the_pins_with_hashes():

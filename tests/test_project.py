@@ -242,7 +242,7 @@ def test_make_paper_needs_no_install_where_python_has_what_training_needs(make, 
     assert make(python, "paper").returncode == 0
     given = ("SEEDS=1", "TIME_LIMIT=3000", "CIFAR10=folder")
     assert make(python, "paper", *given).returncode == 0
-    command = "src -m companion run all --profile paper --device cuda"
+    command = "src -m companion run all --profile paper --device cuda --records records"
     assert (tmp_path / "calls").read_text().splitlines() == [
         f"{command} --seeds 5 --time-limit 0 --cifar10 torchvision",
         f"{command} --seeds 1 --time-limit 3000 --cifar10 folder",

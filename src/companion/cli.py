@@ -30,7 +30,7 @@ from companion.records.files import (
     report_damage,
     write_atomically,
 )
-from companion.records.selection import Grouped, select
+from companion.records.selection import MOST_SEEDS, Grouped, select
 from companion.runs.campaign import campaign, scaled
 from companion.runs.experiments import EXPERIMENTS, Experiment, find_experiments, plan
 from companion.runs.run import PROFILES, STOPS, Run
@@ -79,7 +79,7 @@ def _seconds(text: str) -> float:
 
 Profile = Annotated[Literal[*PROFILES], typer.Option(help="sizes, steps and data of the runs")]
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: cuda where it is")]
-Seeds = Annotated[int, typer.Option(min=1, max=100, help="how many seeds of every run")]
+Seeds = Annotated[int, typer.Option(min=1, max=MOST_SEEDS, help="how many seeds of every run")]
 TimeLimit = Annotated[
     float, typer.Option(parser=_seconds, metavar="SECONDS", help="after which to stop; 0: none")
 ]
@@ -94,6 +94,9 @@ Records = Annotated[
         metavar="FOLDER",
         help="of records; default: records/, and _build/records for quick and smoke",
     ),
+]
+Published = Annotated[
+    Path | None, typer.Option(parser=_folder, metavar="FOLDER", help="default: records/")
 ]
 Executor = Annotated[
     Literal["serial", "dask"], typer.Option(help="in this process, or by Dask's workers")
@@ -192,6 +195,11 @@ def run(
         raise WrnnError(f"no run of {', '.join(experiments)} matches {match!r}")
     if epochs:
         runs = [scaled(planned, epochs) for planned in runs]
+    if steps and all(steps >= planned.steps for planned in runs):
+        most = max(planned.steps for planned in runs)
+        raise WrnnError(f"--steps {steps} is no fewer than what is planned, {most} at most")
+    if cifar10 == "folder" and not any(hasattr(planned.task, "source") for planned in runs):
+        raise WrnnError("--cifar10 folder: none of these runs is on CIFAR10")
     runs = [_changed(r, steps, stop, evaluate_every, cifar10) for r in runs]
     store = store_for(profile, records)
     queue = _queue(runs, store, device, executor, scheduler, workers, replicas=replicas)
@@ -219,7 +227,7 @@ def _queue(
         kind = resolve_device(device).type  # checked also where there is nothing left to train
     if executor == "serial":
         return RunQueue(runs, store, replicas=replicas or REPLICAS[kind], replan=replan)
-    with _needing(": pip install 'wrnn[dask]'"):
+    with _needing(": pip install '.[dask]' in the project's folder"):
         from companion.training.cluster import ClusterQueue
     return ClusterQueue(
         runs, store, scheduler=scheduler, workers=workers, replicas=replicas, replan=replan
@@ -267,7 +275,7 @@ def report(queue: "RunQueue") -> int:
 def run_campaign(
     time_limit: TimeLimit = 0,
     device: Device = "auto",
-    records: Records = None,
+    records: Published = None,
     left: Annotated[
         bool, typer.Option("--left", help="train nothing: say what is done and how long is left")
     ] = False,
@@ -330,7 +338,7 @@ def book(
     ] = "",
 ) -> None:
     """Train a profile, execute every chapter, check them and build the site."""
-    with _needing(": pip install 'wrnn[book]'"):
+    with _needing(": pip install '.[book]' in the project's folder"):
         from companion import book as pipeline
     _exclusive(publish=publish, build_only=build_only)
     _exclusive(only=only, build_only=build_only)
@@ -441,7 +449,7 @@ def _say_measuring(what: str) -> None:
 @records_app.command()
 def export(
     file: Annotated[Path, typer.Argument(help="tar file to write")],
-    records: Records = None,
+    records: Published = None,
     checkpoints: Annotated[bool, typer.Option(help="with those of unfinished runs")] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the file")] = False,
 ) -> None:
@@ -457,7 +465,7 @@ def export(
 @records_app.command()
 def merge(
     source: Annotated[Path, typer.Argument(help="folder of records, or a tar that export wrote")],
-    records: Records = None,
+    records: Published = None,
 ) -> None:
     """Copy what is new from another folder or an exported tar; what is here already stays."""
     store = store_for("paper", records)

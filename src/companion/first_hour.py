@@ -21,6 +21,7 @@ import torch
 
 from companion.records.files import project_root, write_atomically
 from companion.records.provenance import device_name, git_commit, versions
+from wrnn.errors import WrnnError
 
 GRACE = 30.0  # seconds from the request to stop until a stage is ended
 TAR = 30.0  # seconds kept for the tar
@@ -90,7 +91,12 @@ def work_through(
 
     Returns:
         0 where every stage ended well or was stopped by its bound, else 1.
+
+    Raises:
+        WrnnError: the time is not even enough to end a stage and to pack.
     """
+    if time_limit <= GRACE + TAR:
+        raise WrnnError(f"--time-limit is {time_limit:g}: expected more than {GRACE + TAR:g} s")
     folder.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + time_limit
     summary = {
@@ -133,7 +139,7 @@ def _run(stage: Stage, bound: float, log: Path) -> dict:
         except subprocess.TimeoutExpired:
             stopped = True
             _end(process)
-        except KeyboardInterrupt:
+        except BaseException:  # interrupted: the stage has a session of its own
             _end(process)
             raise
     lines = log.read_text(encoding="utf-8", errors="replace").split("\n")

@@ -8,6 +8,7 @@ from nbformat import NotebookNode
 from sphinx_external_toc.parsing import parse_toc_yaml
 
 from companion.book.source import convert, parameters_of, sha256
+from wrnn.errors import WrnnError
 
 
 def check(book_dir: str | Path, notebooks_dir: str | Path) -> list[str]:
@@ -21,7 +22,10 @@ def check(book_dir: str | Path, notebooks_dir: str | Path) -> list[str]:
     book, notebooks = Path(book_dir), Path(notebooks_dir)
     root = book.parent
     problems = []
-    pages = {str(page) for page in parse_toc_yaml(root / "_toc.yml")}
+    try:
+        pages = {str(page) for page in parse_toc_yaml(root / "_toc.yml")}
+    except Exception as error:  # of YAML, or of what it holds
+        raise WrnnError(f"_toc.yml cannot be read: {str(error).splitlines()[0]}") from error
     names = {path.stem for path in [*notebooks.glob("*.py"), *book.glob("*.ipynb")]}
     for name in sorted(names):
         page, source = book / f"{name}.ipynb", notebooks / f"{name}.py"
@@ -37,7 +41,11 @@ def check(book_dir: str | Path, notebooks_dir: str | Path) -> list[str]:
 
 
 def _check_chapter(page: Path, source: Path) -> Iterator[str]:
-    notebook = nbformat.read(page, 4)
+    try:
+        notebook = nbformat.read(page, 4)
+    except ValueError as error:
+        yield f"cannot be read as a notebook: {str(error).splitlines()[0]}"
+        return
     provenance = notebook.metadata.get("wrnn", {})
     if provenance.get("source_sha256") != sha256(source):
         yield "its source changed after it was executed; execute it again"

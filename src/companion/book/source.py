@@ -43,9 +43,14 @@ def parameters_of(notebook: NotebookNode, tag: str = "parameters") -> dict | Non
     for cell in notebook.cells:
         if tag in cell.metadata.get("tags", ()):
             values = {}
-            for statement in ast.parse(cell.source).body:
-                target = getattr(statement, "target", None) or statement.targets[0]
-                values[target.id] = ast.literal_eval(statement.value)
+            try:
+                for statement in ast.parse(cell.source).body:
+                    target = getattr(statement, "target", None) or statement.targets[0]
+                    values[target.id] = ast.literal_eval(statement.value)
+            except (SyntaxError, ValueError, AttributeError) as error:
+                raise WrnnError(
+                    f"cell {cell.id}: parameters are assigned as NAME = VALUE: {error}"
+                ) from error
             return values
     return None
 
