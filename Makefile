@@ -65,7 +65,7 @@ pins:  ## write requirements.txt, the hashes of the versions in constraints.txt 
 	    --no-header --extra dev --constraints constraints.txt --output-file requirements.txt \
 	    pyproject.toml
 
-book: $(INSTALLED)  ## train the quick profile on the CPU, execute every chapter, build the site
+book: $(INSTALLED)  ## train the quick profile, execute every chapter, build the site
 	@echo "Training the quick profile, executing every chapter, building the site (a few minutes)"
 	@$(BIN)/wrnn book --profile quick
 
@@ -99,7 +99,7 @@ campaign:  ## train what a CPU reaches of the paper, WORKERS processes; stop and
 	@exec nice -n 19 $(CAMPAIGN) --time-limit $(TIME_LIMIT) --executor dask \
 	    $(if $(SCHEDULER),--scheduler $(SCHEDULER),--workers $(WORKERS))
 
-faults: $(INSTALLED)  ## inject a thousand faults and ten thousand bad inputs; counts to records/faults
+faults: $(INSTALLED)  ## inject two thousand faults and twenty thousand bad inputs; counts to records/faults
 	@OMP_NUM_THREADS=1 $(BIN)/python tests/faults/harness.py --long --json records/faults/faults.json
 
 publish: $(INSTALLED)  ## execute the committed chapters again from the committed records

@@ -1,4 +1,4 @@
-"""The command line: ``wrnn run | status | book | bench | gpu | records export | merge``.
+"""The command line: ``wrnn run | campaign | status | book | bench | gpu | records export | merge``.
 
 Errors are one line on stderr. Exit status 2 is bad input, 1 a failed run or chapter.
 """
@@ -303,7 +303,7 @@ def status() -> None:
     stores = committed_store(), local_store()
     published, own = (Grouped(store.all()) for store in stores)
     print(
-        f"{'experiment':<12}{'profile':<9}{'recorded':>9}{'smaller':>9}{'seeds':>7}  where"
+        f"{'experiment':<13}{'profile':<9}{'recorded':>9}{'smaller':>9}{'seeds':>7}  where"
         f", read from {stores[0].folder} (quick and smoke: {stores[1].folder} first)"
     )
     for experiment in EXPERIMENTS.values():
@@ -316,7 +316,7 @@ def status() -> None:
             smaller = sum(bool(c.records) for c in chosen) - whole
             records = [record for c in chosen for record in c.records]
             print(
-                f"{experiment.name:<12}{profile:<9}{f'{whole}/{len(chosen)}':>9}"
+                f"{experiment.name:<13}{profile:<9}{f'{whole}/{len(chosen)}':>9}"
                 f"{smaller:>9}{len(records):>7}  "
                 + ", ".join(sorted({record.device for record in records}))
             )
@@ -328,7 +328,7 @@ def book(
     device: Device = "auto",
     seeds: Seeds = 1,
     publish: Annotated[
-        bool, typer.Option("--publish", help="execute book/ again from records/, training nothing")
+        bool, typer.Option("--publish", help="execute book/ again from records (--profile paper)")
     ] = False,
     build_only: Annotated[
         bool, typer.Option("--build-only", help="build the site from book/ as it is")
@@ -467,7 +467,7 @@ def merge(
     source: Annotated[Path, typer.Argument(help="folder of records, or a tar that export wrote")],
     records: Published = None,
 ) -> None:
-    """Copy what is new from another folder or an exported tar; what is here already stays."""
+    """Copy what is new from another folder or an exported tar; what is here whole stays."""
     store = store_for("paper", records)
     counts = archive.merge(store, source)
     print(

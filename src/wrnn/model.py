@@ -292,9 +292,9 @@ class WaveRNN(RecurrentLayer):
             velocity: v, sites per step of the shift, one number or one per channel; a kernel of
                 size 1 stays where it is.
             input: "ones" or "identity" (V-init: input enters at site 0 of every channel; from all
-                inputs with weight 1, or input i into channel i), "normal" for
-                N(0, 0.001), or "default" for torch.nn.Linear's U(-1/sqrt(d), 1/sqrt(d)), where d is
-                the input size.
+                inputs with weight 1, or input i into channel i), "normal" for a normal
+                distribution of standard deviation 0.001, or "default" for torch.nn.Linear's
+                U(-1/sqrt(d), 1/sqrt(d)), where d is the input size.
             input_bias: "zero", or "uniform" for torch.nn.Linear's U(-1/sqrt(d), 1/sqrt(d)).
             recurrent_bias: "default" is PyTorch's U(-1/sqrt(c f), 1/sqrt(c f)), which the released
                 code leaves in place; "zero" starts the layer as exactly the shift.
@@ -348,9 +348,9 @@ class IdentityRNN(RecurrentLayer):
     """The iRNN (Le et al. 2015): torch.nn.RNN with ReLU, whose recurrent matrix starts as identity.
 
     Same call and same parameter names as torch.nn.RNN: weight_ih_l0 (hidden_size, input_size),
-    weight_hh_l0 (hidden_size, hidden_size), bias_ih_l0 and bias_hh_l0 (hidden_size,). On a CPU it
-    is computed as a Wave-RNN whose channels have a single site, which the same compiled loops run
-    faster; elsewhere as torch.nn.RNN is.
+    weight_hh_l0 (hidden_size, hidden_size), bias_ih_l0 and bias_hh_l0 (hidden_size,). On a CPU with
+    numba, and a batch of at least a sixth of the units, it is computed as a Wave-RNN whose channels
+    have a single site, which the same compiled loops run faster; elsewhere as torch.nn.RNN is.
 
     Args:
         input_size: numbers per step.
@@ -423,10 +423,10 @@ class IdentityRNN(RecurrentLayer):
         Args:
             recurrent: "identity", "shift" (the shift matrix, Table 4's Sigma-init), or "default"
                 for PyTorch's U(-1/sqrt(n), 1/sqrt(n)).
-            input: "normal" is N(0, 0.001), the released code for copy and adding; "uniform" is
-                torch.nn.Linear's U(-1/sqrt(d), 1/sqrt(d)), its choice for images; "default" is
-                torch.nn.RNN's U(-1/sqrt(n), 1/sqrt(n)); "ones" or "identity" is the wRNN's V-init
-                on one ring.
+            input: "normal" is of standard deviation 0.001, the released code for copy and adding;
+                "uniform" is torch.nn.Linear's U(-1/sqrt(d), 1/sqrt(d)), its choice for images;
+                "default" is torch.nn.RNN's U(-1/sqrt(n), 1/sqrt(n)); "ones" or
+                "identity" is the wRNN's V-init on one ring.
             input_bias: "zero", or "uniform" for torch.nn.Linear's U(-1/sqrt(d), 1/sqrt(d)).
             recurrent_bias: "default" is zero; "uniform" is U(-1/sqrt(n), 1/sqrt(n)).
             generator: source of randomness; None is PyTorch's global one.

@@ -27,7 +27,7 @@ from trials import Trials
 
 from companion.records.provenance import git_commit
 
-ROUNDS = 100  # of the long form: over 1,000 faults and 10,000 bad inputs
+ROUNDS = 25  # of the long form: some 2,000 faults and 20,000 bad inputs
 
 
 def in_rounds(folder: Path, *, seed: int, rounds: int = 1) -> Iterator[Trials]:

@@ -40,9 +40,9 @@ def execute(
     """Execute one chapter and put its notebook, figures and tables into ``destination``.
 
     The chapter runs in its source's folder with ``WRNN_BOOK`` naming a scratch folder, where it
-    writes ``figures/*.png``, ``figures/*.svg`` and ``generated/*.md``. Sets an environment variable
-    while it runs, so only one chapter at a time can be executed in a process; :func:`execute_all`
-    uses several.
+    writes ``figures/*.png``, ``figures/*.svg``, ``generated/*.md`` and ``generated/*.csv``. Sets an
+    environment variable while it runs, so only one chapter at a time can be executed in a process;
+    :func:`execute_all` uses several.
 
     Args:
         source: the py:percent chapter.

@@ -76,10 +76,10 @@ def export(store: Store, file: Path, *, checkpoints: bool = True, overwrite: boo
 def merge(store: Store, source: Path) -> Counter:
     """Copy what a store lacks from another folder of records, or from an archive.
 
-    Everything in the source is read before the first file is copied, so a damaged one stops the
-    merge with nothing changed. A run that both have keeps this store's record; a damaged one is set
-    aside, and copied. A checkpoint is copied where the store has neither the run's record nor a
-    checkpoint at least as far.
+    Everything in the source is read before the first file is copied: a damaged archive stops the
+    merge with nothing changed, a damaged file of a folder is left out. A run that both have keeps
+    this store's record; a damaged one is set aside, and copied. A checkpoint is copied where the
+    store has neither the run's record nor a checkpoint at least as far.
 
     Returns the numbers of ``records`` and ``checkpoints`` copied, of those ``kept`` as they are
     here, and of those left out because the run is in training here (``busy``).

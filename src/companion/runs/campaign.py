@@ -18,7 +18,7 @@ from wrnn.errors import WrnnError
 from wrnn.tasks import NoisySequentialCIFAR10, SequentialMNIST
 
 EPOCHS = {SequentialMNIST.name: MNIST_EPOCH, NoisySequentialCIFAR10.name: CIFAR_EPOCH}
-ADDING_STEPS = 8000  # until which the first campaign waits for a length to be solved
+ADDING_STEPS = 8000  # at most, of a run that ends once it has solved a length
 # What the paper calls "iRNN" on the copy task: the best of these on validation.
 IRNN_VARIANTS = tuple(irnn_config(100, **start) for start in IRNN_STARTS)
 CHOICE_LAGS = (10, 20)
@@ -43,7 +43,7 @@ def scaled(run: Run, epochs: int) -> Run:
 def campaign(record_of: Callable) -> list[Run]:
     """Return the runs of the campaign in order; what follows a choice appears once it is made.
 
-    ``record_of`` returns the record of a run, or None: ``Store.get``.
+    ``record_of`` returns the record of a run, or None: ``Store.find``.
     """
     return list({run.id: run for run in _ordered(record_of)}.values())
 
@@ -138,7 +138,7 @@ def _ordered(record_of: Callable) -> Iterator[Run]:
         yield _copy(lag, irnn_config(625))
     yield from (adding["irnn", length] for length in (700, 1000))
     yield _copy(490, wrnn, stop="settled")
-    # List B.
+    # Image runs of 10 or 12 epochs: the MLP readout, Figure 7 and Table 3.
     yield from (
         scaled(run, 12) for run in table2 if run.model.readout == "mlp" and run.task.permuted
     )
@@ -148,7 +148,7 @@ def _ordered(record_of: Callable) -> Iterator[Run]:
     for run in images.table3("paper"):
         if run.model.kind in ("wrnn", "irnn"):
             yield scaled(replace(run, task=replace(run.task, source="folder")), 10)
-    # List C.
+    # Further seeds, then longer budgets.
     for seed in (1, 2):
         for length in synthetic.ADDING_LENGTHS:
             for kind in ("wrnn", "irnn"):

@@ -59,7 +59,8 @@ def wave_recurrence(
         backend: "auto", "loop", "numba" or "triton". `choose_backend` tells what "auto" takes.
         precision: "float32" is exact; "tf32" lets the GPU round the factors of products, and
             "tf32x3" splits each factor into two such parts and adds up three products, which is
-            nearly exact. The last two need backend "triton".
+            nearly exact. The last two need backend "triton"; where "auto" cannot take it, the exact
+            loop runs.
         weight_out: W, (out, hidden): return W h_t + bias_out in place of h_t, which saves writing
             all states out for a readout to read.
         bias_out: (out,) or None.

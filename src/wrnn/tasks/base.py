@@ -94,9 +94,9 @@ class Task(ABC):
     ) -> tuple[Tensor, Tensor]:
         """Draw `batch_size` sequences with `generator`, which may live on the CPU or on `device`.
 
-        Returns x, float32 (T, B, input_size), and y: int64 (T, B) where the task answers at every
-        step, else (B,). `split` is "train" or "validation"; the test split is only ever read whole,
-        through `evaluation_batches`.
+        Returns x, float32 (T, B, input_size), and y, classes (int64) or numbers (float32): (T, B)
+        where the task answers at every step, else (B,). `split` is "train" or "validation"; the
+        test split is only ever read whole, through `evaluation_batches`.
         """
         check_generator(generator, required=True)
         check_choice("split", split, ("train", "validation"))
