@@ -492,12 +492,13 @@ page.table(
 # ### Trained networks
 #
 # Where a record keeps its weights, the first 16 test sequences of its task go through the network,
-# and the four channels whose activity varies most are pooled; where it does not, the one sequence
-# is judged that was stored with it. Each state is compared with 999 surrogates of either kind. As a
-# control, the sites of a ring are mixed up. The units of an iRNN have no order in space. They are
-# judged as they come, and sorted by the step at which each becomes active, as in the paper. Sorting
-# draws a front by itself where it is tested on the same data; so the order is found on 16 other
-# test sequences, and where only one sequence is stored the sorted state is shown and not judged.
+# and the four channels whose activity varies most are pooled; without them, and on images that are
+# no part of this book, the one sequence is judged that was stored with the record. Each state is
+# compared with 999 surrogates of either kind. As a control, the sites of a ring are mixed up. The
+# units of an iRNN have no order in space. They are judged as they come, and sorted by the step at
+# which each becomes active, as in the paper. Sorting draws a front by itself where it is tested on
+# the same data; so the order is found on 16 other test sequences, and where only one sequence is
+# stored the sorted state is shown and not judged.
 
 
 # %% tags=["hide-input"]
@@ -618,8 +619,8 @@ page.table(
     "tab-wave-speed",
     rows,
     "Speed of most contrast, that contrast, and how often surrogates reach it by chance "
-    "({ref}`sec-wave-measure`). One sequence: the record holds no weights, and its stored trace is "
-    "judged. A speed means something where there is a wave.",
+    "({ref}`sec-wave-measure`). One sequence: the trace that was stored with the record, on images "
+    "that are no part of this book. A speed means something where there is a wave.",
 )
 page.say(page.missing("fig2"))
 ring = [test.contrast for _, order, _, test in measured if order == "ring" and test.is_wave]

@@ -74,7 +74,7 @@ page.say(
 # {numref}`fig-adding-curves` corresponds to the paper's Figure 5. All runs use Adam, batches of
 # 128, gradients clipped to a norm of 1, and a learning rate of 0.001; where another of the paper's
 # settings is recorded too ({numref}`tab-adding-settings`), this chapter shows the one that
-# validates best, as the paper shows the best of its search.
+# validates best, as the paper shows the best of its search. The weights tested are the last ones.
 
 # %% tags=["hide-input"]
 settings = {}  # length and model -> what is recorded of the paper's grid

@@ -704,7 +704,7 @@ for words, results in found:
 # **Question.** A wRNN in a deeper model can diverge. Is the recurrent bias, the missing leak or
 # V-init the reason, and how should one use it?
 #
-# **Method.** Residual blocks (layer norm, wRNN, MLP; `companion.runs.models.ResidualBlocks`), two
+# **Method.** Residual blocks (layer norm, wRNN, MLP; `companion.runs.layers.ResidualBlocks`), two
 # and four deep, against a single wRNN matched in parameters, at a rate of 0.001 and without
 # clipping. The starts differ in the recurrent bias, in V-init, and in a leak, a kernel that starts
 # a little smaller than the shift. By algebra, V-init of ones lets nothing through at the start,

@@ -45,7 +45,7 @@ for result in page.shown("fig10"):
             {
                 "model": result.label,
                 "accuracy (%)": tables.number(record.metrics["accuracy"]) + page.note(origin),
-                "channel": channel,
+                "channel, of those kept": channel + 1,
                 "speed at the start": tables.number(float(starts[channel % len(starts)])),
                 "trained": tables.number(test.speed),
                 "in the raster": tables.number(raster),

@@ -417,7 +417,7 @@ tried = {kind: sum(model.kind == kind for model in models) for kind in ("wrnn", 
 quickest = {T: value(f"table1/wrnn/T={T}/solved_iter") for T in (100, 200, 400)}
 faster = [value(f"table1/irnn/T={T}/solved_iter") / steps for T, steps in quickest.items()]
 counts = paper.published("parameters/s-psmnist-wrnn-n-256-c-16")
-off = [100 * (count / counts.value - 1) for count in (counts.without_biases, counts.with_biases)]
+off = [100 * (counts.value / count - 1) for count in (counts.without_biases, counts.with_biases)]
 text, table = value("claim/images/irnn/psmnist"), value("table2/irnn/psmnist")
 images = 128 * MNIST_EPOCH
 NOT_YET = "not yet recorded"
@@ -459,8 +459,11 @@ POINTS = f"""
 {{ref}}`Seeds <sec-point-seeds>` | not said | none | {amounts["seeds"]}
 | seed 0; `permutation_seed`, `noise_seed`, `split_seed`
 
-{{ref}}`Weights tested <sec-images>` | not said | last on sMNIST, else best on validation
-| not measured | code; `Run.keep`
+{{ref}}`Weights tested <sec-images>` | not said | last on sMNIST, else best on validation (images)
+| not measured | code; last on adding, best on copy; `Run.keep`
+
+{{ref}}`Clipping <sec-images>` | not said | searched on copy, adding and psMNIST
+| not measured | a norm of 1 on images, also where no clip is listed; `Run.clip`
 
 {{ref}}`Noise <sec-point-noise>` | noise | one fixed draw
 | {amounts.get("noise", NOT_YET)} | code; `noise="fresh"`
@@ -480,7 +483,8 @@ POINTS = f"""
 | the paper's sizes; `ModelConfig.size`
 
 {{ref}}`Parameters <sec-wave-rnn>` | mostly without biases | with biases
-| {counts.value:,} is {number(off[0], 2)} % off without, {number(off[1], 2)} % with | both counted
+| {counts.value:,} is {number(off[0], 2)} % off what is counted without, {number(off[1], 2)} % with
+| both counted
 
 {{ref}}`iRNN on psMNIST <sec-images>` | {text} % | {table} % in Table 2
 | {number(table - text, 2)} points | Table 2

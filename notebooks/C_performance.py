@@ -144,8 +144,9 @@ else:
 # training step, over all steps, sequences, channels and sites, it has to
 #
 # - write every state once and read it once, at the bandwidth of the **memory**;
-# - do three products, for the state, its gradient and that of the kernel, each of $3c + d$
-#   multiplications for every one of the $m$, at the speed of its **arithmetic**;
+# - do three products of $3c$ multiplications for every one of the $m$, for the state, its gradient
+#   and that of the kernel, and two of $d$, for the drive and the gradient of $\mathbf{V}$, where
+#   samples differ in their input, at the speed of its **arithmetic**;
 # - do $T$ steps forward and $T$ back, each waiting for the one before: the **chain** of steps.
 #
 # The largest of the three is the floor, and it says what limits a configuration, in

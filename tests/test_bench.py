@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from companion import bench, cli
 from companion.evidence import tables
 from companion.training.step import TrainingState
 from wrnn.errors import WrnnError
+from wrnn.recurrence import wave_recurrence
 from wrnn.tasks import CopyTask
 
 TINY = (
@@ -332,6 +334,20 @@ def test_floor_is_the_largest_of_three():
     assert max(short, key=short.get) == "the chain of steps"
     assert short["the chain of steps"] == pytest.approx(0.036)
     assert bench.Case("iRNN", 120, 1, 100, 0, 10, 10).floors(*peaks) == {}
+
+
+def test_arithmetic_of_the_floor_is_that_of_the_loop():
+    """What PyTorch counts in one forward and backward pass, the input without a gradient."""
+    x, h_0 = torch.rand(8, 4, 5), torch.zeros(4, 30)  # (T, B, d), (B, hidden)
+    weight_ih, weight_hh = torch.rand(30, 5), torch.rand(3, 3, 3)
+    for tensor in (h_0, weight_ih, weight_hh):
+        tensor.requires_grad_()
+    with FlopCounterMode(display=False) as counter:
+        wave_recurrence(x, h_0, weight_ih, None, weight_hh, None, backend="loop").sum().backward()
+    floors = bench.Case("any", 8, 4, 10, 3, 5, 2).floors(bandwidth=1.0, speed=1e3)
+    assert floors["arithmetic"] == pytest.approx(counter.get_total_flops())
+    shared = bench.Case("any", 8, 4, 10, 3, 5, 2, shared_from=4).floors(bandwidth=1.0, speed=1e3)
+    assert shared["arithmetic"] == pytest.approx(floors["arithmetic"] - 8 * 4 * 30 * 2 * 5)
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,12 @@ def test_the_variant_with_the_least_validation_loss_over_both_lags_is_chosen(bes
     assert choose_irnn(recorded(loss_of)) == best
     assert choose_irnn(recorded(loss_of, lags=CHOICE_LAGS[:1])) is None  # it waits for all
 
+    def diverged(run):
+        record = recorded(loss_of)(run)
+        return replace(record, diverged=run.model == best)
+
+    assert choose_irnn(diverged) not in (best, None)  # the best until it diverged
+
 
 def test_what_follows_the_choice_appears_once_it_is_made():
     before = campaign(nothing)

@@ -95,6 +95,15 @@ def test_best_on_validation_is_kept_and_the_test_split_is_read_once(monkeypatch)
     assert resumed_at(member.run, 35) == record.outcome()  # with the best of before
 
 
+def test_a_score_that_is_no_number_is_not_the_best(monkeypatch):
+    scores = iter([math.nan, 0.5, 0.9, math.inf, 0.7])
+    monkeypatch.setattr(
+        "companion.training.train.evaluate", lambda *_: {"cross_entropy": next(scores)}
+    )
+    member = advance(RunInTraining(replace(COPY, steps=5, evaluate_every=1, keep="best"), CPU))
+    assert member.best[0] == -0.5
+
+
 def test_runs_together_get_the_records_they_get_alone(store, whole, tmp_path):
     runs = [
         COPY,

@@ -11,7 +11,7 @@ from companion.evidence import waves as analysis
 from companion.records.files import WEIGHTS, Record
 from companion.runs.run import Run, build_model, irnn_config, wrnn_config
 from wrnn import WrnnError
-from wrnn.tasks import SequentialDigits
+from wrnn.tasks import SequentialDigits, SequentialMNIST, data
 
 
 def travelling(velocity, steps, sites, noise=0.1, seed=0):
@@ -171,6 +171,14 @@ def test_hidden_states_come_from_the_stored_weights(tmp_path):
     speeds = (0.25, 0.25, 0.5, 0.5, 1.0, 1.0)
     made, _ = record(wrnn_config(8, 6, velocity=speeds), tmp_path)
     assert analysis.hidden_states(made).shape == (16, 64, 3, 8)
+
+
+def test_images_from_elsewhere_are_not_asked_for(tmp_path, monkeypatch):
+    """A record says the same on every machine, with MNIST and without."""
+    made, _ = record(wrnn_config(8, 6), tmp_path)
+    made = replace(made, run=replace(made.run, task=SequentialMNIST()))
+    monkeypatch.setattr(data, "mnist", lambda: pytest.fail("MNIST was looked for"))
+    assert analysis.hidden_states(made).shape == (1, 64, 2, 8)
 
 
 def test_without_weights_the_trace_is_judged_and_without_both_nothing(tmp_path):

@@ -79,13 +79,17 @@ class Case:
     def floors(self, bandwidth: float, speed: float) -> dict[str, float]:
         """Return the least milliseconds of a training step by what limits it; see `LIMITS`.
 
-        States written and read once at full bandwidth (bytes/s); three products (state, gradient of
-        the state, gradient of the kernel) at full speed (FLOP/s); 2 T dependent steps, each of
-        `DEPENDENT_STEP`. The largest of them is the floor. Empty for the iRNN.
+        States written and read once at full bandwidth (bytes/s); three products with the kernel
+        (state, gradient of the state, gradient of the kernel) and two with the input (drive,
+        gradient of V), of the steps whose input is each sample's own, at full speed (FLOP/s); 2 T
+        dependent steps, each of `DEPENDENT_STEP`. The largest of them is the floor. Empty for the
+        iRNN.
         """
         if not self.num_channels:
             return {}
-        products = 3 * 2 * (self.state_bytes / 4) * (3 * self.num_channels + self.input_size)
+        own = (self.shared_from or self.steps) / self.steps
+        factors = 3 * 3 * self.num_channels + 2 * self.input_size * own
+        products = 2 * (self.state_bytes / 4) * factors
         chain = 2 * self.steps * DEPENDENT_STEP
         seconds = (2 * self.state_bytes / bandwidth, products / speed, chain)
         return {limit: 1e3 * value for limit, value in zip(LIMITS, seconds, strict=True)}

@@ -16,6 +16,7 @@ import torch
 from companion.evidence.recall import trained_model
 from companion.records.files import Record
 from wrnn.errors import WrnnError
+from wrnn.tasks.images import DigitsTask, ImageTask
 
 SEQUENCES = 16  # test sequences that a network is judged on
 MOST_CHANNELS = 4  # channels of a network that are looked at: those whose activity varies most
@@ -280,18 +281,15 @@ def hidden_states(record: Record, count: int = SEQUENCES) -> np.ndarray | None:
 
     From stored weights, the first `count` of its task's test sequences and, of a wRNN, the channels
     whose activity varies most: four, or one for every speed that channels start at. From the
-    stored trace, its one sequence and channels, where the weights or the task's data are not at
-    hand. None without either.
+    stored trace, its one sequence and channels, where no weights are stored, and of a task on MNIST
+    or CIFAR10: a record says the same where these are at hand and where not. None without either.
     """
-    model, config = trained_model(record), record.run.model
-    try:
-        x = None if model is None else next(record.run.task.evaluation_batches("test", count))[0]
-    except WrnnError:
-        x = None
-    if x is None:
+    model, config, task = trained_model(record), record.run.model, record.run.task
+    if model is None or (isinstance(task, ImageTask) and not isinstance(task, DigitsTask)):
         trace = record.trace() or {}
         return _sequences(trace["hidden"]) if "hidden" in trace else None
     with torch.no_grad():
+        x, _ = next(task.evaluation_batches("test", count))
         states = model.rnn(x)[0].numpy()  # (T, sequences, hidden)
     states = states.reshape(*states.shape[:2], config.num_channels, -1).swapaxes(0, 1)
     busiest = np.argsort(-states.var(axis=1).sum(axis=(0, 2)), kind="stable")

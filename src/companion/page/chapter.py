@@ -114,6 +114,8 @@ class Chapter:
         ipython = sys.modules.get("IPython")
         if ipython and ipython.get_ipython():
             refuse_unknown_parameters(ipython.get_ipython().user_ns.get("In", ()))
+        # A kernel works in the folder of its chapter, the command line mostly in the project's.
+        os.environ.setdefault("WRNN_DATA", str(project_root() / "data"))
         self.profile = profile
         self.device = device
         self.seeds = seeds
@@ -544,16 +546,14 @@ def origin(results: Sequence[Result]) -> str:
     ids = {record.id: result for result in results for record in result.records}
     if not ids:
         return "No run of it is recorded yet."
+    count = f"{{ref}}`{len(ids)} record{'s' * (len(ids) > 1)} <tab-records>`"
     shared, own = in_common(list(dict.fromkeys(r.description for r in ids.values())))
     if len(own) > 4:
         scales = Counter(result.status for result in ids.values())
         kinds = ", ".join(f"{count} {scale}" for scale, count in scales.items())
-        return f"Source: {len(ids)} records ({kinds}){f', all {shared}' if shared else ''}."
+        return f"Source: {count} ({kinds}){f', all {shared}' if shared else ''}."
     descriptions = "; ".join([*([f"throughout {shared}"] if shared else []), *own])
-    if len(ids) > 6:
-        return f"Source: {descriptions}; {len(ids)} records."
-    listed = ", ".join(f"`{identity[:8]}`" for identity in ids)
-    return f"Source: {descriptions}; record{'s' * (len(ids) > 1)} {listed}."
+    return f"Source: {descriptions}; {count}."
 
 
 def at_last_step(result: Result) -> Result:

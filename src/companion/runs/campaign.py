@@ -55,12 +55,14 @@ def choose_irnn(record_of: Callable) -> ModelConfig | None:
         records = [record_of(_copy(lag, model)) for lag in CHOICE_LAGS]
         if None in records:
             return None
-        losses = [
-            min((loss for _, loss in record.curves.get("cross_entropy", ())), default=math.inf)
-            for record in records
-        ]
-        scores[model] = sum(math.log(max(loss, SMALLEST_LOSS)) for loss in losses)
+        scores[model] = sum(math.log(max(_best_loss(record), SMALLEST_LOSS)) for record in records)
     return min(scores, key=scores.get)
+
+
+def _best_loss(record) -> float:
+    """The least validation loss of a record; without bound where the run diverged."""
+    points = () if record.diverged else record.curves.get("cross_entropy", ())
+    return min((loss for _, loss in points), default=math.inf)
 
 
 def _copy(lag: int, model: ModelConfig, seed: int = 0, stop: str = "budget") -> Run:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import product
 
-from companion.runs.images import CIFAR_EPOCH, MNIST_EPOCH
+from companion.runs.images import MNIST_EPOCH
 from companion.runs.run import Run
 
 CLIPS = (0.0, 1.0, 10.0, 100.0, 1000.0)
@@ -40,24 +40,19 @@ def _adding(run: Run) -> Iterator[dict]:
     return _every(learning_rate=rates, clip=CLIPS)
 
 
-def _epochs(run: Run) -> int:
-    return 250 if run.model.kind == "irnn" else 120
-
-
 def _mnist(run: Run) -> Iterator[dict]:
     if not run.drop_steps:  # a run of our own, cut before the first drop
         return iter(())
     if not run.task.permuted:
-        return _every(drop_factor=(0.1, 0.3))
+        return _every(drop_factor=(0.1, 0.3), clip=(0.0, 1.0))
     drops = [(epochs * MNIST_EPOCH,) for epochs in (40, 100)]
-    steps = [_epochs(run) * MNIST_EPOCH]
-    return _every(learning_rate=RATES, clip=CLIPS, drop_steps=drops, steps=steps)
+    return _every(learning_rate=RATES, clip=CLIPS, drop_steps=drops)
 
 
 def _cifar10(run: Run) -> Iterator[dict]:
     if run.task.noise != "fixed":
         return iter(())
-    return _every(learning_rate=RATES, steps=[_epochs(run) * CIFAR_EPOCH])
+    return _every(learning_rate=RATES, clip=(0.0, 1.0))
 
 
 _SEARCHED = {

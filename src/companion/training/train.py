@@ -120,7 +120,8 @@ class RunInTraining(TrainingState):
             self.note_floor(metrics)
         name, direction = run.task.selection
         score = metrics[name] if direction == "max" else -metrics[name]
-        if run.keep == "best" and (self.best is None or score > self.best[0]):
+        better = self.best is None or score > self.best[0]
+        if run.keep == "best" and better and math.isfinite(score):
             weights = {key: tensor.clone() for key, tensor in self.model.state_dict().items()}
             self.best = (score, weights)
 
