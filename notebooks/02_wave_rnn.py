@@ -31,6 +31,7 @@ from companion.evidence import tables, waves
 from companion.evidence.memory import shift_matrix
 from companion.page import chapter, figures
 from companion.runs.run import build_model, irnn_config, wrnn_config
+from companion.training.onset import sort_by_onset
 from wrnn.tasks import AddingTask, CopyTask, NoisySequentialCIFAR10, SequentialMNIST
 
 page = chapter.Chapter(profile=profile, device=device, seeds=seeds, train=train)
@@ -497,8 +498,8 @@ page.table(
 # compared with 999 surrogates of either kind. As a control, the sites of a ring are mixed up. The
 # units of an iRNN have no order in space. They are judged as they come, and sorted by the step at
 # which each becomes active, as in the paper. Sorting draws a front by itself where it is tested on
-# the same data; so the order is found on 16 other test sequences, and where only one sequence is
-# stored the sorted state is shown and not judged.
+# the same data; so the order is found on 16 other test sequences, and where neither these nor their
+# order is stored the sorted state is shown and not judged.
 
 
 # %% tags=["hide-input"]
@@ -525,7 +526,7 @@ for result in [*page.recorded("fig2"), *page.recorded("mnist_cpu"), *page.this_r
         views["ring, sites mixed up"] = views["ring"][..., mixed]
     tests = {order: judge(hidden) for order, hidden in views.items()}
     if "as they come" in views and "sorted by onset" not in views:
-        order = waves.sort_by_onset(views["as they come"][0, :, 0])
+        order = sort_by_onset(views["as they come"][0, :, 0])
         views["sorted by onset"] = views["as they come"][..., order]
     measured += [(result, order, hidden, tests.get(order)) for order, hidden in views.items()]
 

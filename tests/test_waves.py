@@ -10,6 +10,8 @@ import wrnn
 from companion.evidence import waves as analysis
 from companion.records.files import WEIGHTS, Record
 from companion.runs.run import Run, build_model, irnn_config, wrnn_config
+from companion.training.onset import sort_by_onset
+from companion.training.train import train
 from wrnn import WrnnError
 from wrnn.tasks import SequentialDigits, SequentialMNIST, data
 
@@ -198,10 +200,23 @@ def test_units_are_sorted_on_other_sequences_than_they_are_tested_on(tmp_path):
     x, _ = next(iter(made.run.task.evaluation_batches("test", 32)))
     with torch.no_grad():
         later = model.rnn(x[:, 16:])[0].abs().mean(dim=1).numpy()
-    order = analysis.sort_by_onset(later)
+    order = sort_by_onset(later)
     assert np.allclose(orders["sorted by onset"], orders["as they come"][..., order])
     made, _ = record(irnn_config(12, input="uniform"), tmp_path, weights=False)
     assert list(analysis.orders(made)) == ["as they come"]
+
+
+def test_a_stored_order_is_that_of_further_sequences(store):
+    """Where the task's images are not at hand, as of MNIST, the order in the trace serves."""
+    run = Run(SequentialDigits(), irnn_config(12, input="uniform"), "quick", steps=1, trace=True)
+    made = train(run, store)
+    model, (x, _) = analysis.trained_model(made), next(run.task.evaluation_batches("test", 17))
+    with torch.no_grad():
+        order = sort_by_onset(model.rnn(x[:, 1:])[0].abs().mean(dim=1).numpy())
+    assert made.trace()["order"].tolist() == order.tolist() != sorted(order)
+    elsewhere = analysis.orders(replace(made, run=replace(run, task=SequentialMNIST())))
+    hidden = elsewhere["as they come"]  # (1, T, 1, 12)
+    assert np.array_equal(elsewhere["sorted by onset"], hidden[..., order])
 
 
 def test_each_normaliser_levels_its_own_axis():
@@ -243,7 +258,7 @@ def test_sort_by_onset():
     hidden[6:, 0] = 1.0
     hidden[2:, 1] = -3.0
     hidden[6:, 3] = 2.0  # site 2 is silent
-    assert analysis.sort_by_onset(hidden).tolist() == [1, 0, 3, 2]
+    assert sort_by_onset(hidden).tolist() == [1, 0, 3, 2]
 
 
 ZEROS = np.zeros((20, 5))

@@ -248,7 +248,7 @@ def units_as_they_come(evidence: Evidence) -> str:
     views = [waves.orders(record) for record in evidence.one("fig2", kind="irnn").records]
     if all(BY_ONSET in orders for orders in views):
         return ""
-    return "Units as they come: only one sequence is stored, and sorting it would draw a front"
+    return "Units as they come: one sequence is stored and no order, and sorting would draw a front"
 
 
 def wave_speed(hidden: np.ndarray) -> float:

@@ -15,6 +15,7 @@ import torch
 
 from companion.evidence.recall import trained_model
 from companion.records.files import Record
+from companion.training.onset import ONSET_SEQUENCES, sort_by_onset
 from wrnn.errors import WrnnError
 from wrnn.tasks.images import DigitsTask, ImageTask
 
@@ -305,14 +306,14 @@ def orders(record: Record) -> dict[str, np.ndarray]:
 
     A ring has its order. The units of an iRNN are tested "as they come" and "sorted by onset" as
     in the paper. Sorting draws a front by itself where the same data are then tested, so the order
-    is found on 16 further test sequences; a record with one sequence, or none, lacks that entry.
-    Gated models have no order to speak of, and give nothing.
+    is found on 16 further test sequences, or was when the trace was stored; a trace from before
+    orders were stored lacks that entry. Gated models have no order to speak of, and give nothing.
     """
     kind = record.run.model.kind
     ring = kind in ("wrnn", "local")
     if not ring and kind != "irnn":
         return {}
-    hidden = hidden_states(record, SEQUENCES if ring else 2 * SEQUENCES)
+    hidden = hidden_states(record, SEQUENCES if ring else SEQUENCES + ONSET_SEQUENCES)
     if hidden is None:
         return {}
     if ring:
@@ -320,6 +321,9 @@ def orders(record: Record) -> dict[str, np.ndarray]:
     found = {"as they come": hidden[:SEQUENCES]}
     if len(hidden) > SEQUENCES:
         order = sort_by_onset(np.abs(hidden[SEQUENCES:, :, 0]).mean(axis=0))
+    else:
+        order = (record.trace() or {}).get("order")
+    if order is not None:
         found["sorted by onset"] = hidden[:SEQUENCES, :, :, order]
     return found
 
@@ -343,16 +347,3 @@ def raster_speed(hidden: np.ndarray) -> float:
     match = np.fft.ifft(shared).real  # (sites,)
     shift = int(match.argmax())
     return float((shift + sites // 2) % sites - sites // 2) / lag
-
-
-def sort_by_onset(hidden: np.ndarray, fraction: float = 0.5) -> np.ndarray:
-    """Order the sites of `hidden` (T, sites) by when they first become active.
-
-    The onset of a site is the first step at which ``|h|`` reaches `fraction` of that site's own
-    maximum; silent sites come last and ties keep their order. Returns indices (sites,). A ring
-    has its order built in; the units of an iRNN have none, so Figure 2 sorts them this way.
-    """
-    size = np.abs(np.asarray(hidden, dtype=np.float64))
-    peak = size.max(axis=0)
-    onset = np.where(peak > 0, (size >= fraction * peak).argmax(axis=0), len(size))
-    return np.argsort(onset, kind="stable")

@@ -19,6 +19,7 @@ from torch import Tensor
 from companion.records.files import WEIGHTS, DamagedFile, Record, Store, finite
 from companion.records.provenance import device_name, git_commit, versions
 from companion.runs.run import Run
+from companion.training.onset import ONSET_SEQUENCES, sort_by_onset
 from companion.training.step import Replicas, TrainingState
 from wrnn.errors import WrnnError
 from wrnn.model import SequenceModel, count_parameters
@@ -224,10 +225,15 @@ def trace(model: SequenceModel, run: Run, device: torch.device) -> dict[str, np.
     Arrays: input (T, input_size), hidden (T, channels, sites) in float16 (of a wRNN the two
     channels whose activity varies most, or of every starting speed that one channel; of other
     models all units as one channel), channels (their numbers), output (T, output_size) or
-    (output_size,), target.
+    (output_size,), target, and of an iRNN the order (sites,) in which its units become active in
+    further test samples.
     """
-    x, y = next(iter(run.task.evaluation_batches("test", 1, device=device)))
-    x = x[:, :1]  # (T, 1, input)
+    x, y = next(iter(run.task.evaluation_batches("test", 1 + ONSET_SEQUENCES, device=device)))
+    arrays = {}
+    if run.model.kind == "irnn":
+        further = model.rnn(x[:, 1 : 1 + ONSET_SEQUENCES])[0].abs().mean(dim=1)  # (T, sites)
+        arrays["order"] = sort_by_onset(further.cpu().numpy())
+    x, y = x[:, :1], y[..., :1]  # (T, 1, input), (T, 1) or (1,)
     hidden, _ = model.rnn(x)  # (T, 1, hidden)
     output = model.readout(hidden if model.every_step else hidden[-1])
     channels = getattr(model.rnn, "num_channels", 1)
@@ -238,12 +244,12 @@ def trace(model: SequenceModel, run: Run, device: torch.device) -> dict[str, np.
         busiest = sorted(speeds.values())
     else:
         busiest = sorted(order[:TRACE_CHANNELS])
-    return {
+    return arrays | {
         "input": x[:, 0].cpu().numpy().astype(np.float16),
         "hidden": hidden[:, busiest].cpu().numpy().astype(np.float16),
         "channels": np.array(busiest),
         "output": output.squeeze(-2).cpu().numpy(),
-        "target": (y[:, 0] if y.dim() == 2 else y[0]).cpu().numpy(),
+        "target": y[..., 0].cpu().numpy(),
     }
 
 
