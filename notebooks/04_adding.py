@@ -233,7 +233,7 @@ page.compare(
     page.this_run("table1"),
     {
         "task": lambda r: r.run.task.title,
-        "model": lambda r: f"{r.label}, {r.run.model.num_channels} channel(s)",
+        "model": lambda r: f"{r.label}, {tables.counted(r.run.model.num_channels, 'channel')}",
         "steps": lambda r: r.run.steps,
         "test MSE": "mse",
         "solved, training batch": CRITERIA["training batch"],

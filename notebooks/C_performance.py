@@ -41,11 +41,16 @@ def table(name, rows, caption, kind="cpu"):
     page.table(name, rows or missing, caption if rows else f"{what}: not yet measured")
 
 
+def threads(result):
+    """How many threads a measurement used, in words."""
+    return tables.counted(result["threads"], "thread")
+
+
 def settings(result):
     """What a measurement was made on, in one line."""
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     return (
-        f"{result['device']}, {result['threads']} thread(s), {result['profile']} profile, median "
+        f"{result['device']}, {threads(result)}, {result['profile']} profile, median "
         f"of {result['repeats']}, {versions}"
     )
 
@@ -107,7 +112,7 @@ for result in measured["cpu"]:
     aimed = [entry for entry in waves if entry["cpu_target"]]
     met = sum(best[entry["name"]] >= entry["cpu_target"] for entry in aimed)
     page.say(
-        f"On this CPU ({result['device'].removeprefix('CPU: ')}, {result['threads']} thread(s)) "
+        f"On this CPU ({result['device'].removeprefix('CPU: ')}, {threads(result)}) "
         f"the way that `auto` takes is **{tables.number(best[slowest], 2)} to "
         f"{tables.number(best[fastest], 2)} times** as fast as the loop, least on {slowest} and "
         f"most on {fastest}; {met} of {len(aimed)} targets are met. What limits it there is not "
@@ -118,7 +123,7 @@ for result in everything:
     ways = list(dict.fromkeys(way for entry in result["cases"] for way in entry["ratios"]))
     names = [entry["name"] for entry in result["cases"]]
     columns = {way: [entry["ratios"].get(way) for entry in result["cases"]] for way in ways}
-    panels.append((f"{result['device']}, {result['threads']} thread(s)", names, columns))
+    panels.append((f"{result['device']}, {threads(result)}", names, columns))
 if panels:
     page.figure(
         "fig-performance",
@@ -126,7 +131,7 @@ if panels:
         alt="One panel per device and one row per configuration: a mark for every way to compute "
         "at how many times as fast as the loop it is, with a dotted line at one.",
         caption="How many times as fast as the loop each way is, for the configurations of the "
-        f"paper, on {len(panels)} device(s).",
+        f"paper, on {tables.counted(len(panels), 'device')}.",
     )
 else:
     table("fig-performance", [], "How fast each way is")

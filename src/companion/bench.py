@@ -28,6 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from companion.evidence.tables import counted
 from companion.records.provenance import device_name, versions
 from companion.runs.run import Run, wrnn_config
 from companion.training.step import EAGER_STEPS, Replicas, TrainingState
@@ -616,7 +617,8 @@ def format_table(result: dict) -> str:
             row["share of floor"] = f"{case['share_of_floor']:.0%}"
         rows.append([row.get(column, "-") for column in head])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [f"{result['device']}, {result['threads']} thread(s), median of {result['repeats']}"]
+    threads = counted(result["threads"], "thread")
+    lines = [f"{result['device']}, {threads}, median of {result['repeats']}"]
     if "peaks" in result:
         bandwidth, speed = result["peaks"]
         lines.append(

@@ -46,6 +46,15 @@ def number(value: float | int | None, digits: int = 3) -> str:
     return ("−" if value < 0 else "") + text + power
 
 
+def counted(count: int, noun: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "thread"), counted(2, "thread")
+    ('1 thread', '2 threads')
+    """
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
 def plus_minus(mean: float, deviation: float) -> str:
     """A printed mean and its deviation, '97.27 ± 0.15'."""
     return f"{number(mean, 4)} ± {number(deviation, 2)}"

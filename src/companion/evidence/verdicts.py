@@ -229,7 +229,7 @@ class Finding:
         names: dict[str, list[str]] = {}
         for part in self.recorded:
             yes, count = int(sum(part.interval.values)), part.interval.count
-            share = f"{yes} of {count} seed{'s' * (count > 1)} {self.claim.done}"
+            share = f"{yes} of {tables.counted(count, 'seed')} {self.claim.done}"
             names.setdefault(share, []).append(part.name + self._undecided(part))
         return [f"{share} at {', '.join(of)}".removesuffix(" at ") for share, of in names.items()]
 

@@ -546,7 +546,7 @@ def origin(results: Sequence[Result]) -> str:
     ids = {record.id: result for result in results for record in result.records}
     if not ids:
         return "No run of it is recorded yet."
-    count = f"{{ref}}`{len(ids)} record{'s' * (len(ids) > 1)} <tab-records>`"
+    count = f"{{ref}}`{tables.counted(len(ids), 'record')} <tab-records>`"
     shared, own = in_common(list(dict.fromkeys(r.description for r in ids.values())))
     if len(own) > 4:
         scales = Counter(result.status for result in ids.values())
