@@ -112,9 +112,9 @@ def in_short(section, words, groups):
     SHORT.setdefault(section, (words.removeprefix("The "), groups))
 
 
-def without_size(task):
-    """A task's title without what stands in brackets."""
-    return task.title.partition(" (")[0]
+def brief_title(task):
+    """A task's title without the paper's name of a lag."""
+    return re.sub(r", T = .* in the paper", "", task.title)
 
 
 def against(leads, ahead="above"):
@@ -195,7 +195,7 @@ for words, results in found:
         shift = shares["frozen shift"]
         told = {"above": "enough", "below": "not enough", "open": "perhaps enough"}
         judged = told[paired.side(shift, ENOUGH)] if shift else "not judged"
-        brief.append((judged, without_size(task)))
+        brief.append((judged, brief_title(task)))
         answers.append(f"**{judged}** on the {task.title}, with {text(shift, ' %')}")
     in_short("sec-frozen", words, grouped(brief))
     answer(
@@ -214,8 +214,10 @@ page.table(
 # ```{include} generated/fig-frozen.md
 # ```
 #
+# ::::{dropdown} Numbers: shares of the trained wRNN's gain
 # ```{include} generated/tab-frozen.md
 # ```
+# ::::
 #
 # **What would change it.** Longer training, in which a trained kernel could pull ahead, and tasks
 # that ask for more than keeping: a frozen shift can't compute between sites, only between what
@@ -278,9 +280,11 @@ for words, results in found:
         elsewhere = scores.get((longer, lag), {}) if longer > short else {}
         control = paired.difference(elsewhere, scores[short, lag])
         brief.append((told, f"lag {lag}"))
+        right = sum(value == 100 for value in scores[short, lag].values())
         answers.append(
             f"lag {lag} ({tables.number(lag / short)} laps) is **{told}**: "
-            f"{text(change, ' points')}"
+            f"{text(change, ' points')}, every symbol right with {right} of "
+            f"{tables.counted(len(scores[short, lag]), 'seed')}"
             + f"; rings of {longer} sites have {text(control, ' points')} more there"
             * bool(control)
         )
@@ -312,8 +316,10 @@ page.say(
 # ```{include} generated/fig-after-a-lap.md
 # ```
 #
+# ::::{dropdown} Numbers: copying after a lap, and the trace of a symbol
 # ```{include} generated/tab-after-a-lap.md
 # ```
+# ::::
 #
 # **What would change it.** A copy task whose symbols go on during the lag, so that every site is
 # needed again after a lap.
@@ -534,7 +540,7 @@ for words, results in found:
         ranks = {r.label: paired.validation_rank(r) for r in group}
         rival = max(of, key=ranks.get)
         (told,) = against({rival: leads[rival]}, ahead)
-        brief.append((f"{told} the best other", without_size(task)))
+        brief.append((f"{told} the best other", brief_title(task)))
         answers.append(
             f"{task.title}: {listed(against(leads, ahead))}. Its {paired.outcome(task)[1]} less "
             f"that of {rival}, the best of the others on validation: {text(leads[rival])}"
