@@ -93,8 +93,8 @@ page.say(
 #
 # {numref}`fig-noisy-curves` corresponds to the paper's Figure 8. Runs on CIFAR10 use Adam with a
 # learning rate of 0.0001, divided by 10 after 100 of 120 epochs (of 250 for the iRNN), batches of
-# 256 and gradients clipped to a norm of 1, where the released settings list none, and keep the
-# weights of the best validation accuracy. LSTM
+# 256 and gradients clipped to a norm of 1, where the released settings {cite}`keller2023code` list
+# none, and keep the weights of the best validation accuracy. LSTM
 # {cite}`hochreiter1997lstm` and GRU, at the cited size, are trained in the same way.
 
 # %% tags=["hide-input"]
