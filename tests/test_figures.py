@@ -153,11 +153,29 @@ def test_legend_says_what_each_line_stands_for_and_a_common_scale_once():
     assert texts(axis.get_legend()) == [
         "wRNN",
         "iRNN (n=100) (20,000 of 60,000 steps)",
-        "iRNN (n=625): not yet recorded",
+        "iRNN (n=625) (not yet recorded)",
     ]
     (axis,) = figures.loss_curves([result(model, "quick") for model in (WRNN, SMALL)]).axes
     assert texts(axis.get_legend()) == ["wRNN", "iRNN (n=100)"]
     assert axis.get_legend().get_title().get_text() == "quick profile"
+
+
+def test_legend_says_of_how_many_seeds_the_training_diverged():
+    def small(model, diverged=0):
+        made = result(model, seeds=3)
+        rows = made.rows.assign(status="quick", smaller="fewer units")
+        for seed in range(diverged):
+            loss = {"loss": [[10, 1.0]]}
+            run = rows["record"][seed].run
+            rows.at[seed, "record"] = make_record(run, curves=loss, diverged=True, steps=10)
+        return replace(made, rows=rows)
+
+    (axis,) = figures.loss_curves([small(WRNN), small(SMALL, diverged=1)]).axes
+    assert texts(axis.get_legend()) == ["wRNN", "iRNN (n=100), 1 of 3 seeds diverged"]
+    assert axis.get_legend().get_title().get_text() == "smaller than the paper's, 20,000 steps"
+    (axis,) = figures.loss_curves([small(SMALL, diverged=3)]).axes
+    note = "smaller than the paper's, diverged after 10 steps"
+    assert texts(axis.get_legend()) == [f"iRNN (n=100) ({note})"]
 
 
 def test_a_run_that_diverged_before_its_first_point_has_no_empty_panel():

@@ -268,7 +268,7 @@ def test_a_checkpoint_damaged_or_of_another_version_is_set_aside(change, store, 
     if change is None:
         checkpoint.write_bytes(checkpoint.read_bytes()[:-1])
     useless, taken = checkpoint.read_bytes(), []
-    with pytest.warns(DamageWarning, match=f"it is now {checkpoint.name}.damaged"):
+    with pytest.warns(DamageWarning, match=rf"set aside as {checkpoint.stem}\.\*\.damaged"):
         record = train(COPY, store, progress=taken.append)
     assert record.outcome() == whole(COPY).outcome()
     assert sum(taken) == COPY.steps

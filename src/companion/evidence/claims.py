@@ -38,7 +38,6 @@ QUESTIONS = {
     "gated": "How does it stand against LSTM and GRU?",
     "ingredients": "Which ingredients matter?",
 }
-BY_ONSET = "sorted by onset"  # an order of units that is found on other sequences
 COPIED = 99.0  # per cent of right symbols from which a lag counts as copied
 PRINTED_FLOOR = CopyTask(lag=10).float32_floor("printed_mse")
 WAVE = {"kind": "wrnn"}
@@ -246,7 +245,7 @@ def in_hidden_states(
 def units_as_they_come(evidence: Evidence) -> str:
     """Say of the iRNN's hidden states where they could not be sorted as the paper's are."""
     views = [waves.orders(record) for record in evidence.one("fig2", kind="irnn").records]
-    if all(BY_ONSET in orders for orders in views):
+    if all(waves.BY_ONSET in orders for orders in views):
         return ""
     return "Units as they come: one sequence is stored and no order, and sorting would draw a front"
 
@@ -407,7 +406,7 @@ CLAIMS: tuple[Claim, ...] = (
         AGREE,
         "wave-rnn",
         lambda e: in_hidden_states(
-            e.one("fig2", kind="irnn"), lambda h: not wave_test(h).is_wave, BY_ONSET
+            e.one("fig2", kind="irnn"), lambda h: not wave_test(h).is_wave, waves.BY_ONSET
         ),
         asks="fails",
         done="without a wave",

@@ -21,6 +21,7 @@ from wrnn.tasks.images import DigitsTask, ImageTask
 
 SEQUENCES = 16  # test sequences that a network is judged on
 MOST_CHANNELS = 4  # channels of a network that are looked at: those whose activity varies most
+BY_ONSET = "sorted by onset"  # an order of units that is found on other sequences
 MOST_ROWS = 64  # temporal frequencies that `wave_test` looks at
 MOST_SPEED, SPEED_STEP = 2.0, 0.01  # sites per step: the fastest speed tried, and their distance
 
@@ -324,7 +325,7 @@ def orders(record: Record) -> dict[str, np.ndarray]:
     else:
         order = (record.trace() or {}).get("order")
     if order is not None:
-        found["sorted by onset"] = hidden[:SEQUENCES, :, :, order]
+        found[BY_ONSET] = hidden[:SEQUENCES, :, :, order]
     return found
 
 

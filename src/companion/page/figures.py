@@ -234,16 +234,27 @@ def _recolour(artist: Artist) -> None:
 
 def legend_label(result) -> str:
     """Return a model's label followed by what its records stand for, unless at paper scale."""
+    note = _scale_note(result)
+    return result.label + f" ({note})" * bool(note)
+
+
+def _scale_note(result) -> str:
+    """What a model's records stand for; empty at paper scale."""
     if result.status == "paper":
-        return result.label
+        return ""
     if result.smaller and result.records:
-        done = result.records[0].steps
-        return f"{result.label} (smaller than the paper's, {done:,} steps)"
+        done = max(record.steps for record in result.records)
+        ended = "diverged after " * all(record.diverged for record in result.records)
+        return f"smaller than the paper's, {ended}{done:,} steps"
     if result.status in ("settled", "reduced"):
-        return f"{result.label} ({result.budget.removeprefix('reduced to ')})"
-    if result.status == "missing":
-        return f"{result.label}: not yet recorded"
-    return f"{result.label} ({result.status} profile)"
+        return result.budget.removeprefix("reduced to ")
+    return "not yet recorded" if result.status == "missing" else f"{result.status} profile"
+
+
+def _divergence_note(result) -> str:
+    """How many of a model's seeds diverged, where not all of them did."""
+    diverged, seeds = sum(record.diverged for record in result.records), len(result.records)
+    return f", {diverged} of {seeds} seeds diverged" if 0 < diverged < seeds else ""
 
 
 def _legend_below(axis, handles: Sequence, labels: Sequence[str], title: str | None = None) -> None:
@@ -316,10 +327,11 @@ def loss_curves(
             axis.annotate(name.replace(" ", "\n"), (1.01, value), color=GREY, **place)
         axis.margins(y=0.08)
         axis.set(title=title, xlabel="training step", ylabel=ylabel)
-        endings = {legend_label(result).removeprefix(result.label) for result in here}
-        common = endings.pop() if len(endings) == 1 and len(here) > 1 else ""
-        labels = [legend_label(result).removesuffix(common) for result in here]
-        _legend_below(axis, handles, labels, common.strip(" ()") or None)
+        notes = {_scale_note(result) for result in here}
+        common = notes.pop() if len(notes) == 1 and len(here) > 1 else ""
+        names = [r.label if common else legend_label(r) for r in here]
+        labels = [name + _divergence_note(r) for name, r in zip(names, here, strict=True)]
+        _legend_below(axis, handles, labels, common or None)
     return figure
 
 

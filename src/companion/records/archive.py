@@ -114,11 +114,10 @@ def _is_whole(store: Store, run: Run) -> bool:
         record = store.get(run)
         return record is not None and record.checked_arrays() is not None
     except DamagedFile as error:
-        report_damage(error)
-        for suffix in (".json", ".npz") if not error.whole else ():
-            with contextlib.suppress(FileNotFoundError):
-                path = store.path(run, suffix)
-                path.rename(path.with_name(f"{path.name}.damaged"))
+        if error.whole:
+            report_damage(error)
+        else:
+            store.set_aside(error)
         return error.whole
 
 

@@ -299,10 +299,13 @@ class Store:
         return read_checkpoint(path, run)[0] if path.exists() else None
 
     def set_aside(self, damaged: DamagedFile) -> None:
-        """Give a damaged file another name, under which nothing looks for it, and say so."""
-        aside = damaged.path.with_name(f"{damaged.path.name}.damaged")
-        os.replace(damaged.path, aside)
-        warnings.warn(f"{damaged}; it is now {aside.name}", DamageWarning, stacklevel=2)
+        """Give a damaged file, and what belongs to it, names that nothing looks for; say so."""
+        suffixes = (".checkpoint",) if damaged.path.suffix == ".checkpoint" else (".json", ".npz")
+        for path in map(damaged.path.with_suffix, suffixes):
+            with contextlib.suppress(FileNotFoundError):
+                path.replace(path.with_name(f"{path.name}.damaged"))
+        aside = f"set aside as {damaged.path.stem}.*.damaged"
+        warnings.warn(f"{damaged}; {aside}", DamageWarning, stacklevel=2)
 
     def lock(self, run: Run) -> FileLock:
         """Return the lock of a run, which one process holds while it trains the run."""
