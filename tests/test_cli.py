@@ -33,6 +33,12 @@ def test_run_trains_what_is_missing_and_status_counts_it(call, tmp_path):
             assert re.search(rf"^{name} *{profile} +\d+/{count} ", status.stdout, re.MULTILINE)
 
 
+def test_a_closed_output_is_no_error(call, monkeypatch):
+    for stream in ("stdout", "stderr"):
+        monkeypatch.setattr(f"sys.{stream}", None)
+        assert call("status").returncode == 0
+
+
 def test_time_limit_steps_and_match(call, tmp_path):
     stopped = call("run", "fig3", "--profile", "quick", "--device", "cpu", "--time-limit", "0.01")
     assert stopped.returncode == 0, stopped.stderr

@@ -492,6 +492,9 @@ def main() -> None:
     """Run the command line; every error that the input or the machine can cause is one line."""
     if sys.argv[1:] in ([], ["records"]):
         sys.argv.append("--help")
+    for stream in ("stdout", "stderr"):  # None where the caller has closed it
+        if getattr(sys, stream) is None:
+            setattr(sys, stream, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
     sys.stdout.reconfigure(errors="backslashreplace")  # names that the terminal cannot show
     warnings.showwarning = lambda message, *_, **__: _complain(message)
     signals = (signal.SIGINT, signal.SIGTERM)
