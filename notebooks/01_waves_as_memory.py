@@ -263,8 +263,8 @@ page.table(
 #
 # A wave fills the state with one number per input and step, until every site is used. The bump has
 # just as many sites and uses one per input. One ring for all three inputs has the capacity of one
-# ring, which they share, so that they collide after $n/3$ steps. This is the case for channels: the
-# Wave-RNN of {ref}`sec-wave-rnn` has several rings side by side.
+# ring, which they share, so that they collide after $n/3$ steps. That is why it pays to have
+# channels: the Wave-RNN of {ref}`sec-wave-rnn` has several rings side by side.
 #
 # ## Laps in the paper's own experiments
 #

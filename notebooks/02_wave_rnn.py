@@ -255,8 +255,8 @@ page.figure(
 #
 # *V-init* sets $\mathbf{V}$ to zero but for one site of every channel. The paper's text and the
 # released code do this differently. In the text every channel has an input of its own
-# (`kind="identity"`); in the code, the chosen site of *every* channel listens to *every* input with
-# weight 1 (`kind="ones"`). On one-hot input, as in the copy task, the second makes the network
+# (`input="identity"`); in the code, the chosen site of *every* channel listens to *every* input
+# with weight 1 (`input="ones"`). On one-hot input, as in the copy task, this makes the network
 # blind to the category at its start: it knows when a symbol came, not which. The package has both,
 # and uses that of the code, which is what the paper's numbers were made with.
 
@@ -333,8 +333,8 @@ page.say(
 # ```
 #
 # So the released model does *not* start as the shift of {eq}`eq-discrete`. Whatever buffer there is
-# after training, training had to make it. `recurrent_bias="zero"` starts the layer as the exact
-# shift; the default is that of the code, since it made the paper's numbers.
+# after training, training had to make it. `layer.reset_parameters(recurrent_bias="zero")` starts
+# the layer as the exact shift; the default is that of the code, since it made the paper's numbers.
 #
 # ## Parameters
 #
@@ -493,8 +493,9 @@ page.table(
 # ### Trained networks
 #
 # Where a record keeps its weights, the first 16 test sequences of its task go through the network,
-# and the four channels whose activity varies most are pooled; without them, and on images that are
-# no part of this book, the one sequence is judged that was stored with the record. Each state is
+# and the four channels whose activity varies most are pooled; without them, and on images that
+# this book does not have (MNIST, CIFAR10), the one sequence is judged that was stored with the
+# record. Each state is
 # compared with 999 surrogates of either kind. As a control, the sites of a ring are mixed up. The
 # units of an iRNN have no order in space. They are judged as they come, and sorted by the step at
 # which each becomes active, as in the paper. Sorting draws a front by itself where it is tested on
@@ -525,9 +526,9 @@ for result in [*page.recorded("fig2"), *page.recorded("mnist_cpu"), *page.this_r
         mixed = np.random.default_rng(0).permutation(views["ring"].shape[-1])
         views["ring, sites mixed up"] = views["ring"][..., mixed]
     tests = {order: judge(hidden) for order, hidden in views.items()}
-    if "as they come" in views and "sorted by onset" not in views:
+    if "as they come" in views and waves.BY_ONSET not in views:
         order = sort_by_onset(views["as they come"][0, :, 0])
-        views["sorted by onset"] = views["as they come"][..., order]
+        views[waves.BY_ONSET] = views["as they come"][..., order]
     measured += [(result, order, hidden, tests.get(order)) for order, hidden in views.items()]
 
 # %% [markdown]
@@ -620,8 +621,9 @@ page.table(
     "tab-wave-speed",
     rows,
     "Speed of most contrast, that contrast, and how often surrogates reach it by chance "
-    "({ref}`sec-wave-measure`). One sequence: the trace that was stored with the record, on images "
-    "that are no part of this book. A speed means something where there is a wave.",
+    "({ref}`sec-wave-measure`). One sequence: the trace that was stored with the record, where "
+    "its weights were not, or its images are no part of this book. A speed means something where "
+    "there is a wave.",
 )
 page.say(page.missing("fig2"))
 ring = [test.contrast for _, order, _, test in measured if order == "ring" and test.is_wave]
@@ -635,13 +637,9 @@ for result, order, hidden, test in measured:
         )
     if order == "ring":
         each = [judge(hidden[:, :, [c]], draws=0).speed for c in range(hidden.shape[2])]
-        options = dict(normaliser="time", generator=np.random.default_rng(0))
-        at_rest = waves.space_time_power(hidden, **options).power[hidden.shape[1] // 2]  # f_t = 0
         page.say(
             f"{whose}: the speeds of the channels one by one are "
-            f"{', '.join(map(tables.number, each))}. With the normaliser of the released code all "
-            f"power at $f_t = 0$ lies between {tables.number(float(at_rest.min()))} and "
-            f"{tables.number(float(at_rest.max()))}."
+            f"{', '.join(map(tables.number, each))}."
         )
 page.verdicts("wave-rnn", "The paper's claims on waves in the hidden state", "tab-wave-claims")
 

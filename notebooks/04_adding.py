@@ -67,7 +67,7 @@ page.say(
 #
 # The wRNN has 27 channels of 100 units and the iRNN 100 units, which is the same number of
 # parameters, not of state units ({numref}`tab-parameters`). {ref}`sec-point-starts` says how both
-# start, and why there is an *iRNN, zero input bias*.
+# start; *iRNN, zero input bias* is our control, without the random input bias of the released one.
 #
 # ## Learning curves
 #
@@ -156,7 +156,8 @@ page.compare(
     },
     "Adding task at the paper's sizes: the paper's Table 1 beside our records (mean and 95 % "
     "confidence interval over n seeds), each at the recorded setting that validates best; the last "
-    "two columns are the steps at which it was solved; ≤: validations were fewer than planned.",
+    "two columns are the steps at which it was solved; ≤: validated less often than planned, so "
+    "perhaps solved earlier.",
 )
 rate = tables.number(planned[0].run.learning_rate)
 page.say(f"At the rate of {rate}, as planned: {page.missing('table1')}")

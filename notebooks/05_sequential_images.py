@@ -57,8 +57,8 @@ for task in (SequentialDigits(permuted=False), SequentialDigits(permuted=True)):
 # ## The networks
 #
 # The $n$ of a wRNN in Table 2 is per channel: its state has $16 \times 256 = 4096$ units, next to
-# the 256 units of the iRNN ({numref}`tab-parameters`). {ref}`sec-point-starts` says how both start,
-# and why there is an *iRNN, zero input bias*.
+# the 256 units of the iRNN ({numref}`tab-parameters`). {ref}`sec-point-starts` says how both
+# start; *iRNN, zero input bias* is our control, without the random input bias of the released one.
 #
 # ## Learning curves
 #

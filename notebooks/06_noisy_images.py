@@ -67,8 +67,9 @@ for noise in ("fixed", "fresh"):
 # of the state after the image, the same for every image: the noise is a bias that changes from step
 # to step, and a network can learn it by heart. With fresh noise every image meets other values, and
 # what they do to the state has to be kept away from what the state remembers. The rows
-# that the paper measured with its released code are about the first of these tasks, so the fixed
-# noise is our default; of the older rows that its Table 3 cites we do not know.
+# that the paper measured with its released code are about the first of these tasks, and so is that
+# of the coRNN by its own code; of the other rows that its Table 3 cites we do not know. The fixed
+# noise is our default.
 #
 # ## The networks
 #
@@ -84,8 +85,8 @@ contrast = sum(deviation**2 for deviation in CIFAR10_STD) / len(CIFAR10_STD)
 page.say(
     f"With inputs this wide, **{tables.number(share)} %** of the wRNN's parameters are input "
     f"weights (in the paper {claimed.relation} {tables.number(100 * claimed.value)} %); the kernel "
-    f"that makes the waves has {wave.rnn.weight_hh.numel():,}. The contrast of the image has "
-    f"{tables.number(contrast, 2)} of the power of the noise after it."
+    f"that makes the waves has {wave.rnn.weight_hh.numel():,}. The pixels vary with "
+    f"{tables.number(contrast, 2)} of the variance of the noise after them."
 )
 
 # %% [markdown]

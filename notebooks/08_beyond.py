@@ -11,8 +11,8 @@
 # trained on, and the recurrent layers that a reader would use today. Each is one question, one
 # small experiment, one figure, and an answer that is computed from the records.
 #
-# Every experiment has a paper form with five seeds, for a CPU, and a quick form that is trained
-# with this book. An answer says which of them it is about. A value is a mean over seeds with
+# Every experiment has a paper form with five seeds, for a CPU (most of its networks and budgets are
+# smaller than the paper's), and a quick form that is trained with this book. An answer says which of them it is about. A value is a mean over seeds with
 # its 95 % interval, a comparison is made within seeds, and a single seed has no interval and
 # settles nothing. An accuracy in a table is averaged on the logit scale; figures and differences
 # use plain means, so that a difference need not be that of two cells. A run that diverged has no
@@ -32,10 +32,9 @@ import re
 
 import numpy as np
 
-from companion.evidence import dynamics, paired, recall, tables
+from companion.evidence import claims, dynamics, paired, recall, tables
 from companion.page import chapter, figures
-from companion.page.chapter import divergence
-from companion.records.table import interval
+from companion.records.table import interval, ratio
 from companion.runs import why
 
 page = chapter.Chapter(profile=profile, device=device, seeds=seeds, train=train)
@@ -64,9 +63,8 @@ def forms(experiment):
         short = {result.run.task for result in results if trained(result) < count}
         if whole := [r for r in results if r.run.task not in short]:
             found.append((words, whole))
-            ends = [f"{r.label}, {r.run.task.title}, {e}" for r in whole if (e := divergence(r))]
-            if ends:
-                page.say(f"{words}, without a result: {'; '.join(ends)}.")
+            if ends := chapter.divergences(whole):
+                page.say(f"{words}, without a result: {ends}.")
     if lacking:
         page.say(
             f"**Not yet recorded** in the paper form: {lacking} of {len(planned)} configurations "
@@ -196,7 +194,9 @@ for words, results in found:
         told = {"above": "enough", "below": "not enough", "open": "perhaps enough"}
         judged = told[paired.side(shift, ENOUGH)] if shift else "not judged"
         brief.append((judged, brief_title(task)))
-        answers.append(f"**{judged}** on the {task.title}, with {text(shift, ' %')}")
+        times = ratio(of["frozen shift"], of["wRNN (zero bias)"]) if not best else None
+        error = f", and an error of {text(times)} times the trained one's" if times else ""
+        answers.append(f"**{judged}** on the {task.title}, with {text(shift, ' %')}{error}")
     in_short("sec-frozen", words, grouped(brief))
     answer(
         f"{words}. Of what the trained wRNN gains, a frozen shift is (*enough*: the interval is "
@@ -219,9 +219,10 @@ page.table(
 # ```
 # ::::
 #
-# **What would change it.** Longer training, in which a trained kernel could pull ahead, and tasks
-# that ask for more than keeping: a frozen shift can't compute between sites, only between what
-# enters together. Freezing also removes $3c^2 + c$ parameters.
+# **What would change it.** Longer training, in which a trained kernel could pull ahead or a frozen
+# one catch up, since all have the same steps. Tasks that ask for more than keeping: a frozen shift
+# can't compute between sites, only between what enters together. Freezing also removes $3c^2 + c$
+# parameters.
 #
 # (sec-after-a-lap)=
 # ## What happens after a lap?
@@ -276,22 +277,24 @@ for words, results in found:
     answers, brief = [], []
     for lag in (lag for lag in lags if within and lag > short):
         change = paired.difference(scores[short, lag], scores[short, within])
-        told = {"below": "worse", "above": "better", "open": "not told apart"}[paired.side(change)]
         elsewhere = scores.get((longer, lag), {}) if longer > short else {}
         control = paired.difference(elsewhere, scores[short, lag])
+        right = sum(value >= claims.COPIED for value in scores[short, lag].values())
+        told = f"copied by {right} of {tables.counted(len(scores[short, lag]), 'seed')}"
         brief.append((told, f"lag {lag}"))
-        right = sum(value == 100 for value in scores[short, lag].values())
+        more = f", {text(change, ' points')} against lag {within}"
+        if right < len(scores[short, lag]):
+            more = " in the steps they had, and what more of them would do is open"
         answers.append(
-            f"lag {lag} ({tables.number(lag / short)} laps) is **{told}**: "
-            f"{text(change, ' points')}, every symbol right with {right} of "
-            f"{tables.counted(len(scores[short, lag]), 'seed')}"
+            f"lag {lag} ({tables.number(lag / short)} laps) is **{told}**{more}"
             + f"; rings of {longer} sites have {text(control, ' points')} more there"
             * bool(control)
         )
     if answers:
         in_short("sec-after-a-lap", words, grouped(brief))
         answer(
-            f"{words}. Against lag {within} on the same rings of {short} sites, in right symbols",
+            f"{words}, rings of {short} sites (*copied*: at least {claims.COPIED:.0f} % of the "
+            "symbols are right)",
             answers,
         )
 page.table(
@@ -321,8 +324,8 @@ page.say(
 # ```
 # ::::
 #
-# **What would change it.** A copy task whose symbols go on during the lag, so that every site is
-# needed again after a lap.
+# **What would change it.** More steps at the longest lags, and other rings there as a control. A
+# copy task whose symbols go on during the lag, so that every site is needed again after a lap.
 #
 # (sec-capacity)=
 # ## How much does the state hold?
@@ -341,7 +344,8 @@ page.say(
 NOISES, NOISE = (0.0, 0.01, 0.1), 0.01  # of the table, of the figure and the answer
 ZERO = "wRNN (zero bias)"
 draws = np.random.default_rng(0).random((1000 if profile == "smoke" else 8000, 64))
-found, leads_by = [], {}  # (words, results, label -> (when, noise) -> capacity by seed)
+found = []  # (words, results, label -> (when, noise) -> capacity by seed)
+leads_by, changes_by = {}, {}  # words -> label -> estimate
 for words, results in forms("why_capacity")[0]:
     held = {}
     for result in results:
@@ -367,22 +371,31 @@ draw(
     ],
 )
 for words, _, held_by in found:
-    (wave,) = (of for name, of in held_by.items() if name.startswith(ZERO))
+    ((zero, wave),) = (entry for entry in held_by.items() if entry[0].startswith(ZERO))
     before, after = (wave.get((when, NOISE), {}) for when in ("before", "after"))
-    change = paired.difference(after, before)
-    told = {"above": "adds memory", "below": "takes memory away", "open": "may add memory or not"}
+    told = {
+        "above": "adds memory to",
+        "below": "takes memory from",
+        "open": "changes nothing that the seeds can tell in",
+    }
+    changes = {
+        name: change
+        for name, of in held_by.items()
+        if (change := paired.difference(*(of.get((w, NOISE), {}) for w in ("after", "before"))))
+    }
+    by_side = grouped((told[paired.side(change)], name) for name, change in changes.items())
     leads = {
         name: lead
         for name, of in held_by.items()
         if of is not wave and (lead := paired.difference(after, of.get(("after", NOISE), {})))
     }
-    in_short("sec-capacity", words, {f"training {told[paired.side(change)]}": []})
+    in_short("sec-capacity", words, {f"training {side}": of for side, of in by_side.items()})
     page.say(
-        f"{words}: **training {told[paired.side(change)]}.** The wRNN with zero bias starts with a "
-        f"capacity of {text(interval(before.values()))}, and training changes it by "
-        f"{text(change)}. Trained, it is {listed(against(leads))}."
+        f"{words}: training {listed(by_side)}. The wRNN with zero bias starts with a capacity of "
+        f"{text(interval(before.values()))}, and training changes it by {text(changes.get(zero))}. "
+        f"Trained, it is {listed(against(leads))}."
     )
-    leads_by[words] = leads
+    leads_by[words], changes_by[words] = leads, changes
 page.table(
     "tab-memory-capacity",
     [
@@ -394,12 +407,13 @@ page.table(
                 for when in ("before", "after")
                 for noise in NOISES
             },
+            "change by training": cell(changes_by[found[0][0]].get(name)),
             "wRNN (zero bias) less this": cell(leads_by[found[0][0]].get(name)),
         }
         for (name, of), result in zip(held.items(), shown, strict=True)
     ],
     "Memory capacity before and after training, by the noise on the state that is read (as a share "
-    f"of its size); the last column is after training, with noise {NOISE:g}.",
+    f"of its size); the last two columns are with noise {NOISE:g}, the last one after training.",
     ("Memory capacity", "why_capacity"),
 )
 
@@ -435,11 +449,13 @@ page.table(
 found, _ = forms("why_carry")
 panels, shown = {}, []
 answers = {}  # (words, task) -> what is said of every network
+after_lap = {}  # network -> right symbols a lap after the lag that it was trained on
 for words, results in found:
     brief = []
     for result in results:
         task, (metric, ylabel, _) = result.run.task, paired.outcome(result.run.task)
-        scores = recall.elsewhere(result, sites=results[0].run.model.size)
+        sites = results[0].run.model.size
+        scores = recall.elsewhere(result, sites)
         told, by = recall.carries_over(result, scores)
         unit = " % of its gain left" if task.name == "copy" else " times the error of a constant"
         if result.run.model.kind == "wrnn":
@@ -455,6 +471,8 @@ for words, results in found:
             most = 1 if metric == "mse" else 100
             panel[result.label] = [(x, min(mean, most)) for x, mean in means.items()]
             shown.append(result)
+            if task.name == "copy":
+                after_lap[result.label] = interval(row[task.lag + sites] for row in rows)
     in_short("sec-carry-over", words, grouped(brief))
 scatter(
     "fig-carry-over",
@@ -470,14 +488,18 @@ scatter(
 )
 for (words, task), said in answers.items():
     answer(f"{words}, trained on the {task.title}", said)
+if after_lap:
+    page.say(f"Where a lap more is asked for, the right symbols (%) are: {names(after_lap)}.")
 
 # %% [markdown]
 # ```{include} generated/fig-carry-over.md
 # ```
 #
-# For copying the reason can be written down. In the frozen shift, a symbol that came $S$ steps ago
-# is at site $-S \bmod n$, and the readout looks at one site: the lag isn't in the waves, it is in
-# the readout. A sum, on the contrary, need not care where on the ring its terms are.
+# For copying the reason can be written down where input enters at one site. A shift has a symbol
+# that came $S$ steps ago at site $-S \bmod n$, where a readout finds it that has learned the lag:
+# the lag isn't in the waves, it is in the readout. Trained networks spread input and readout over
+# many sites, and still each lag asks for a readout of its own. By that alone a lap more would be
+# answered as well, but the input of that lap lies on the same sites by then.
 #
 # **What would change it.** Training on several lags at once, where a network could learn to go by
 # the cue.
@@ -536,14 +558,22 @@ for words, results in found:
             continue
         leads = {name: paired.difference(wave, scores) for name, scores in of.items()}
         less |= {(words, task, name): lead for name, lead in leads.items()}
+        _, axis, chance = paired.outcome(task)
+        ends = dict(chance=chance, best=0 if task.name == "adding" else 100)
         ahead = "below" if task.name == "adding" else "above"
-        ranks = {r.label: paired.validation_rank(r) for r in group}
-        rival = max(of, key=ranks.get)
-        (told,) = against({rival: leads[rival]}, ahead)
+        learned = {name: leads[name] for name in of if paired.with_gain(of[name], **ends)}
+        idle = [name for name in leads if name not in learned]
+        still = f"; without a seed that has left chance: {', '.join(idle)}" if idle else ""
+        if not learned:
+            brief.append(("not judged, as no other has left chance", brief_title(task)))
+            answers.append(f"{task.title}: **not judged**{still}")
+            continue
+        rival = max((r for r in group if r.label in learned), key=paired.validation_rank).label
+        (told,) = against({rival: learned[rival]}, ahead)
         brief.append((f"{told} the best other", brief_title(task)))
         answers.append(
-            f"{task.title}: {listed(against(leads, ahead))}. Its {paired.outcome(task)[1]} less "
-            f"that of {rival}, the best of the others on validation: {text(leads[rival])}"
+            f"{task.title}: {listed(against(learned, ahead))}. Its {axis} less that of {rival}, "
+            f"the best of the others on validation: {text(leads[rival])}{still}"
         )
     if answers:
         in_short("sec-today", words, grouped(brief))
@@ -610,17 +640,22 @@ rows = []
 for words, results in found:
     brief = []
     for task, group in paired.by_task(results).items():
-        effects = dict(zip(paired.CHOICES, paired.choice_effects(group) or (), strict=False))
-        for choice, effect in effects.items():
-            row = {"form": words.removeprefix("The "), "task": task.title, "choice": choice}
-            rows.append(row | {"metric": paired.outcome(task)[1], "effect": text(effect)})
-        sure = {name: e for name, e in effects.items() if paired.side(e) != "open"}
-        brief += [("makes a difference", f"{name} ({task.name})") for name in sure]
-        if effects:
-            page.say(
-                f"{words}, {task.title}: of the three, in {paired.outcome(task)[1]}, **these make "
-                f"a difference that the seeds can tell**: {names(sure)}."
-            )
+        measured = {paired.outcome(task)[1]: paired.outcomes}
+        if task.name == "copy":  # in which many combinations have every symbol right
+            measured["cross-entropy (powers of ten)"] = paired.losses
+        sure = {}
+        for metric, values in measured.items():
+            effects = paired.choice_effects(group, values) or ()
+            for choice, effect in zip(paired.CHOICES, effects, strict=False):
+                row = {"form": words.removeprefix("The "), "task": task.title, "choice": choice}
+                rows.append(row | {"metric": metric, "effect": text(effect)})
+                if paired.side(effect) != "open":
+                    sure[f"{choice}, in {metric}"] = effect
+        brief += [(f"makes a difference ({brief_title(task)})", name) for name in sure]
+        page.say(
+            f"{words}, {task.title}: of the three, **these make a difference that the seeds can "
+            f"tell**: {names(sure)}."
+        )
     if rows:
         in_short("sec-choices", words, grouped(brief) or {"no difference told": []})
 page.table(
@@ -698,8 +733,9 @@ for words, results in found:
 # ```{include} generated/fig-parallel.md
 # ```
 #
-# This is what the memory costs beside a linear recurrent unit, which needs one scan. A frozen shift
-# keeps that cheap way as far as its drive is positive.
+# This is the price of a rectifier in the recurrence, not of memory: the linear recurrent units of
+# {ref}`sec-today` need one scan. A frozen shift keeps that cheap way as far as its drive is
+# positive.
 #
 # **What would change it.** Longer sequences, larger networks, and a damped or coarser iteration,
 # which need not be exact.

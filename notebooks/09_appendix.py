@@ -47,8 +47,8 @@ for result in page.shown("fig10"):
                 "accuracy (%)": tables.number(record.metrics["accuracy"]) + page.note(origin),
                 "channel, of those kept": channel + 1,
                 "speed at the start": tables.number(float(starts[channel % len(starts)])),
-                "trained": tables.number(test.speed),
-                "in the raster": tables.number(raster),
+                "trained, by spectrum": tables.number(test.speed),
+                "trained, by raster": tables.number(raster),
                 "contrast": tables.number(test.contrast, 2),
                 "p": tables.number(test.larger_p, 2),
                 "wave": "yes" if test.is_wave else "no",
@@ -58,7 +58,8 @@ page.table(
     "tab-speeds",
     rows,
     "Speeds of single channels (sites per step) before and after training on sequential images, as "
-    "{ref}`sec-wave-measure` has it. The paper's Figure 10.",
+    "{ref}`sec-wave-measure` has it; where spectrum and raster differ, a channel's speed is not "
+    "settled. The paper's Figure 10.",
     ("Speeds of single channels after training", "fig10"),
 )
 page.say(page.missing("fig10"))
@@ -66,7 +67,7 @@ for network, moving, channels in several:
     speeds = " and ".join(map(tables.number, sorted(set(moving))))
     page.say(
         f"{network}: {len(moving)} of {channels} channels carry a wave"
-        f"{f', of speed {speeds}' * bool(moving)}."
+        f"{f', of speed {speeds} by the spectrum' * bool(moving)}."
     )
 
 # %% [markdown]
@@ -112,7 +113,7 @@ page.figure(
     caption="Waves through training on sequential images, from three starts of the kernel (the "
     "paper's Figure 18): speed and contrast by {ref}`sec-wave-measure`, and test accuracy. A speed "
     "means something where {numref}`tab-waves-training` says that there is a wave.",
-    results=[result for _, result, _, _ in through.values()],
+    results=[result.of([record]) for _, result, record, _ in through.values()],
     notice=("Waves through training", "fig18"),
 )
 page.table(
@@ -140,7 +141,8 @@ for key in dict.fromkeys((start, r.run.profile) for start, _, r, _ in through.va
     (start, result, record, wave), before = last, first[2].steps
     then = f"; at step {before:,} it was {tables.number(first[3].contrast, 2)}"
     page.say(
-        f"From the {start}, after {record.steps:,} steps ({result.description_of(record)}): "
+        f"From the {start}, after {tables.counted(record.steps, 'step')} "
+        f"({result.description_of(record)}): "
         f"**{f'a wave** of speed {tables.number(wave.speed)}' if wave.is_wave else 'no wave**'}, "
         f"contrast {tables.number(wave.contrast, 2)}, p = {tables.number(wave.larger_p, 2)}"
         f"{then * (len(states) > 1)}."

@@ -126,7 +126,8 @@ for config in (wrnn_config(100, 6), irnn_config(100)):
         norms[config.kind, divisor] = norm = gradient.norm().item()
         print(
             f"{config.kind}, loss / {divisor}: gradient norm {number(norm, 2)}, which a clip at 1 "
-            f"{'cuts' if norm > 1 else 'leaves'}; first step below 0.9 for {number(slowed, 2)} %"
+            f"{'cuts' if norm > 1 else 'leaves'}; Adam's first step is under 0.9 of the "
+            f"rate for {number(slowed, 2)} % of the weights with a gradient"
         )
 amounts["scale"] = (
     f"first gradient of the wRNN {number(norms['wrnn', 1], 2)} → {number(norms['wrnn', 128], 2)}"
@@ -229,7 +230,7 @@ if changes:
     page.say(
         f"Of the {len(changes)} rows recorded with both starts for as long, {largest.label} at T = "
         f"{largest.run.task.lag - 10} changes most: its loss is **{tables.interval(change)} powers "
-        f"of ten** higher with the released start (n = {change.count}; {largest.description})."
+        f"of ten** higher with the released start (n = {change.count}; {largest.description.rpartition(', ')[0]})."
     )
 learned = {}  # (profile, lag) -> start of the input weights -> result
 for result in page.shown("v_init"):
@@ -287,7 +288,7 @@ for results in (page.recorded("why_released"), page.this_run("why_released")):
         effects = paired.choice_effects(group) or ()
         for point, effect in zip(("recurrent bias", "scale", "v-init"), effects, strict=False):
             text = f"{tables.interval(effect)} (n = {effect.count})"
-            told = f"; otherwise {text} in {paired.outcome(task)[1]} ({task.title})"
+            told = f"; the alternative changes {paired.outcome(task)[1]} by {text} ({task.title})"
             amounts.setdefault(f"{point}, effect", told)
 pairs = {}  # task -> start of the recurrent bias -> result
 for result in [*page.recorded("mnist_cpu"), *page.recorded("cifar10_cpu")]:
@@ -388,7 +389,7 @@ page.say(page.missing("noise"))
 # (sec-point-spectrum)=
 # ## The diagonal of the spectrum
 #
-# Chapter {ref}`sec-waves-seen` measures the speed of a wave as the slope $f_t / f_x$. The code sums
+# Section {ref}`sec-waves-seen` measures the speed of a wave as the slope $f_t / f_x$. The code sums
 # power along the diagonal of the *array*, which joins equal indices of two axes in different units,
 # and divides by a copy that is shuffled in time only: every site keeps its mean over time, so that
 # power at $f_t = 0$ is one by construction. A made-up wave of one site per step, with noise, on the

@@ -33,7 +33,7 @@ page = chapter.Chapter(profile=profile, device=device, seeds=seeds, train=False)
 # | --- | --- | --- |
 # | `smoke` | shows that everything runs; tests use it | CPU, seconds |
 # | `quick` | shows the effects on smaller tasks that need no download | CPU, minutes |
-# | `paper` | the paper's sizes, steps and data | CUDA |
+# | `paper` | the paper's sizes, steps and data (smaller: see {numref}`tab-commands`) | CUDA (CPU) |
 #
 # The first two commands are all that a newcomer needs:
 #
@@ -54,7 +54,7 @@ page = chapter.Chapter(profile=profile, device=device, seeds=seeds, train=False)
 # experiment took, and what is left.
 
 # %% tags=["hide-cell"]
-names = {name: [name, *(a for a, of in ALIASES.items() if of == name)] for name in EXPERIMENTS}
+names = {name: [name, *(a for a, of in ALIASES.items() if of == (name,))] for name in EXPERIMENTS}
 rows = [
     {
         "figure or table": "fig1",
@@ -68,7 +68,8 @@ for experiment in EXPERIMENTS.values():
     recorded = page.recorded(experiment.name)
     whole = sum(result.complete for result in recorded)
     reduced = sum(result.status == "reduced" for result in recorded)
-    smaller = f"{reduced} of {len(recorded)}, smaller than the paper's"
+    trained = sum(any(r.run.steps == of.run.steps for r in of.records) for of in recorded)
+    smaller = f"{trained} of {len(recorded)}, smaller than the paper's"
     rows.append(
         {
             "figure or table": ", ".join(names[experiment.name]),
@@ -126,8 +127,9 @@ page.table(
 # 3. `PYTHONPATH=src python3 -m companion records export records.tar` writes the records, and the
 #    checkpoints of what is unfinished, into one file; `--no-checkpoints` makes it smaller.
 # 4. `wrnn records merge records.tar` at home, where a tar that was cut short or damaged is refused
-#    as a whole. A record that is already there stays, and merging twice changes nothing. Unfinished
-#    runs can go on there, or on the next machine, on the same type of device.
+#    as a whole. A record that is already there stays, unless it is damaged, and merging twice
+#    changes nothing. Unfinished runs can go on there, or on the next machine, on the same type of
+#    device.
 # 5. `make publish` executes the committed chapters again, with the new records.
 #
 # Records of several machines are merged in the same way, or by copying files: a record's name is a

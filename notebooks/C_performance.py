@@ -113,7 +113,7 @@ for result in measured["cpu"]:
     met = sum(best[entry["name"]] >= entry["cpu_target"] for entry in aimed)
     page.say(
         f"On this CPU ({result['device'].removeprefix('CPU: ')}, {threads(result)}) "
-        f"the way that `auto` takes is **{tables.number(best[slowest], 2)} to "
+        f"the way that `auto` takes for a wRNN is **{tables.number(best[slowest], 2)} to "
         f"{tables.number(best[fastest], 2)} times** as fast as the loop, least on {slowest} and "
         f"most on {fastest}; {met} of {len(aimed)} targets are met. What limits it there is not "
         "known: no floor is computed for a CPU."

@@ -4,10 +4,10 @@
 # This is a companion to *Traveling Waves Encode the Recent Past and Enhance Sequence Learning*
 # {cite}`keller2024waves`. The paper proposes a recurrent network whose hidden state is a set of
 # rings on which activity travels one site per step, the Wave-RNN (wRNN), and compares it with the
-# identity RNN (iRNN) {cite}`le2015irnn`, the same network without waves. Here the model, its tasks
-# and its experiments are built again from the paper and checked against its released code
-# {cite}`keller2023code`. Every chapter shows the paper's number, our recorded number, and how to
-# make it again.
+# identity RNN (iRNN) {cite}`le2015irnn`, whose full recurrent matrix starts as the identity, so
+# that activity stays where it is. Here the model, its tasks and its experiments are built again
+# from the paper and checked against its released code {cite}`keller2023code`. Every chapter shows
+# the paper's number, our recorded number, and how to make it again.
 
 # %% tags=["parameters", "hide-input"]
 profile: str = "quick"  # smoke, quick or paper
@@ -60,13 +60,16 @@ page.table("tab-claims", front.by_verdict(judged), "The paper's claims and what 
 # ## How to read the labels
 #
 # The 95 % interval over seeds decides, not the mean; ≥ is a lower bound, where a loss ends at the
-# floor of its arithmetic or a run never got there.
+# floor of its arithmetic or a run never got there. Means and intervals are taken on the logarithm
+# of a loss or a number of steps and on the logit of an accuracy, so that they are not the plain
+# means of the seeds beside them.
 #
 # - **● reproduced**: the whole interval is within the limit, at the paper's scale or until settled.
 # - **◕ holds so far**: so it is, but with one seed, a smaller budget or a part of the claim.
 # - **◐ inconclusive**: the interval crosses the limit, or the seeds disagree.
-# - **◔ fails so far**, **○ contradicted**: the same as above for the whole interval beyond it.
-# - **· open**: no record decides it. That something fails is never said of too short a training.
+# - **◔ fails so far**, **○ contradicted**: the whole interval is beyond the limit; *so far* is as
+#   above.
+# - **· open**: no record decides it. Too short a training never counts as a failure.
 #
 # Results carry the scale they were made at: *paper*, *settled* (stopped once the task was settled),
 # *reduced* (fewer steps, smaller networks, or images that went through JPEG), *quick* and *smoke*

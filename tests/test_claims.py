@@ -25,7 +25,8 @@ from companion.evidence.verdicts import (
 from companion.records.files import Store
 from companion.records.selection import Grouped
 from companion.records.table import gather
-from companion.runs.experiments import EXPERIMENTS
+from companion.runs.campaign import scaled
+from companion.runs.experiments import EXPERIMENTS, MNIST_EPOCH
 
 NEEDED = claims.experiments_needed()
 CLAIMS = {claim.id: claim for claim in claims.CLAIMS}
@@ -169,11 +170,28 @@ def test_parameters_are_bounded_by_the_smallest_size_and_not_compared_for_one_si
 
     def growing(run):
         wave = run.model.kind == "wrnn"
-        return {"accuracy": 70 + 5 * math.log2(run.model.num_channels)} if wave else {}
+        return {"accuracy": 60 + 5 * math.log2(run.model.num_channels)} if wave else {}
 
     fill(store, {"fig7"}, metrics=altered(growing))
     assert verdict(store, claim).verdict == CONTRADICTED
     assert not verdict(store, claim).parts[0].interval.bound
+
+
+def test_who_catches_up_is_followed_until_a_rate_drops(store):
+    fill(store, {"table2"})
+    finding = verdict(store, "faster-training")
+    assert (finding.verdict, finding.short) == (REPRODUCED, "50")
+    fill(store, {"table2"}, drop_steps=(40 * MNIST_EPOCH,))
+    pair = [r for r in store.all() if r.run.drop_steps == (40 * MNIST_EPOCH,)]
+    results = gather(EXPERIMENTS["table2"], "paper", pair)
+    assert not any(result.records for result in results)  # another schedule is another run
+    for record in store.all():
+        store.path(record.run).unlink()
+    for run in EXPERIMENTS["table2"].runs("paper"):
+        short = scaled(run, 36) if run.model.readout == "linear" and not run.task.permuted else run
+        store.put(record_of(short, metrics_as_published(short)))
+    finding = verdict(store, "faster-training")
+    assert (finding.verdict, finding.short) == (HOLDS, "≥ 30")  # the rate drops after 30 of 36
 
 
 def test_a_gap_that_ends_at_the_floor_is_a_lower_bound(store):

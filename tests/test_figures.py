@@ -173,6 +173,8 @@ def test_legend_says_of_how_many_seeds_the_training_diverged():
     (axis,) = figures.loss_curves([small(WRNN), small(SMALL, diverged=1)]).axes
     assert texts(axis.get_legend()) == ["wRNN", "iRNN (n=100), 1 of 3 seeds diverged"]
     assert axis.get_legend().get_title().get_text() == "smaller than the paper's, 20,000 steps"
+    marks = sorted(len(marks.get_offsets()) for marks in axis.collections)
+    assert marks[-2:] == [2, 3]  # the seeds that were tested
     (axis,) = figures.loss_curves([small(SMALL, diverged=3)]).axes
     note = "smaller than the paper's, diverged after 10 steps"
     assert texts(axis.get_legend()) == [f"iRNN (n=100) ({note})"]

@@ -47,6 +47,21 @@ def test_changing_one_record_changes_the_sentences(tmp_path):
     assert any("contradict it: 0 of 2 seeds" in s for s in front.findings(judged(store)))
 
 
+def test_the_first_page_says_what_stands_on_one_seed_and_names_what_has_more(tmp_path):
+    store = Store(tmp_path)
+    put_copies(store, 100.0, seeds=1)
+    first, *_ = front.findings(judged(store))
+    assert first.endswith("Of the 1 that are not open, 1 stand on one seed.")
+    for run in EXPERIMENTS["table1"].runs("paper"):
+        for seed in range(2):
+            metrics = {"mse": 0.01, "solved_step": 100, "solved_step_training": 100}
+            store.put(make_record(replace(run, seed=seed, trace=False), metrics=metrics))
+    findings = judged(store)
+    assert "1 stand on one seed" in front.findings(findings)[0]
+    (harder,) = (s for s in front.findings(findings) if "longer" in s or "Adding" in s)
+    assert "Adding: the wRNN solves every length" in harder
+
+
 def test_claims_are_grouped_by_verdict_with_number_and_link(tmp_path):
     store = Store(tmp_path)
     put_copies(store, 100.0, seeds=1)

@@ -11,6 +11,7 @@ from companion.evidence.paired import (
     choice_effects,
     effect_of,
     gained,
+    outcome,
     outcomes,
     side,
     validation_rank,
@@ -27,6 +28,14 @@ def test_the_share_of_what_is_gained_over_chance():
     assert gained({0: 0.1}, {0: 0.05}, chance=0.15, best=0).mean == pytest.approx(50)
     assert gained({0: 0.9}, {0: 0.9}, chance=0.15, best=0) is None  # no better than chance
     assert gained({0: 1.0}, {1: 2.0}, chance=0, best=1) is None
+
+
+def test_what_no_memory_gets_is_measured_on_the_test_set():
+    task = AddingTask(200)
+    ((_, y),) = task.evaluation_batches("test")
+    assert outcome(task)[2] == pytest.approx((y - 1).square().mean().item())
+    assert abs(outcome(task)[2] - 1 / 6) > 0.005  # of 1,000 sequences
+    assert outcome(CopyTask(20))[2] == 12.5
 
 
 def recorded(run: Run, **by_seed: list) -> Result:

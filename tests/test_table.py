@@ -176,6 +176,30 @@ def test_settled_runs_stand_in_for_the_seeds_whose_budget_is_not_recorded(store)
     assert [record.run.stop for record in result.records] == ["budget", "budget", "settled"]
 
 
+def test_seeds_that_did_not_settle_are_not_passed_over_for_one_that_did(store):
+    plan = dict(steps=8000, stop="settled")
+    store.put(make_record(seeded(0, **plan), steps=5000, stopped="settled"))
+    store.put(make_record(seeded(3, steps=2000)))  # of another plan
+    assert [record.run.seed for record in first(store).records] == [0]
+    store.put(make_record(seeded(1, **plan), steps=300, diverged=True))
+    assert [record.run.seed for record in first(store).records] == [0, 1]
+    assert first(store).status == "settled"  # a longer run diverges too
+    store.put(make_record(seeded(2, **plan)))
+    assert [record.run.seed for record in first(store).records] == [0, 1, 2]
+    assert first(store).status == "reduced" and not first(store).complete
+
+
+def test_a_point_of_a_figure_of_training_stands_in_for_no_later_one(store):
+    fig18 = EXPERIMENTS["fig18"]
+    first_step, *others = [r for r in fig18.runs("paper") if r.model.recurrent == "shift"]
+    store.put(make_record(first_step))
+    recorded = [result for result in gather(fig18, "paper", store) if result.records]
+    assert [result.run for result in recorded] == [first_step]
+    store.put(make_record(replace(others[-1], steps=first_step.steps + 1)))
+    recorded = [result for result in gather(fig18, "paper", store) if result.records]
+    assert len(recorded) == 1 + len(others)
+
+
 def test_records_on_images_from_jpeg_stand_in_and_say_so(store):
     run = EXPERIMENTS["table3"].runs("paper")[0]
     jpeg = replace(run, task=replace(run.task, source="folder"))

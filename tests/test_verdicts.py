@@ -133,6 +133,21 @@ def test_models_trained_for_different_budgets_are_not_compared(result_of):
         assert Part(gap, pair).verdict(at_least(1.0), "compares") == expected
 
 
+def test_a_bound_decides_nothing_where_the_training_stopped_short_of_the_limit(result_of):
+    whole, cut = result_of(SPREAD), result_of([1.0], CUT)
+    bound = interval([12.0], bound=">=")
+    assert Part(bound, (cut,)).verdict(at_least(25.0), "compares") == OPEN
+    assert Part(bound, (cut,)).verdict(at_least(10.0), "compares") == HOLDS
+    assert Part(bound, (whole,)).verdict(at_least(25.0), "compares") == INCONCLUSIVE
+    # Steps that did not suffice are a bound, whatever the budget of the model that needed few.
+    for limit, asks, expected in (
+        (10.0, "compares", OPEN),
+        (10.0, "reached", HOLDS),
+        (25.0, "reached", OPEN),
+    ):
+        assert Part(bound, (whole, cut)).verdict(at_least(limit), asks) == expected
+
+
 ORDER = (CONTRADICTED, FAILS, INCONCLUSIVE, OPEN, HOLDS, REPRODUCED)
 
 

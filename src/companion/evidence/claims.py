@@ -129,14 +129,15 @@ def without_shift(evidence: Evidence, longer_than: int = 0) -> list[Result]:
 
 
 def symbols_without_shift(evidence: Evidence, longer_than: int) -> str:
-    """The share of right symbols of the wRNNs without u-shift, as a sentence."""
+    """The share of right symbols of the wRNNs without u-shift, and what the paper's copies."""
     shares = [
         f"{number(share.mean)} % at T = {result.run.task.lag - 10}, "
         f"{result.run.model.recurrent} kernel"
         for result in without_shift(evidence, longer_than)
         if (share := result.metric("token_accuracy"))
     ]
-    return f"Right symbols: {'; '.join(shares)}" if shares else ""
+    copies = f"; the paper's still copies T = {number(_no_shift_after)}"
+    return f"Right symbols: {'; '.join(shares)}{copies}" if shares else ""
 
 
 def input_init_speed(evidence: Evidence, length: int) -> Part:
@@ -207,7 +208,8 @@ def parameter_efficiency(evidence: Evidence) -> Part:
 def epochs_ahead(evidence: Evidence) -> Part:
     """Epochs until the iRNN stays above the wRNN on sMNIST (validation) for five checks.
 
-    Where it never does, all epochs that both have been trained for, as a lower bound.
+    Where it never does before a rate drops, the epochs until then, as a lower bound: a shorter
+    schedule lowers the rates sooner than the paper's, and holds back who is behind.
     """
     pair = [evidence.one("table2", **wanted) for wanted in (PLAIN, IRNN | {"permuted": False})]
     wave, other = (
@@ -215,8 +217,10 @@ def epochs_ahead(evidence: Evidence) -> Part:
         for result in pair
     )
     epochs, bound = [], ""
+    drops = (step for r in pair for record in r.records for step in record.run.drop_steps)
+    lead_until = min(drops, default=math.inf)
     for _, lead in (other - wave).items():  # NaN where one of them lacks the step or the seed
-        above = (lead.dropna() >= 0).astype(float)
+        above = (lead[lead.index <= lead_until].dropna() >= 0).astype(float)
         if above.empty:  # one of them diverged before
             continue
         stays = above[::-1].rolling(5).min()[::-1] == 1
@@ -250,6 +254,13 @@ def units_as_they_come(evidence: Evidence) -> str:
     return "Units as they come: one sequence is stored and no order, and sorting would draw a front"
 
 
+def wave_at_the_start(evidence: Evidence) -> str:
+    """Say what speed the waves of the same network have after its first step, if recorded."""
+    first = min(evidence.find("fig18", recurrent="shift"), key=lambda result: result.run.steps)
+    found = in_hidden_states(first, wave_speed).interval if first.run.steps == 1 else None
+    return f"After one step of training: {tables.interval(found)} (0: no wave)" if found else ""
+
+
 def wave_speed(hidden: np.ndarray) -> float:
     """Wave speed in sites per step; 0 without a wave."""
     test = wave_test(hidden)
@@ -258,10 +269,12 @@ def wave_speed(hidden: np.ndarray) -> float:
 
 def wave_from_random(evidence: Evidence) -> Part:
     """1 where training from a random kernel ends in a wave, else 0 (Figure 18)."""
-    last = max(evidence.find("fig18", recurrent="default"), key=lambda result: result.run.steps)
-    if not last.records or last.records[0].steps < MNIST_EPOCH:
-        return Part(None, (last,))  # an untrained network says nothing of training
-    return in_hidden_states(last, lambda hidden: wave_test(hidden).is_wave)
+    planned = sorted(evidence.find("fig18", recurrent="default"), key=lambda r: r.run.steps)
+    trained = [r for r in planned if r.records and r.records[0].steps >= MNIST_EPOCH]
+    if not trained:  # an untrained network says nothing of training
+        return Part(None, planned[-1:])
+    found = in_hidden_states(trained[-1], lambda hidden: wave_test(hidden).is_wave)
+    return Part(found.interval, (trained[-1], planned[-1]))
 
 
 def speeds_apart(evidence: Evidence) -> Part:
@@ -353,7 +366,7 @@ def _input_speed(length: int) -> Claim:
         f"Copy, T = {length}: the one-site input makes the wRNN learn sooner",
         "faster, without a number",
         "(iterations without over iterations with it)",
-        at_least(1.2),
+        at_least(1.0),
         "ablations",
         partial(input_init_speed, length=length),
     )
@@ -372,7 +385,7 @@ _permutation = paper.value("table2/wrnn-16c/smnist") - paper.value("table2/wrnn-
 _mlp = paper.value("table2/wrnn-mlp/psmnist") - paper.value("table2/wrnn-16c/psmnist")
 
 CLAIMS: tuple[Claim, ...] = (
-    *(_copy_gap(length) for length in (0, 30, 80)),
+    *(_copy_gap(length) for length in (80, 30, 0)),
     Claim(
         "irnn-625-copy",
         "memory",
@@ -396,6 +409,7 @@ CLAIMS: tuple[Claim, ...] = (
         within(_velocity, 0.1),
         "wave-rnn",
         lambda e: in_hidden_states(e.one("fig2", **WAVE), wave_speed),
+        remark=wave_at_the_start,
     ),
     Claim(
         "no-wave-in-irnn",
@@ -457,6 +471,7 @@ CLAIMS: tuple[Claim, ...] = (
         at_least(10.0),
         "adding",
         solving_speed,
+        asks="reached",
         remark=speed_by_validation,
     ),
     _accuracy("table2/wrnn-16c/smnist", 0.5, **PLAIN),
@@ -492,7 +507,7 @@ CLAIMS: tuple[Claim, ...] = (
         "that both reach)",
         "> 1",
         "times (Figure 7)",
-        at_least(2.0),
+        at_least(1.0),
         "images",
         parameter_efficiency,
     ),
@@ -524,7 +539,7 @@ CLAIMS: tuple[Claim, ...] = (
         lambda e: copied(without_shift(e, _no_shift_after + 10), fails=True),
         asks="fails",
         done="failed",
-        remark=partial(symbols_without_shift, longer_than=_no_shift_after + 10),
+        remark=partial(symbols_without_shift, longer_than=_no_shift_after + 9),
     ),
     *(_input_speed(length) for length in (0, 10, 30)),
     Claim(

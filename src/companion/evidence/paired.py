@@ -4,14 +4,17 @@ What chapter 8 asks is answered by these: a value by seed, an interval, and the 
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 
+import numpy as np
 import pandas as pd
 
 from companion.records.table import Interval, Result, interval
 from companion.records.table import difference as difference
-from wrnn.tasks import Task
+from wrnn.tasks import AddingTask, CopyTask, Task
+from wrnn.tasks.copying import SYMBOLS
 
 CHOICES = {  # of the released code: what is done instead, and the two values of the switch
     "zero recurrent bias (not the default)": ("default", "zero"),
@@ -21,11 +24,17 @@ CHOICES = {  # of the released code: what is done instead, and the two values of
 
 
 def outcome(task: Task) -> tuple[str, str, float]:
-    """Return a task's test metric, the name of its axis, and what no memory gets."""
-    return {
-        "copy": ("token_accuracy", "right symbols (%)", 100 / 8),
-        "adding": ("mse", "squared error", 1 / 6),
-    }.get(task.name, ("accuracy", "accuracy (%)", 10.0))
+    """Return a task's test metric, its axis, and what no memory gets on the test set."""
+    if isinstance(task, CopyTask):
+        return "token_accuracy", "right symbols (%)", 100 / SYMBOLS
+    if isinstance(task, AddingTask):
+        return "mse", "squared error", _constant_error(task)
+    return "accuracy", "accuracy (%)", 10.0
+
+
+@cache
+def _constant_error(task: AddingTask) -> float:
+    return task.constant_baseline()
 
 
 def by_task(results: Sequence[Result]) -> dict[Task, list[Result]]:
@@ -73,23 +82,31 @@ def gained(
     )
 
 
-def choice_effects(results: Sequence[Result]) -> list[Interval] | None:
+def losses(result: Result) -> dict[int, float]:
+    """Return the logarithm (base 10) of a result's cross-entropy by seed."""
+    return np.log10(result.seeds("cross_entropy")).to_dict()
+
+
+def choice_effects(
+    results: Sequence[Result], values: Callable[[Result], Mapping[int, float]] = outcomes
+) -> list[Interval] | None:
     """Return the main effects of `CHOICES` on one task; None while a combination has no seed.
 
-    The effect of a choice is the mean outcome over the four combinations at its second value less
-    that over the four at its first; one number per seed that all have, and the interval over seeds.
+    The effect of a choice is the mean of `values` over the four combinations at its second setting
+    less that over the four at its first; one number per seed that all have, and the interval over
+    seeds.
     """
     table = pd.DataFrame(
         {
-            (r.run.model.recurrent_bias, r.run.loss_scale < 1, r.run.model.input): outcomes(r)
+            (r.run.model.recurrent_bias, r.run.loss_scale < 1, r.run.model.input): values(r)
             for r in results
         }
     ).dropna()  # a row per seed, a column per combination
     if table.shape[1] != 2 ** len(CHOICES) or table.empty:
         return None
     means = [
-        [table.xs(value, axis=1, level=level).mean(axis=1) for value in values]
-        for level, values in enumerate(CHOICES.values())
+        [table.xs(setting, axis=1, level=level).mean(axis=1) for setting in settings]
+        for level, settings in enumerate(CHOICES.values())
     ]
     return [interval(second - first) for first, second in means]
 

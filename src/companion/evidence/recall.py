@@ -79,7 +79,7 @@ def carries_over(
 
     Copying does where over half of what a network gains over chance is left one step beyond its
     lag (per cent of the gain); adding where the error at the longest length is below that of a
-    constant answer (as a multiple of it, where anything from `BEYOND` on counts as that).
+    constant answer there (as a multiple of it, where anything from `BEYOND` on counts as that).
     """
     task, chance = result.run.task, outcome(result.run.task)[2]
     copying = isinstance(task, CopyTask)
@@ -94,7 +94,8 @@ def carries_over(
     if copying:
         found = gained(other, own, chance=chance, best=best)
     else:
-        errors = np.nan_to_num([error / chance for error in other.values()], nan=np.inf)
+        constant = outcome(replace(task, length=max(next(iter(scores.values())))))[2]
+        errors = np.nan_to_num([error / constant for error in other.values()], nan=np.inf)
         beyond = errors >= BEYOND
         found = interval(np.minimum(errors, BEYOND), "log", ">=" if beyond.any() else "")
     where = side(found, 50 if copying else 1)

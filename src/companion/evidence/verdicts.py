@@ -6,11 +6,13 @@ A verdict is computed, never written down, and the interval over seeds decides i
 - *inconclusive*: it crosses the limit, or, for a yes or no, the seeds disagree;
 - *holds so far*, *fails so far*: the same from a smaller budget, one seed, or a part of what the
   claim is about;
-- *open*: no record decides it, or the models of a comparison were trained for different budgets.
+- *open*: no record decides it, the models of a comparison were trained for different budgets, or a
+  bound stops short of the limit where the training did.
 
 Two kinds of claims depend on the budget in one direction only. That something is *reached* is
-settled once it is, however short the training, and that something *fails* is never supported by
-having trained too little: until then both are open. The quick and smoke profiles give no verdict.
+settled once it is, however short the training (so is a number of steps that another model had and
+did not suffice), and that something *fails* is never supported by having trained too little: until
+then both are open. The quick and smoke profiles give no verdict.
 """
 
 import math
@@ -89,10 +91,13 @@ class Part:
             return OPEN
         holds = rule.holds(self.interval)
         complete = all(result.complete for result in self.results)
-        if not complete and len({budget(r) for r in self.results if r.records}) > 1:
-            return OPEN
+        unequal = len({budget(r) for r in self.results if r.records}) > 1
         settling = {"reached": True, "fails": False}.get(asks, holds)
-        if not complete and holds is not settling:
+        if not complete and (
+            holds is not settling
+            or (unequal and asks != "reached")
+            or (holds is None and self.interval.bound)
+        ):
             return OPEN
         if holds is None:
             return INCONCLUSIVE
@@ -208,6 +213,16 @@ class Finding:
         """The values, in a few words, what is missing, and why they decide nothing."""
         undecided = " (too little training to decide)" * (self.verdict == OPEN)
         return self._joined(seeds=False) + undecided * bool(self.recorded)
+
+    @property
+    def part_verdicts(self) -> list[str]:
+        """The verdicts on the parts alone."""
+        return [part.verdict(self.claim.rule, self.claim.asks) for part in self.parts]
+
+    @property
+    def seeds(self) -> int:
+        """The fewest seeds that a recorded part has; 0 without any."""
+        return min((part.interval.count for part in self.recorded), default=0)
 
     @property
     def shown(self) -> str:

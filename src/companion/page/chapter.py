@@ -180,9 +180,7 @@ class Chapter:
         Recorded runs that diverged are named too, with the step at which they did.
         """
         results = self.recorded(experiment)
-        ends = "; ".join(
-            f"{r.label}, {r.run.task.title}, {divergence(r)}" for r in results if divergence(r)
-        )
+        ends = divergences(results)
         diverged = f" Of the recorded ones: {ends}." if ends else ""
         lacking = [r for r in results if not r.complete]
         if not lacking:
@@ -337,6 +335,12 @@ class Chapter:
         from companion.page import figures
 
         drawn = figures.loss_curves(results, **drawing) if results else None
+        if any(len(result.records) > 1 for result in results):
+            caption += (
+                " Thin: seeds; strong: their median, in which a seed that stopped goes on as it "
+            )
+            caption += "ended."
+        caption += " Marks: the weights that were tested."
         self.figure(name, drawn, alt=alt, caption=caption, results=results, notice=notice)
 
     def compare(
@@ -385,6 +389,8 @@ class Chapter:
             f"Smaller networks on {what}, with a budget that fits a CPU.",
             (f"Smaller networks on {what}", experiment, "paper"),
         )
+        if ends := divergences(found):
+            self.say(f"Of these networks: {ends}.")
         self.curves(
             f"fig-{name}",
             found,
@@ -457,6 +463,12 @@ def divergence(result: Result) -> str:
     """Say at which step which seeds of a result diverged; nothing where none did."""
     ends = [(r.steps, r.run.seed) for r in result.records if r.diverged]
     return "diverged at " + ", ".join(f"step {n:,} (seed {s})" for n, s in ends) if ends else ""
+
+
+def divergences(results: Sequence[Result]) -> str:
+    """Say which results have seeds that diverged, and when; nothing where none has."""
+    ends = ((r, divergence(r)) for r in results)
+    return "; ".join(f"{r.label}, {r.run.task.title}, {end}" for r, end in ends if end)
 
 
 def _letters(index: int) -> str:

@@ -267,8 +267,8 @@ def _legend_below(axis, handles: Sequence, labels: Sequence[str], title: str | N
 
 
 def _reported(record, name: str) -> tuple[float, float] | None:
-    """The point of a record's curve at the weights that were tested."""
-    curve = record.curves.get(name, ())
+    """The point of a record's curve at the weights that were tested; a diverged run has none."""
+    curve = () if record.diverged else record.curves.get(name, ())
     metric, direction = record.run.task.selection
     step = record.steps
     if record.run.keep == "best" and record.curves.get(metric):

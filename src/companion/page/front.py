@@ -47,19 +47,27 @@ def standing(judged: Sequence[Finding]) -> str:
 def findings(judged: Sequence[Finding]) -> list[str]:
     """Return at most five sentences: where all claims stand, and one finding for each question.
 
-    Of a question it is the finding that says most; one that has none yet is named as open.
+    Of a question it is the finding that says most, of these one without a part that is open, of
+    these one with most seeds; a question that has none yet is named as open.
     """
-    sentences = [f"Of {len(judged)} claims of the paper, {standing(judged)}."]
+    sure = [f for f in judged if f.verdict != OPEN]
+    single = sum(f.seeds == 1 for f in sure)
+    sentences = [
+        f"Of {len(judged)} claims of the paper, {standing(judged)}."
+        + f" Of the {len(sure)} that are not open, {single} stand on one seed." * bool(single)
+    ]
     for key, question in QUESTIONS.items():
         decided = [f for f in judged if f.claim.question == key and f.verdict != OPEN]
         if not decided:
             sentences.append(f"{question} Open: nothing is recorded far enough to say.")
             continue
-        best = min(decided, key=lambda finding: _WEIGHT.index(finding.verdict))
+        best = min(
+            decided, key=lambda f: (_WEIGHT.index(f.verdict), OPEN in f.part_verdicts, -f.seeds)
+        )
         link = f"{{ref}}`{best.claim.statement} <sec-{best.claim.section}>`"
         sentences.append(
             f"{link}. {_WORDS[best.verdict]}: {best.short} (in the paper "
-            f"{best.claim.paper} {best.claim.unit})."
+            f"{best.claim.paper} {best.claim.unit}).{f' {best.remark}.' * bool(best.remark)}"
         )
     return sentences
 

@@ -4,7 +4,7 @@ The status of each is what :mod:`companion.records.table` says; here is nothing 
 so that ``wrnn status`` is quick.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from companion.records.files import Record, Store
@@ -43,30 +43,43 @@ class Selected:
 def select(experiment: Experiment, profile: str, source: Source) -> list[Selected]:
     """Return for each planned configuration of an experiment what is recorded of it.
 
-    In the paper profile a settled run stands in for a seed whose whole budget is not recorded;
-    where no seed has either, the longest records do, and of these first those on the same images.
-    Who asks for many experiments groups the records once.
+    In the paper profile a settled run stands in for a seed whose whole budget is not recorded, and
+    with it come the seeds of the same plan that did not settle, so that none is passed over. Where
+    no seed has either, the longest records do, and of these first those on the same images, but
+    none that the experiment asks for by itself, as a figure of training does. Who asks for many
+    experiments groups the records once.
     """
     if not isinstance(source, Grouped):
         source = Grouped(source.all() if isinstance(source, Store) else source)
     smaller = experiment.smaller if profile == "paper" else ""
     selected = []
-    for run in experiment.runs(profile):
-        found = _records_of(run, profile, source)
+    planned = experiment.runs(profile)
+    own = {(run.model, run.task, run.steps) for run in planned}
+    for run in planned:
+        found = _records_of(run, profile, source, own)
         settled = any(r.stopped == "settled" for r in found)
-        cut = any(r.run.steps < run.steps and r.stopped != "settled" for r in found)
+        ended = ("settled", "diverged") if settled else ()  # where a longer run would end too
+        cut = any(r.run.steps < run.steps and r.stopped not in ended for r in found)
         lossy = any(r.run.task != run.task for r in found)
         status = "reduced" if smaller or cut or lossy else "settled" if settled else profile
         selected.append(Selected(run, status if found else "missing", smaller, found))
     return selected
 
 
-def _records_of(run: Run, profile: str, source: Grouped) -> tuple[Record, ...]:
-    """Return the records of a planned run, or those that stand in for it, by seed."""
+def _records_of(
+    run: Run, profile: str, source: Grouped, own: Collection[tuple]
+) -> tuple[Record, ...]:
+    """Return the records of a planned run, or those that stand in for it, by seed.
+
+    `own` are the model, task and steps of every run that the experiment plans.
+    """
     seeds = [run] + [replace(run, seed=s, trace=False) for s in range(1, MOST_SEEDS)]
     found = {r.seed: source.by_run[r] for r in seeds if r in source.by_run}
     stand_ins: dict[tuple[int, bool], list[Record]] = {}
     for record in source.alike.get(_but_budget(run), ()) if profile == "paper" else ():
+        shorter = record.run.steps < run.steps and record.stopped != "settled"
+        if shorter and (record.run.model, record.run.task, record.run.steps) in own:
+            continue
         if record.run.steps <= run.steps and _same_schedule(record.run, run):
             steps = run.steps if record.stopped == "settled" else record.run.steps
             stand_ins.setdefault((steps, record.run.task == run.task), []).append(record)
@@ -74,6 +87,11 @@ def _records_of(run: Run, profile: str, source: Grouped) -> tuple[Record, ...]:
     if closest == (run.steps, True) or not found:
         for record in stand_ins.get(closest, ()):
             found.setdefault(record.run.seed, record)
+    plans = {record.run.steps for record in found.values() if record.stopped == "settled"}
+    for steps in sorted(plans, reverse=True):
+        for record in stand_ins.get((steps, True), ()):
+            if record.run.stop == "settled":
+                found.setdefault(record.run.seed, record)
     return tuple(found[seed] for seed in sorted(found))
 
 

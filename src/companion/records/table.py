@@ -11,7 +11,7 @@ Whatever shows or judges records starts here, so that none can be shown without 
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 
@@ -277,6 +277,13 @@ class Result:
         rows = self.rows.drop(columns=[name for name in own if name in self.rows])
         new = {name: rows["seed"].map(dict(by_seed)) for name, by_seed in metrics.items()}
         return replace(self, rows=rows.assign(**new))
+
+    def of(self, records: Collection[Record]) -> "Result":
+        """Return the same configuration with these of its records only."""
+        kept = {record.id for record in records}
+        return replace(
+            self, rows=self.rows[[r is not None and r.id in kept for r in self.rows["record"]]]
+        )
 
     @property
     def parameters(self) -> int:
