@@ -230,7 +230,8 @@ if changes:
     page.say(
         f"Of the {len(changes)} rows recorded with both starts for as long, {largest.label} at T = "
         f"{largest.run.task.lag - 10} changes most: its loss is **{tables.interval(change)} powers "
-        f"of ten** higher with the released start (n = {change.count}; {largest.description.rpartition(', ')[0]})."
+        f"of ten** higher with the released start (n = {change.count}; "
+        f"{largest.description.rpartition(', ')[0]})."
     )
 learned = {}  # (profile, lag) -> start of the input weights -> result
 for result in page.shown("v_init"):
