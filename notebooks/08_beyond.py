@@ -11,12 +11,13 @@
 # trained on, and the recurrent layers that a reader would use today. Each is one question, one
 # small experiment, one figure, and an answer that is computed from the records.
 #
-# Every experiment has a paper form with five seeds, for a CPU (most of its networks and budgets are
-# smaller than the paper's), and a quick form that is trained with this book. An answer says which
-# of them it is about. A value is a mean over seeds with its 95 % interval, a comparison is made
-# within seeds, and a single seed has no interval and settles nothing. An accuracy in a table is
-# averaged on the logit scale; figures and differences use plain means, so that a difference need
-# not be that of two cells. A run that diverged has no result.
+# Every experiment has a paper form with five seeds, for a CPU, and a quick form that is trained
+# with this book. Also in the paper form, networks or budgets are smaller than the paper's
+# ({numref}`tab-commands`). An answer says which of them it is about. A value is a mean over seeds
+# with its 95 % interval, a comparison is made within seeds, and a single seed has no interval and
+# settles nothing. An accuracy in a table is averaged on the logit scale; figures and differences
+# use plain means, so that a difference need not be that of two cells. A run that diverged has no
+# result.
 #
 # ```{include} generated/tab-why.md
 # ```
