@@ -103,7 +103,7 @@ faults: $(INSTALLED)  ## inject two thousand faults and twenty thousand bad inpu
 	@OMP_NUM_THREADS=1 $(BIN)/python tests/faults/harness.py --long --json records/faults/faults.json
 
 publish: $(INSTALLED)  ## execute the committed chapters again from the committed records
-	@$(BIN)/wrnn book --profile paper --publish
+	@WRNN_STRICT=1 $(BIN)/wrnn book --profile paper --publish
 
 lint: $(INSTALLED)  ## ruff: errors, then format; mypy: types of the small package
 	@$(BIN)/ruff check --quiet .

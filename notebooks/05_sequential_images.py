@@ -66,7 +66,7 @@ for task in (SequentialDigits(permuted=False), SequentialDigits(permuted=True)):
 # during training. Runs on MNIST use Adam with a learning rate of 0.0001, divided by 10 after 100 of
 # 120 epochs (of 250 for an iRNN on psMNIST), batches of 128 and gradients clipped to a norm of 1,
 # where the released settings {cite}`keller2023code` for sMNIST list none. In a run of fewer epochs
-# the drop comes as much earlier. The panels say which data they show.
+# the drop comes after five sixths of them, for every model. The panels say which data they show.
 
 # %% tags=["hide-input"]
 page.curves(

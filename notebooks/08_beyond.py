@@ -87,7 +87,7 @@ def text(found, unit=""):
 
 def names(found):
     """Estimates by name, as text."""
-    return ", ".join(f"{name} {text(value)}" for name, value in found.items()) or "none"
+    return "; ".join(f"{name}: {text(value)}" for name, value in found.items()) or "none"
 
 
 def answer(words, lines):
@@ -648,8 +648,8 @@ for words, results in found:
         for metric, values in measured.items():
             effects = paired.choice_effects(group, values) or ()
             for choice, effect in zip(paired.CHOICES, effects, strict=False):
-                row = {"form": words.removeprefix("The "), "task": task.title, "choice": choice}
-                rows.append(row | {"metric": metric, "effect": text(effect)})
+                row = {"choice": choice, "effect": text(effect), "on": metric}
+                rows.append(row | {"task": task.title, "form": words.removeprefix("The ")})
                 if paired.side(effect) != "open":
                     sure[f"{choice}, in {metric}"] = effect
         brief += [(f"makes a difference ({brief_title(task)})", name) for name in sure]

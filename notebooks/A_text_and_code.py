@@ -42,10 +42,17 @@ from wrnn.tasks.noisy import CIFAR10_STD
 page = chapter.Chapter(profile=profile, device=device, seeds=seeds, train=train)
 number = tables.number
 amounts = {}  # point -> what it amounts to, for the table of differences
+DRAWS = 4 if profile == "smoke" else 20  # of a start, where its weights are drawn
 
 
 def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
+
+
+def quartiles(values):
+    """The median and, in brackets, the quartiles of some tensors of one number."""
+    low, middle, high = torch.stack(values).quantile(torch.tensor([0.25, 0.5, 0.75])).tolist()
+    return f"{number(middle, 2)} [{number(low, 2)}, {number(high, 2)}]"
 
 
 # %% [markdown]
@@ -186,10 +193,13 @@ x, y = task.batch(128, generator=seeded())
 for bias in ("uniform", "zero"):
     config = irnn_config(100, input_bias=bias)
     with torch.no_grad():
-        losses = [task.loss(build_model(config, task, seeded(seed))(x), y) for seed in range(4)]
-    first_loss[bias] = f"{number(min(losses).item(), 2)} to {number(max(losses).item(), 2)}"
+        losses = [task.loss(build_model(config, task, seeded(draw))(x), y) for draw in range(DRAWS)]
+    first_loss[bias] = quartiles(losses)
     print(f"adding, T = 100, iRNN, input bias {bias}: loss before training {first_loss[bias]}")
-amounts["bias"] = f"adding, iRNN: first loss {first_loss['uniform']}, else {first_loss['zero']}"
+amounts["bias"] = (
+    f"adding, iRNN: first loss {first_loss['uniform']} (quartiles of {DRAWS} draws), else "
+    f"{first_loss['zero']}"
+)
 
 # %% [markdown]
 # *iRNN, zero input bias* is the fair control of chapters {ref}`sec-copy` to {ref}`sec-images`,
@@ -226,7 +236,7 @@ page.table(
 )
 if changes:
     change, largest = max(changes, key=lambda c: abs(c[0].mean))
-    amounts["other"] = f"up to {tables.interval(change)} powers of ten"
+    amounts["other"] = f"up to {tables.interval(change)} powers of ten (n = {change.count})"
     page.say(
         f"Of the {len(changes)} rows recorded with both starts for as long, {largest.label} at T = "
         f"{largest.run.task.lag - 10} changes most: its loss is **{tables.interval(change)} powers "
@@ -268,12 +278,20 @@ small = digits.images[:16].float() / digits.max_value  # (16, 8, 8)
 pixels = F.interpolate(small[:, None], size=(28, 28), mode="bilinear").flatten(1).t()[..., None]
 start_loss = {}
 for kind in ("default", "zero"):
-    model = build_model(wrnn_config(256, 16, recurrent_bias=kind), SequentialMNIST(), seeded())
-    with torch.no_grad():
-        state = model.rnn(pixels.contiguous())[0][-1]  # (16, 4096)
-        start_loss[kind] = number(F.cross_entropy(model.readout(state), digits.labels[:16]).item())
-    print(f"{kind}: mean activity {number(state.mean().item(), 2)}, loss {start_loss[kind]}")
-amounts["recurrent bias"] = f"first loss {start_loss['default']} against {start_loss['zero']}"
+    config = wrnn_config(256, 16, recurrent_bias=kind)
+    losses, activity = [], []
+    for draw in range(DRAWS):
+        model = build_model(config, SequentialMNIST(), seeded(draw))
+        with torch.no_grad():
+            state = model.rnn(pixels.contiguous())[0][-1]  # (16, 4096)
+            losses.append(F.cross_entropy(model.readout(state), digits.labels[:16]))
+        activity.append(state.mean())
+    start_loss[kind] = quartiles(losses)
+    print(f"{kind}: mean activity {quartiles(activity)}, loss {start_loss[kind]}")
+amounts["recurrent bias"] = (
+    f"first loss {start_loss['default']} against {start_loss['zero']} (enlarged digits, quartiles "
+    f"of {DRAWS} draws)"
+)
 
 # %% [markdown]
 # (sec-point-choices)=
@@ -284,13 +302,17 @@ amounts["recurrent bias"] = f"first loss {start_loss['default']} against {start_
 # {ref}`sec-mnist-cpu` and {ref}`sec-cifar10-cpu` have the recurrent bias alone.
 
 # %% tags=["hide-input"]
+told = {}  # point -> its effects, of the paper form where that is recorded
 for results in (page.recorded("why_released"), page.this_run("why_released")):
-    for task, group in paired.by_task(results).items():
+    for task, group in {} if told else paired.by_task(results).items():
         effects = paired.choice_effects(group) or ()
         for point, effect in zip(("recurrent bias", "scale", "v-init"), effects, strict=False):
-            text = f"{tables.interval(effect)} (n = {effect.count})"
-            told = f"; the alternative changes {paired.outcome(task)[1]} by {text} ({task.title})"
-            amounts.setdefault(f"{point}, effect", told)
+            told.setdefault(point, []).append(
+                f"{paired.outcome(task)[1]} by {tables.interval(effect)} ({task.title}, "
+                f"n = {effect.count})"
+            )
+for point, effects in told.items():
+    amounts[f"{point}, effect"] = f"; the alternative changes {' and '.join(effects)}"
 pairs = {}  # task -> start of the recurrent bias -> result
 for result in [*page.recorded("mnist_cpu"), *page.recorded("cifar10_cpu")]:
     if result.run.model.kind == "wrnn":
@@ -374,13 +396,14 @@ for of in costs.values():
         wave, identity = (interval(lost[kind].dropna()) for kind in ("wrnn", "irnn"))
         more = difference(lost["irnn"], lost["wrnn"])
         shared = of["wrnn"]["fixed"]
-        amounts["noise"] = (
+        cost = (
             f"fresh noise costs the wRNN {tables.interval(wave, 2)} points, the iRNN "
             f"{tables.interval(identity, 2)}"
         )
+        amounts["noise"] = f"{cost} ({shared.run.task.title}, {shared.description})"
         told = {"above": "the iRNN", "below": "the wRNN", "open": "can't be told"}
         page.say(
-            f"On {shared.run.task.title} {amounts['noise']} of test accuracy (paired by seed; "
+            f"On {shared.run.task.title} {cost} of test accuracy (paired by seed; "
             f"{shared.description}). Which of the two the fixed noise helps more: "
             f"**{told[paired.side(more)]}**, as the costs differ by {tables.interval(more, 2)}."
         )

@@ -22,6 +22,7 @@ from spylls.hunspell import Dictionary
 
 import wrnn
 from companion import cli
+from companion.page.map import figure_map
 from companion.runs.experiments import find_experiments
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -291,6 +292,7 @@ def test_the_map_leads_to_what_is_there():
     named = [path for e in entries for path in (e["page"], *e["records"])]
     named += [item["file"] for item in codecheck]
     assert [path for path in named if not (ROOT / path).is_file()] == []
+    assert entries == figure_map(ROOT), "run make publish"
 
 
 def test_committed_files_are_small_and_no_data_sets():

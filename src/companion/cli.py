@@ -167,7 +167,7 @@ def run(
         int, typer.Option(min=0, help="train fewer steps than planned: another run")
     ] = 0,
     epochs: Annotated[
-        int, typer.Option(min=0, help="MNIST and CIFAR10: fewer epochs, with the schedule scaled")
+        int, typer.Option(min=0, help="MNIST and CIFAR10: fewer epochs; the rate drops at 5/6")
     ] = 0,
     stop: Annotated[
         Literal[*STOPS], typer.Option(help="settled: not past a task's floor")

@@ -114,6 +114,7 @@ def work_through(
         summary["stages"][stage.name] = {**ended, "command": list(stage.command)}
         write_atomically(folder / "summary.json", (json.dumps(summary, indent=1) + "\n").encode())
         say(f"    {ended['state']} after {ended['seconds']:.0f} s: {ended['last_line']}")
+    folder = folder.absolute()  # "." has no name
     packed = folder.with_name(f"{folder.name}.tar")
     with tarfile.open(packed, "w") as archive:
         archive.add(folder, arcname=folder.name)

@@ -20,7 +20,8 @@ _CAPTION = {
     "fig": re.compile(r"^:alt:.*\n\n(.+)", re.MULTILINE),
     "tab": re.compile(r"^:{3,}\{table\} (.+)", re.MULTILINE),
 }
-_ITEM = re.compile(r"\b(Figures?|Tables?) (\d+)(?: (?:and|to) (\d+))?")
+_ITEM = re.compile(r"\b(Figures?|Tables?) (\d+)(?: (and|to) (\d+))?")
+_PROFILES = {"paper": "paper s|settled|reduced|smaller than the paper", "quick": r"quick profile|\d quick"}
 
 
 def figure_map(root: Path) -> list[dict]:
@@ -28,10 +29,11 @@ def figure_map(root: Path) -> list[dict]:
 
     Each is ``{name, caption, page, paper, of, commands, records}``: ``paper`` names the items of
     the paper that the caption does. Commands are ``of`` "paper", those of these items, or else of
-    "page", all of that page; the records those of the same tasks and models in ``records/``.
+    "page", all of that page, in the profiles that the item says it shows; the records those of the
+    same tasks and models in ``records/``.
     """
     stored = [
-        (record.id, whatever_source(record.run.task), record.run.model)
+        (record.id, whatever_source(record.run.task), record.run.model, record.run.profile)
         for record in Store(root / "records").all()
     ]
     entries = []
@@ -43,14 +45,18 @@ def figure_map(root: Path) -> list[dict]:
             found = _CAPTION[name[:3]].search(text)
             caption = found[1].split(" Source: ")[0] if found else ""
             paper = _items(caption)
-            names = dict.fromkeys(ALIASES.get(key, key) for key in map(_key, paper))
-            exact = [EXPERIMENTS[key] for key in names if key in EXPERIMENTS]
+            names = [name for key in map(_key, paper) for name in ALIASES.get(key, (key,))]
+            exact = [EXPERIMENTS[name] for name in dict.fromkeys(names) if name in EXPERIMENTS]
             shown = exact or [e for e in EXPERIMENTS.values() if e.chapter == page.stem]
+            profiles = [p for p, words in _PROFILES.items() if re.search(words, text)] or ["paper"]
             wanted = {
-                (whatever_source(run.task), run.model) for e in shown for run in e.runs("paper")
+                (whatever_source(run.task), run.model, profile)
+                for e in shown
+                for profile in profiles
+                for run in e.runs(profile)
             }
             alike = [key for key, *what in stored if tuple(what) in wanted]
-            commands = [command(experiment.name) for experiment in shown]
+            commands = [command(e.name, profile) for profile in profiles for e in shown]
             entries.append(
                 {
                     "name": name,
@@ -73,8 +79,11 @@ def write_map(root: Path) -> None:
 
 def _items(caption: str) -> list[str]:
     """Return the figures and tables of the paper that a caption names, each once."""
-    found = [(kind.rstrip("s"), *numbers) for kind, *numbers in _ITEM.findall(caption)]
-    return list(dict.fromkeys(f"{kind} {n}" for kind, *numbers in found for n in numbers if n))
+    items = []
+    for kind, first, joined, last in _ITEM.findall(caption):
+        numbers = range(int(first), int(last) + 1) if joined == "to" else (first, last)
+        items += [f"{kind.rstrip('s')} {number}" for number in numbers if number]
+    return list(dict.fromkeys(items))
 
 
 def _key(item: str) -> str:

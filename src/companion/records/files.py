@@ -44,7 +44,7 @@ class DamageWarning(UserWarning):
 
 
 def report_damage(error: DamagedFile) -> None:
-    """Report a damaged file, once; where ``$WRNN_STRICT`` is set, as in CI, raise it instead."""
+    """Report a damaged file, once; with ``$WRNN_STRICT`` set, as by `make publish`, raise it."""
     if os.environ.get("WRNN_STRICT"):
         raise error
     warnings.warn(f"{error}; all else goes on without it", DamageWarning, stacklevel=3)

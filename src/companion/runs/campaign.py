@@ -28,7 +28,8 @@ SMALLEST_LOSS = 1e-12  # below the least that is not zero, which has no logarith
 def scaled(run: Run, epochs: int) -> Run:
     """Return an image run of fewer epochs, its schedule scaled: the rate drops after 5/6 of them.
 
-    A run whose rate stays constant keeps it. WrnnError for a task without epochs.
+    So it does for every model, also for one whose whole budget has more epochs after the drop. A
+    run whose rate stays constant keeps it. WrnnError for a task without epochs.
     """
     if run.task.name not in EPOCHS:
         raise WrnnError(f"{run.task.title} has no epochs: --epochs is for MNIST and CIFAR10 only")

@@ -294,7 +294,7 @@ def _backward(ctx, saved: tuple, grad_output: Tensor | None, grad_last: Tensor |
         weight = weight_hh.flip(2)
         grad_h_0 = torch.einsum("bonk,oik->bin", windows, weight).flatten(1)
     if grad_kernel is not None:
-        grad_hh = _taps(grad_kernel.sum(0), weight_hh, sizes)
+        grad_hh = _taps(grad_kernel.sum(0), sizes)
     return grad_x, grad_h_0, grad_ih, grad_bias, grad_hh, grad_out, None
 
 
@@ -330,7 +330,7 @@ def _matrix(weight_hh: Tensor, sizes: Layout) -> Tensor:
     return F.pad(matrix, (0, 0, 0, sizes.WINDOW + sizes.REST - len(matrix)))
 
 
-def _taps(matrix: Tensor, weight_hh: Tensor, sizes: Layout) -> Tensor:
+def _taps(matrix: Tensor, sizes: Layout) -> Tensor:
     """Undo `_matrix`."""
     if sizes.GROUPS:
         return matrix
