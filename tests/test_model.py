@@ -188,6 +188,47 @@ def test_a_layer_computes_only_what_is_asked_for(layer):
 
 
 @layers
+def test_options_are_checked_and_obeyed_on_every_path(layer):
+    for rnn in (layer(), IdentityRNN(3, 50, backend="loop")):
+        x = torch.rand(4, 2, 3, requires_grad=True)
+        expected = rnn.compute(x)
+        torch.testing.assert_close(rnn.compute(x, checkpoint_every=2, shared_from=4), expected)
+        wrong = {"checkpoint_every": "no", "shared_from": -1, "one_hot": 1, "last_only": None}
+        for name, value in wrong.items():
+            with pytest.raises(WrnnError, match=name):
+                rnn.compute(x, **{name: value})
+        with pytest.raises(TypeError, match="last_ony"):
+            rnn.compute(x, last_ony=True)
+
+
+def test_an_identity_rnn_takes_a_backend_for_what_torch_rnn_cannot():
+    rnn, x = IdentityRNN(3, 50, backend="loop", dtype=torch.float64), torch.rand(4, 2, 3).double()
+    like = IdentityRNN(3, 50, dtype=torch.float64)
+    like.load_state_dict(rnn.state_dict())
+    torch.testing.assert_close(rnn(x), like(x))
+    several = torch.stack([x, 2 * x])
+    expected = torch.stack([rnn(one)[0] for one in several])
+    torch.testing.assert_close(torch.vmap(lambda one: rnn(one)[0])(several), expected)
+    _, change = torch.func.jvp(lambda one: rnn(one)[0], (x,), (torch.ones_like(x),))
+    moved = (rnn(x + 1e-6)[0] - rnn(x - 1e-6)[0]) / 2e-6
+    torch.testing.assert_close(change, moved, rtol=1e-5, atol=1e-8)
+
+
+def test_print_shows_sizes_and_what_is_not_as_by_default():
+    rnn = IdentityRNN(3, 6, batch_first=True, bias=False)
+    assert repr(rnn) == "IdentityRNN(3, 6, nonlinearity='relu', bias=False, batch_first=True)"
+    shown = "WaveRNN(3, 8, num_channels=2, kernel_size=3, nonlinearity='relu', backend='loop')"
+    assert repr(WaveRNN(3, 8, 2, backend="loop")) == shown
+
+
+def test_only_parameters_that_are_biases_are_counted_as_biases():
+    model = torch.nn.ModuleDict({"debiased": torch.nn.Linear(10, 10, bias=False)})
+    assert count_parameters(model) == {"with_biases": 100, "without_biases": 100}
+    model["other"] = torch.nn.utils.parametrizations.weight_norm(WaveRNN(3, 8), "bias_ih", dim=0)
+    assert count_parameters(model) == {"with_biases": 100 + 44, "without_biases": 100 + 27}
+
+
+@layers
 def test_an_empty_batch_has_empty_states(layer):
     output, h_n = layer()(torch.rand(4, 0, 3))
     assert output.shape[:2] == (4, 0) and h_n.shape[:2] == (1, 0)
@@ -265,9 +306,9 @@ def test_a_wrong_input_is_one_clear_line(layer, x, message):
 def test_a_wrong_state_is_one_clear_line(layer):
     rnn = layer()
     for h_0 in (np.zeros(3), torch.zeros(2, rnn.hidden_size), torch.zeros(1, 2, 3), "zero"):
-        with pytest.raises(WrnnError, match="h_0"):
+        with pytest.raises(WrnnError, match="hx"):
             rnn(torch.rand(4, 2, 3), h_0)
-    with pytest.raises(WrnnError, match="h_0 is torch\\.float64"):
+    with pytest.raises(WrnnError, match="hx is torch\\.float64"):
         rnn(torch.rand(4, 2, 3), torch.zeros(1, 2, rnn.hidden_size).double())
 
 

@@ -1,6 +1,7 @@
 """Every way of computing the recurrence against its definition, and that against algebra."""
 
 import itertools
+import math
 import os
 import random
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from recurrences import NAMES, arguments, errors, gradients, results, run
+from torch.utils.flop_counter import FlopCounterMode
 
 from wrnn.errors import WrnnError
 from wrnn.recurrence import (
@@ -279,7 +281,7 @@ def test_transforms_of_torch_func():
     ):
         expected, found = (transform(partial(loss, backend=name)) for name in ("loop", "numba"))
         torch.testing.assert_close(found, expected)
-    with pytest.raises(NotImplementedError, match="forward mode"):
+    with pytest.raises(WrnnError, match="'numba' has no forward mode: use backend='loop'"):
         f = partial(loss, weight_hh=tensors["weight_hh"], backend="numba")
         torch.func.jvp(f, (tensors["x"],), (tensors["x"],))
 
@@ -512,3 +514,45 @@ def test_shared_inputs_have_second_derivatives_and_compile():
     torch.testing.assert_close(found, wanted)
     compiled = torch.compile(last, backend="aot_eager", fullgraph=True)
     torch.testing.assert_close(compiled(kernel), last(kernel, "loop"))
+
+
+@pytest.mark.parametrize("outputs", [0, 3])
+def test_the_products_of_the_compiled_loops_are_counted_as_those_of_the_loop(outputs):
+    counts = {}
+    for backend in ("loop", "numba"):
+        tensors = arguments(5, 4, 2, 3, 8, 3, outputs=outputs)
+        with FlopCounterMode(display=False) as counter:
+            run(tensors, backend=backend).square().sum().backward()
+        counts[backend] = counter.get_total_flops()
+    assert counts["numba"] == counts["loop"] > 0
+
+
+def test_the_loop_is_taken_where_numba_is_told_not_to_compile(monkeypatch):
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
+    name, reason = choose_backend(torch.rand(5, 4, 2), torch.rand(3, 3, 3))
+    assert name == "loop" and "NUMBA_DISABLE_JIT is set" in reason
+
+
+def test_without_a_folder_to_keep_it_in_code_is_compiled_for_this_process(monkeypatch):
+    def refuse(**options):
+        if options.get("cache"):
+            raise RuntimeError("cannot cache function: no locator available")
+        return lambda function: ("compiled", function)
+
+    monkeypatch.setattr(cpu, "njit", refuse)
+    assert cpu.jit(math.sqrt) == ("compiled", math.sqrt)
+
+
+def test_a_thread_that_outlives_the_main_one_computes():
+    code = """
+import threading, time, torch
+from wrnn import WaveRNN
+torch.set_num_threads(2)
+rnn, x = WaveRNN(3, 8), torch.rand(5, 64, 3)
+def late():
+    threading.main_thread().join()
+    print(rnn(x)[0].shape)
+threading.Thread(target=late).start()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("torch.Size([5, 64, 8])\n", "")

@@ -19,6 +19,7 @@ from wrnn.tasks import (
     SequentialDigits,
     SequentialMNIST,
     data,
+    noisy,
     task_from_dict,
 )
 
@@ -336,6 +337,29 @@ def test_numpy_scalars_are_taken_as_those_of_python():
     one = NoisySequentialCIFAR10(noise=np.str_("fixed"), length=np.int32(50), normalised=np.True_)
     other = NoisySequentialCIFAR10(length=50, normalised=True)
     assert json.dumps(one.to_dict()) == json.dumps(other.to_dict())
+
+
+@every_offline_task
+def test_the_default_type_of_floats_changes_no_task(task):
+    for cached in (noisy._fixed_noise, noisy._own_noise):
+        cached.cache_clear()
+    first, _ = task.batch(3, generator=generator())
+    fingerprint = task.fingerprint()
+    torch.set_default_dtype(torch.float64)
+    try:
+        for cached in (noisy._fixed_noise, noisy._own_noise):
+            cached.cache_clear()
+        x, _ = task.batch(3, generator=generator())
+        assert x.dtype == torch.float32 and torch.equal(x, first)
+        assert task.fingerprint() == fingerprint
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_the_loss_of_the_adding_task_has_a_gradient_for_targets_of_either_type():
+    output = torch.randn(4, 1, dtype=torch.float64, requires_grad=True)
+    AddingTask(20).loss(output, torch.randn(4, dtype=torch.float64)).backward()
+    assert output.grad.dtype == torch.float64
 
 
 def test_fingerprints_tell_seeds_apart():

@@ -21,7 +21,9 @@ from wrnn.errors import (
 )
 
 
-def shift_(weight_hh: Tensor, velocity: float | Sequence[float] = 1.0) -> Tensor:
+def shift_(
+    weight_hh: Tensor, velocity: float | Sequence[float] | Tensor | np.ndarray = 1.0
+) -> Tensor:
     """Fill a ring kernel with the one-way wave ``[0, 1 - v, v]``, channel by channel (u-shift).
 
     One step then moves activity from site x + 1 to site x at ``v`` sites per step: exactly for
@@ -45,10 +47,10 @@ def shift_(weight_hh: Tensor, velocity: float | Sequence[float] = 1.0) -> Tensor
     if isinstance(velocity, Tensor | np.ndarray):
         velocity = velocity.tolist()
     several = isinstance(velocity, list | tuple)
-    velocities = list(velocity) if several else [velocity] * num_channels  # type: ignore
-    if len(velocities) != num_channels:
-        raise WrnnError(f"{len(velocities)} velocities for {num_channels} channels: give one each")
-    velocities = [check_number("velocity", v, 0, 1) for v in velocities]
+    given: list = list(velocity) if several else [velocity] * num_channels  # type: ignore
+    if len(given) != num_channels:
+        raise WrnnError(f"{len(given)} velocities for {num_channels} channels: give one each")
+    velocities: list[float] = [check_number("velocity", v, 0, 1) for v in given]
     if weight_hh.shape[1] != num_channels or not weight_hh.numel():
         raise WrnnError(
             f"weight_hh has shape {tuple(weight_hh.shape)}: expected as many channels in as out, "

@@ -6,6 +6,7 @@ recurrent product is a circular cross-correlation on rings of units. Paper symbo
 code; ``c`` is ``num_channels``, ``n`` is ``channel_size`` and ``f`` is ``kernel_size``.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -70,7 +71,7 @@ class RecurrentLayer(nn.Module):
         batch_first: bool,
         device: torch.device | str | None,
         dtype: torch.dtype | None,
-        backend: str = "auto",
+        backend: str,
     ):
         super().__init__()
         for name, value in refused.items():
@@ -159,19 +160,28 @@ class RecurrentLayer(nn.Module):
         if h_0 is None:
             h_0 = x.new_zeros(shape)
         else:
-            check_tensor("h_0", h_0)
+            check_tensor("hx", h_0)
             if h_0.shape != shape:
-                raise WrnnError(f"h_0 has shape {tuple(h_0.shape)}: expected {shape}")
+                raise WrnnError(f"hx has shape {tuple(h_0.shape)}: expected {shape}")
         h_0 = h_0[0] if batched else h_0
         weight = getattr(self, f"weight_ih{self.suffix}")
         x, h_0 = without_half(x), without_half(h_0)
-        for name, tensor in (("input", x), ("h_0", h_0)):
+        for name, tensor in (("input", x), ("hx", h_0)):
             if (tensor.dtype, tensor.device) != (weight.dtype, weight.device):
                 raise WrnnError(
                     f"{name} is {tensor.dtype} on {tensor.device}, but the layer is "
                     f"{weight.dtype} on {weight.device}"
                 )
         return x, h_0
+
+    def extra_repr(self) -> str:
+        """Sizes, and what is not as by default, shown by print(model)."""
+        usual = {"bias": True, "batch_first": False, "backend": "auto"}
+        changed = [f"{k}={getattr(self, k)!r}" for k, v in usual.items() if getattr(self, k) != v]
+        return ", ".join([self._sizes(), f"nonlinearity={self.nonlinearity!r}", *changed])
+
+    def _sizes(self) -> str:
+        return f"{self.input_size}, {self.hidden_size}"
 
     def __prepare_scriptable__(self):
         raise WrnnError("torch.jit.script is not supported: use torch.compile or torch.export")
@@ -276,7 +286,7 @@ class WaveRNN(RecurrentLayer):
         self,
         *,
         recurrent: str = "shift",
-        velocity: float = 1.0,
+        velocity: float | Sequence[float] | Tensor = 1.0,
         input: str = "ones",
         input_bias: str = "zero",
         recurrent_bias: str = "default",
@@ -321,11 +331,10 @@ class WaveRNN(RecurrentLayer):
         kind = "uniform" if recurrent_bias == "default" else "zero"
         _start_bias_(self.bias_hh, kind, fan_in, generator)
 
-    def extra_repr(self) -> str:
-        """Sizes shown by print(model)."""
+    def _sizes(self) -> str:
         return (
             f"{self.input_size}, {self.channel_size}, num_channels={self.num_channels}, "
-            f"kernel_size={self.kernel_size}, nonlinearity={self.nonlinearity!r}"
+            f"kernel_size={self.kernel_size}"
         )
 
 
@@ -350,7 +359,8 @@ class IdentityRNN(RecurrentLayer):
     Same call and same parameter names as torch.nn.RNN: weight_ih_l0 (hidden_size, input_size),
     weight_hh_l0 (hidden_size, hidden_size), bias_ih_l0 and bias_hh_l0 (hidden_size,). On a CPU with
     numba, and a batch of at least a sixth of the units, it is computed as a Wave-RNN whose channels
-    have a single site, which the same compiled loops run faster; elsewhere as torch.nn.RNN is.
+    have a single site, which the same compiled loops run faster; elsewhere as torch.nn.RNN is. Any
+    other backend than "auto" computes it as such a Wave-RNN, whatever the batch.
 
     Args:
         input_size: numbers per step.
@@ -358,6 +368,7 @@ class IdentityRNN(RecurrentLayer):
         nonlinearity: "relu" or "tanh".
         bias: whether there are bias_ih_l0 and bias_hh_l0.
         batch_first: whether batch comes before time in input and output.
+        backend: "auto", "loop" or "numba".
         device: where the parameters are.
         dtype: torch.float32 or torch.float64; None is PyTorch's default.
 
@@ -384,6 +395,7 @@ class IdentityRNN(RecurrentLayer):
         nonlinearity: str = "relu",
         bias: bool = True,
         batch_first: bool = False,
+        backend: str = "auto",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         **refused,
@@ -402,6 +414,7 @@ class IdentityRNN(RecurrentLayer):
             batch_first=batch_first,
             device=device,
             dtype=dtype,
+            backend=backend,
         )
         self.reset_parameters()
         self.flatten_parameters()
@@ -453,15 +466,33 @@ class IdentityRNN(RecurrentLayer):
         kind = "zero" if recurrent_bias == "default" else recurrent_bias
         _start_bias_(self.bias_hh_l0, kind, self.hidden_size, generator)
 
-    def _run(
-        self, tensors: Tensors, last_only: bool = False, **options: Any
+    def _run(  # type: ignore[override]
+        self,
+        tensors: Tensors,
+        *,
+        last_only: bool = False,
+        batch_first: bool = False,
+        checkpoint_every: int | None = None,
+        shared_from: int | None = None,
+        one_hot: bool = False,
     ) -> tuple[Tensor | None, Tensor]:
         x, matrix = tensors.x, tensors.weight_hh
         kernel = matrix.unsqueeze(-1)  # (hidden, hidden, 1)
         as_rings = tensors._replace(weight_hh=kernel)
-        if x.shape[1] and choose_backend(x, kernel)[0] == "numba":
-            return super()._run(as_rings, last_only=last_only, **options)
+        numba = x.shape[1] and choose_backend(x, kernel)[0] == "numba"
+        if self.backend != "auto" or checkpoint_every is not None or numba:
+            return super()._run(
+                as_rings,
+                last_only=last_only,
+                batch_first=batch_first,
+                checkpoint_every=checkpoint_every,
+                shared_from=shared_from,
+                one_hot=one_hot,
+            )
         check_flag("last_only", last_only)
+        check_flag("one_hot", one_hot)
+        if shared_from is not None:
+            check_integer("shared_from", shared_from, 0)
         tensors = check_tensors(as_rings)._replace(weight_hh=matrix)
         run = torch.rnn_relu if self.nonlinearity == "relu" else torch.rnn_tanh
         weights = [tensors.weight_ih, matrix]
@@ -523,7 +554,7 @@ class SequenceModel(nn.Module):
             raise WrnnError("SequenceModel takes a layer with one direction and no projection")
         self.rnn = rnn
         self.every_step = check_flag("every_step", every_step)
-        like = next(rnn.parameters())
+        like = next(rnn.parameters(), torch.empty(0))
         kind: dict[str, Any] = {"device": like.device, "dtype": like.dtype}
         self.readout: nn.Module
         if readout == "linear":
@@ -538,7 +569,7 @@ class SequenceModel(nn.Module):
     def forward(
         self,
         x: Tensor,
-        h_0: Tensor | None = None,
+        h_0: Tensor | tuple[Tensor, Tensor] | None = None,
         *,
         shared_from: int | None = None,
         one_hot: bool = False,
@@ -548,7 +579,11 @@ class SequenceModel(nn.Module):
         From step ``shared_from`` on all samples have the same input, or all inputs are ``one_hot``,
         which saves time; see :func:`wrnn.recurrence.wave_recurrence`.
         """
-        if isinstance(self.rnn, RecurrentLayer) and _is_plain(self.rnn, RecurrentLayer):
+        if (
+            isinstance(self.rnn, RecurrentLayer)
+            and _is_plain(self.rnn, RecurrentLayer)
+            and not isinstance(h_0, tuple)  # which is the state of an LSTM
+        ):
             options: dict[str, Any] = {"shared_from": shared_from, "one_hot": one_hot}
             if not self.every_step:
                 return self.readout(self.rnn.compute(x, h_0, last_only=True, **options)[0])
@@ -569,7 +604,11 @@ def count_parameters(model: nn.Module) -> dict[str, int]:
     if not isinstance(model, nn.Module):
         raise WrnnError(f"model must be a torch.nn.Module, not {shown(model)}")
     counts = {name: p.numel() for name, p in model.named_parameters() if p.requires_grad}
-    biases = sum(count for name, count in counts.items() if "bias" in name)
+    biases = sum(
+        count
+        for name, count in counts.items()
+        if any(part.startswith("bias") or part.endswith("bias") for part in name.split("."))
+    )
     total = sum(counts.values())
     return {"with_biases": total, "without_biases": total - biases}
 

@@ -21,7 +21,10 @@ _CAPTION = {
     "tab": re.compile(r"^:{3,}\{table\} (.+)", re.MULTILINE),
 }
 _ITEM = re.compile(r"\b(Figures?|Tables?) (\d+)(?: (and|to) (\d+))?")
-_PROFILES = {"paper": "paper s|settled|reduced|smaller than the paper", "quick": r"quick profile|\d quick"}
+_PROFILES = {
+    "paper": "paper s|settled|reduced|smaller than the paper",
+    "quick": r"quick profile|\d quick",
+}
 
 
 def figure_map(root: Path) -> list[dict]:

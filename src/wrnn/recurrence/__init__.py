@@ -215,6 +215,8 @@ def _cannot(backend: str, x: Tensor, weight_hh: Tensor, precision: str) -> str |
         return f"it runs on the CPU and the input is on {x.device}"
     if backend == "numba" and "numba" not in INSTALLED:
         return "the package numba is not installed"
+    if backend == "numba" and os.environ.get("NUMBA_DISABLE_JIT", "0") != "0":
+        return "NUMBA_DISABLE_JIT is set"
     return None
 
 

@@ -10,6 +10,7 @@ tiles are added in a fixed order, so results do not depend on how many threads t
 """
 
 import math
+import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 
@@ -40,9 +41,16 @@ STEPS_HELD = 16  # deltas held before the gradients of input and output weights 
 ROWS_HELD = 256  # rows of lanes of deltas that stay in the fastest cache for the kernel's gradient
 NO_PRODUCT = (0, 0, 0, 0)
 CONTIGUOUS = torch.contiguous_format
-jit = njit(nogil=True, cache=True, error_model="numpy")
 inlined = njit(nogil=True, error_model="numpy", forceinline=True)
 _spare: dict[str, Tensor] = {}
+
+
+def jit(function):
+    """Compile a function; for the next process too, where there is a folder to keep it in."""
+    try:
+        return njit(nogil=True, cache=True, error_model="numpy")(function)
+    except RuntimeError:
+        return njit(nogil=True, error_model="numpy")(function)
 
 
 def tiled(
@@ -453,7 +461,7 @@ def _over_tiles(run, per_tile: tuple[Tensor, ...], shared: tuple[Tensor, ...], s
 
     tiles = range(len(flat[0]))
     threads = min(torch.get_num_threads(), len(tiles))
-    if threads == 1:
+    if threads == 1 or not threading.main_thread().is_alive():  # after which no thread can start
         for tile in tiles:
             run_tile(tile)
         return

@@ -12,7 +12,9 @@ from functools import partial
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
 
+from wrnn.errors import WrnnError
 from wrnn.recurrence import loop
 
 LANES = 16  # samples of a tile, and numbers of a vector
@@ -57,6 +59,27 @@ def _forward_shapes(x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, 
 def _backward_shapes(*arguments):
     *arguments, needs = arguments
     return [t.new_empty(t.shape) for t, need in zip(arguments, needs, strict=False) if need]
+
+
+@register_flop_formula(torch.ops.wrnn.forward)
+def _forward_flops(x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, *options, **_):
+    """Count the products of the forward pass, of shapes, as PyTorch counts those of its own."""
+    *_, last_only, _, _ = options
+    steps, batch, inputs = x
+    outputs = 0 if weight_out is None or last_only else weight_out[0]
+    return 2 * steps * batch * weight_ih[0] * (inputs + math.prod(weight_hh[1:]) + outputs)
+
+
+@register_flop_formula(torch.ops.wrnn.backward)
+def _backward_flops(x, h_0, weight_ih, bias_ih, weight_hh, bias_hh, weight_out, *options, **_):
+    grad_output, needs = options[2], options[-1]
+    needs_x, needs_h_0, needs_ih, _, needs_hh, _, needs_out = needs
+    steps, batch, inputs = x
+    outputs = 0 if weight_out is None or grad_output is None else weight_out[0]
+    each = inputs * (needs_x + needs_ih) + outputs * (1 + needs_out)
+    through = math.prod(weight_hh[1:])
+    count = steps * (each + through * needs_hh) + (steps - 1 + needs_h_0) * through
+    return 2 * batch * weight_ih[0] * count
 
 
 def _save(ctx, inputs, output):
@@ -153,6 +176,10 @@ def _for_torch_func(operator, save, differentiate) -> type[torch.autograd.Functi
         @staticmethod
         def forward(*arguments):
             return tuple(operator(*arguments))
+
+        @staticmethod
+        def jvp(*_):
+            raise WrnnError("backend 'numba' has no forward mode: use backend='loop'")
 
     return Operator
 

@@ -50,7 +50,10 @@ class AddingTask(SyntheticTask):
 
     def _draw(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         device, half = generator.device, self.length // 2
-        numbers = torch.rand(self.length, batch_size, generator=generator, device=device)  # (T, B)
+        size = (self.length, batch_size)
+        numbers = torch.rand(
+            size, generator=generator, device=device, dtype=torch.float32
+        )  # (T, B)
         first = torch.randint(0, half, (1, batch_size), generator=generator, device=device)
         second = torch.randint(
             half, self.length, (1, batch_size), generator=generator, device=device
@@ -62,7 +65,7 @@ class AddingTask(SyntheticTask):
     def loss(self, output: Tensor, y: Tensor) -> Tensor:
         """Mean squared error of output (B, 1) against y (B,)."""
         check_output(output, y, 1, None)
-        return torch.nn.functional.mse_loss(output.squeeze(-1).float(), y)
+        return torch.nn.functional.mse_loss(output.squeeze(-1).float(), y.float())
 
     def metrics(self, output: Tensor, y: Tensor) -> dict[str, float]:
         """mse: the mean squared error over the batch."""

@@ -89,7 +89,7 @@ class CopyTask(SyntheticTask):
         y = torch.zeros_like(x)
         y[-ANSWER_STEPS:] = x[:ANSWER_STEPS]
         # As F.one_hot, but float at once and without a look at every value, which would wait.
-        one_hot = torch.zeros(*x.shape, self.input_size, device=x.device)  # (T, B, 10)
+        one_hot = x.new_zeros(*x.shape, self.input_size, dtype=torch.float32)  # (T, B, 10)
         return one_hot.scatter_(-1, x.unsqueeze(-1), 1.0), y  # y (T, B)
 
     def loss(self, output: Tensor, y: Tensor) -> Tensor:

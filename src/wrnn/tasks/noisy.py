@@ -22,23 +22,22 @@ CIFAR10_STD = (0.2470, 0.2435, 0.2616)
 
 @lru_cache(maxsize=8)
 def _fixed_noise(steps: int, width: int, seed: int, device: str) -> Tensor:
-    noise = torch.randn(steps, width, generator=seeded_generator("noise", seed))
-    return noise.to(device)  # (steps, width)
+    generator = seeded_generator("noise", seed)
+    return torch.randn(steps, width, generator=generator, dtype=torch.float32).to(device)
 
 
 @lru_cache(maxsize=12)  # a validation in batches of 256: 1.1 GB for CIFAR10
 def _own_noise(steps: int, width: int, seed: int, images: tuple[int, ...], device: str) -> Tensor:
-    draws = (
-        torch.randn(steps, width, generator=seeded_generator("noise", seed, image))
-        for image in images
-    )
+    generators = (seeded_generator("noise", seed, image) for image in images)
+    draws = (torch.randn(steps, width, generator=g, dtype=torch.float32) for g in generators)
     return torch.stack(list(draws), dim=1).to(device)  # (steps, B, width)
 
 
 @lru_cache(maxsize=8)
 def _colour_scale(device: str) -> tuple[Tensor, Tensor]:
     """CIFAR10's mean and standard deviation, (3, 1) each."""
-    mean, std = torch.tensor((CIFAR10_MEAN, CIFAR10_STD), device=device).unsqueeze(-1)
+    scale = torch.tensor((CIFAR10_MEAN, CIFAR10_STD), device=device, dtype=torch.float32)
+    mean, std = scale.unsqueeze(-1)
     return mean, std
 
 
@@ -82,7 +81,8 @@ class NoisyRowsTask(ImageTask):
         if self.noise == "fixed":
             return None
         shape = (self.noise_steps, batch_size, self.input_size)
-        return torch.randn(shape, generator=generator, device=generator.device)
+        device = generator.device
+        return torch.randn(shape, generator=generator, device=device, dtype=torch.float32)
 
     def _evaluation_noise(self, index: Tensor, device: torch.device | str) -> Tensor | None:
         if self.noise == "fixed":
