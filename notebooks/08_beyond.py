@@ -525,19 +525,18 @@ def seconds(result):
 
 found = [(words, paired.best_rates(results)) for words, results in forms("why_today")[0]]
 shown = found[0][1] if found else []
-panels = [
-    (
-        task.title,
-        paired.outcome(task)[1],
-        {
-            r.label.replace(", zero", " with zero"): [
-                (seconds(r), value) for value in paired.outcomes(r).values()
-            ]
-            for r in group
-        },
-    )
-    for task, group in paired.by_task(shown).items()
-]
+panels = []
+for task, group in paired.by_task(shown).items():
+    axis, scaled = paired.outcome(task)[1], float
+    if task.name == "adding":  # errors differ by factors
+        axis, scaled = f"{axis} (powers of ten)", np.log10
+    points = {
+        r.label.replace(", zero", " with zero"): [
+            (seconds(r), scaled(value)) for value in paired.outcomes(r).values()
+        ]
+        for r in group
+    }
+    panels.append((task.title, axis, points))
 scatter(
     "fig-today",
     ("The wRNN beside LSTM, GRU and LRU", "why_today"),
@@ -549,7 +548,7 @@ scatter(
     panels,
     xlabel="processor seconds of training",
 )
-less = {}  # (words, task, label) -> outcome of the wRNN less that of the model
+less = {}  # (words, task, label) -> outcome of the wRNN less that of the model, as text
 for words, results in found:
     answers, brief = [], []
     for task, group in paired.by_task(results).items():
@@ -557,11 +556,13 @@ for words, results in found:
         wave = of.pop("wRNN", {})
         if not of or not wave:  # they diverged
             continue
-        leads = {name: paired.difference(wave, scores) for name, scores in of.items()}
-        less |= {(words, task, name): lead for name, lead in leads.items()}
         _, axis, chance = paired.outcome(task)
-        ends = dict(chance=chance, best=0 if task.name == "adding" else 100)
-        ahead = "below" if task.name == "adding" else "above"
+        scale, ahead, best, unit = "linear", "above", 100, ""
+        if task.name == "adding":  # errors differ by factors
+            scale, ahead, best, unit = "log", "below", 0, " powers of ten"
+        leads = {name: paired.difference(wave, scores, scale) for name, scores in of.items()}
+        less |= {(words, task, name): cell(lead, unit) for name, lead in leads.items()}
+        ends = dict(chance=chance, best=best)
         learned = {name: leads[name] for name in of if paired.with_gain(of[name], **ends)}
         idle = [name for name in leads if name not in learned]
         still = f"; without a seed that has left chance: {', '.join(idle)}" if idle else ""
@@ -574,7 +575,7 @@ for words, results in found:
         brief.append((f"{told} the best other", brief_title(task)))
         answers.append(
             f"{task.title}: {listed(against(learned, ahead))}. Its {axis} less that of {rival}, "
-            f"the best of the others on validation: {text(leads[rival])}{still}"
+            f"the best of the others on validation: {text(leads[rival], unit)}{still}"
         )
     if answers:
         in_short("sec-today", words, grouped(brief))
@@ -589,7 +590,7 @@ page.compare(
         "learning rate": lambda r: tables.number(r.run.learning_rate),
         "test": lambda r: page.value(r, paired.outcome(r.run.task)[0]),
         "wRNN less this": lambda r: (
-            "" if r.label == "wRNN" else cell(less.get((found[0][0], r.run.task, r.label)))
+            "" if r.label == "wRNN" else less.get((found[0][0], r.run.task, r.label), "")
         ),
         "seconds": lambda r: tables.number(seconds(r), 2),
     },
@@ -765,11 +766,24 @@ draw(
     shown,
     per_task(shown),
 )
-STARTS = {
-    "a recurrent bias of zero": dict(recurrent_bias="zero"),
-    "uniform weights in place of V-init": dict(input="default"),
-    "a leak": dict(leak=0.05),
+ZERO_BIAS, UNIFORM = dict(recurrent_bias="zero"), dict(input="default")
+STARTS = {  # what is changed, and in which stacks
+    "a recurrent bias of zero, with V-init": (ZERO_BIAS, dict(input="ones")),
+    "a recurrent bias of zero, with uniform weights": (ZERO_BIAS, UNIFORM),
+    "uniform weights in place of V-init, with the default bias": (
+        UNIFORM,
+        dict(recurrent_bias="default"),
+    ),
+    "uniform weights in place of V-init, with a bias of zero": (UNIFORM, ZERO_BIAS),
+    "a leak beside these two": (dict(leak=0.05), {}),
 }
+
+
+def among(results, wanted):
+    """The results whose models have the wanted fields."""
+    return [r for r in results if all(getattr(r.run.model, k) == v for k, v in wanted.items())]
+
+
 for words, results in found:
     (single,) = (paired.outcomes(r) for r in results if not r.run.model.depth)
     stacks = {r.label: r for r in results if r.run.model.depth}
@@ -781,7 +795,10 @@ for words, results in found:
         for r in results
         if paired.survivors(r) < len(r.records)
     ]
-    effects = {name: paired.effect_of(results, **change) for name, change in STARTS.items()}
+    effects = {
+        name: paired.effect_of(among(stacks.values(), where), **change)
+        for name, (change, where) in STARTS.items()
+    }
     compared = told[paired.side(leads[best])] if leads[best] else "not compared with"
     said = f"{compared} a single layer"
     in_short("sec-blocks", words, {said: [best]})
