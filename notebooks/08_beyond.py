@@ -15,9 +15,9 @@
 # with this book. Also in the paper form, networks or budgets are smaller than the paper's
 # ({numref}`tab-commands`). An answer says which of them it is about. A value is a mean over seeds
 # with its 95 % interval, a comparison is made within seeds, and a single seed has no interval and
-# settles nothing. An accuracy in a table is averaged on the logit scale; figures and differences
-# use plain means, so that a difference need not be that of two cells. A run that diverged has no
-# result.
+# settles nothing; where no n stands, it is of five seeds. An accuracy in a table is averaged on the
+# logit scale; figures and differences use plain means, so that a difference need not be that of two
+# cells. A run that diverged has no result.
 #
 # ```{include} generated/tab-why.md
 # ```
@@ -81,8 +81,9 @@ def cell(found, unit=""):
 
 
 def text(found, unit=""):
-    """An estimate with its interval and number of seeds, for a sentence."""
-    return f"{cell(found, unit)} (n = {found.count})" if found else "not to be said"
+    """An estimate with its interval, and how many seeds where it is not five, for a sentence."""
+    count = f" (n = {found.count})" if found and found.count != SEEDS else ""
+    return cell(found, unit) + count if found else "not to be said"
 
 
 def names(found):
@@ -197,7 +198,7 @@ for words, results in found:
         brief.append((judged, brief_title(task)))
         times = ratio(of["frozen shift"], of["wRNN (zero bias)"]) if not best else None
         error = f", and an error of {text(times)} times the trained one's" if times else ""
-        answers.append(f"**{judged}** on the {task.title}, with {text(shift, ' %')}{error}")
+        answers.append(f"**{judged}** on the {brief_title(task)}, with {text(shift, ' %')}{error}")
     in_short("sec-frozen", words, grouped(brief))
     answer(
         f"{words}. Of what the trained wRNN gains, a frozen shift is (*enough*: the interval is "
@@ -374,27 +375,29 @@ draw(
 for words, _, held_by in found:
     ((zero, wave),) = (entry for entry in held_by.items() if entry[0].startswith(ZERO))
     before, after = (wave.get((when, NOISE), {}) for when in ("before", "after"))
-    told = {
-        "above": "adds memory to",
-        "below": "takes memory from",
-        "open": "changes nothing that the seeds can tell in",
-    }
+    told = {"above": "adds memory to", "below": "takes memory from"}
     changes = {
         name: change
         for name, of in held_by.items()
         if (change := paired.difference(*(of.get((w, NOISE), {}) for w in ("after", "before"))))
     }
-    by_side = grouped((told[paired.side(change)], name) for name, change in changes.items())
+    by_side = grouped(
+        (told[paired.side(change)], name)
+        for name, change in changes.items()
+        if paired.side(change) in told
+    )
     leads = {
         name: lead
         for name, of in held_by.items()
         if of is not wave and (lead := paired.difference(after, of.get(("after", NOISE), {})))
     }
-    in_short("sec-capacity", words, {f"training {side}": of for side, of in by_side.items()})
+    brief = {f"training {side}": of for side, of in by_side.items()}
+    in_short("sec-capacity", words, brief or {"no change told": []})
     page.say(
-        f"{words}: training {listed(by_side)}. The wRNN with zero bias starts with a capacity of "
-        f"{text(interval(before.values()))}, and training changes it by {text(changes.get(zero))}. "
-        f"Trained, it is {listed(against(leads))}."
+        f"{words}: as far as the seeds can tell, training {listed(by_side) or 'changes nothing'}. "
+        f"The wRNN with zero bias starts with a capacity of {text(interval(before.values()))}, and "
+        f"training changes it by {text(changes.get(zero))}. Trained, it is "
+        f"{listed(against(leads))}."
     )
     leads_by[words], changes_by[words] = leads, changes
 page.table(
@@ -488,7 +491,7 @@ scatter(
     connected=True,
 )
 for (words, task), said in answers.items():
-    answer(f"{words}, trained on the {task.title}", said)
+    answer(f"{words}, trained on the {brief_title(task)}", said)
 if after_lap:
     page.say(f"Where a lap more is asked for, the right symbols (%) are: {names(after_lap)}.")
 
@@ -549,7 +552,7 @@ scatter(
     xlabel="processor seconds of training",
 )
 less = {}  # (words, task, label) -> outcome of the wRNN less that of the model, as text
-for words, results in found:
+for words, results in found[:1]:
     answers, brief = [], []
     for task, group in paired.by_task(results).items():
         of = {r.label: scores for r in group if (scores := paired.outcomes(r))}
@@ -568,14 +571,14 @@ for words, results in found:
         still = f"; without a seed that has left chance: {', '.join(idle)}" if idle else ""
         if not learned:
             brief.append(("not judged, as no other has left chance", brief_title(task)))
-            answers.append(f"{task.title}: **not judged**{still}")
+            answers.append(f"{brief_title(task)}: **not judged**{still}")
             continue
         rival = max((r for r in group if r.label in learned), key=paired.validation_rank).label
         (told,) = against({rival: learned[rival]}, ahead)
         brief.append((f"{told} the best other", brief_title(task)))
         answers.append(
-            f"{task.title}: {listed(against(learned, ahead))}. Its {axis} less that of {rival}, "
-            f"the best of the others on validation: {text(leads[rival], unit)}{still}"
+            f"{brief_title(task)}: {listed(against(learned, ahead))}. Its {axis} less that of "
+            f"{rival}, the best of the others on validation: {text(leads[rival], unit)}{still}"
         )
     if answers:
         in_short("sec-today", words, grouped(brief))
@@ -671,8 +674,10 @@ page.table(
 # ```{include} generated/fig-choices.md
 # ```
 #
+# ::::{dropdown} Numbers: main effects of the released code's choices
 # ```{include} generated/tab-choices.md
 # ```
+# ::::
 #
 # **What would change it.** Other budgets: a start that only delays learning has no effect once all
 # have learned. On pixels the gradient is clipped after the loss is divided, so that dividing also
@@ -803,8 +808,9 @@ for words, results in found:
     said = f"{compared} a single layer"
     in_short("sec-blocks", words, {said: [best]})
     page.say(
-        f"{words}: {'; '.join(lost) or 'no run'} diverged. {best}, which validates best of the "
-        f"stacks with the fewest diverged seeds, is **{said}**: {text(leads[best], ' points')}."
+        f"{words}: {'; '.join(lost) or 'no run'} diverged. Of the stacks with the fewest diverged "
+        f"seeds {best} validates best, so that it is the one to use; it is **{said}**: "
+        f"{text(leads[best], ' points')}."
     )
     answer(
         "What each start does to the stacks, all else alike",

@@ -2,8 +2,8 @@
 
 - Parameters, and hidden cells that neither show nor write anything, are left out.
 - Of a hidden cell that only says sentences, the sentences stay.
-- Any other hidden cell is folded under ``Code: WHAT``: the figures and tables that it writes, by
-  the beginning of their captions, or the section that it stands in, for numbers that it prints.
+- Any other hidden cell is folded under ``Code: WHAT``: the first figure or table that it writes, by
+  the beginning of its caption, or the section that it stands in, for numbers that it prints.
 - What a cell prints of a table is left out where it writes that table for the page.
 
 A cell is hidden if it is tagged hide-input or hide-cell; none is folded in another way.
@@ -57,7 +57,7 @@ def show_cells(notebook: dict, generated: Path) -> None:
             tags.add("hide-input")
             titles = dict.fromkeys(title(generated, name) for name in written)
             own = [a for a in titles if not any(a != b and b in a for b in titles)]
-            label = _unused(FOLD + ("; ".join(own) or _lower(plain(heading))), taken)
+            label = _unused(FOLD + (own[0] if own else _lower(plain(heading))), taken)
             cell["metadata"]["mystnb"] = {"code_prompt_show": label, "code_prompt_hide": label}
         cell["metadata"]["tags"] = sorted(tags)
 
