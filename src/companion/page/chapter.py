@@ -335,11 +335,10 @@ class Chapter:
         from companion.page import figures
 
         drawn = figures.loss_curves(results, **drawing) if results else None
-        if any(len(result.records) > 1 for result in results):
-            caption += (
-                " Thin: seeds; strong: their median, in which a seed that stopped goes on as it "
-            )
-            caption += "ended."
+        thin = (
+            " Thin: seeds; strong: their median, in which a seed that stopped goes on as it ended."
+        )
+        caption += thin * any(len(result.records) > 1 for result in results)
         caption += " Marks: the weights that were tested."
         self.figure(name, drawn, alt=alt, caption=caption, results=results, notice=notice)
 
