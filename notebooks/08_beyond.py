@@ -13,11 +13,15 @@
 #
 # Every experiment has a paper form with five seeds, for a CPU, and a quick form that is trained
 # with this book. Also in the paper form, networks or budgets are smaller than the paper's
-# ({numref}`tab-commands`). An answer says which of them it is about. A value is a mean over seeds
-# with its 95 % interval, a comparison is made within seeds, and a single seed has no interval and
-# settles nothing; where no n stands, it is of five seeds. An accuracy in a table is averaged on the
-# logit scale; figures and differences use plain means, so that a difference need not be that of two
-# cells. A run that diverged has no result.
+# ({numref}`tab-commands`).
+#
+# ::::{dropdown} How to read the numbers
+# A value is a mean over seeds with its 95 % interval, a comparison is made within seeds, and a
+# single seed has no interval and settles nothing; where no n stands, it is of five seeds. An
+# accuracy in a table is averaged on the logit scale, unless a seed has all or none right; figures
+# and differences use plain means, so that a difference need not be that of two cells. A run that
+# diverged has no result.
+# ::::
 #
 # ```{include} generated/tab-why.md
 # ```
@@ -131,7 +135,7 @@ def listed(groups):
 def per_task(results, name=lambda r: r.label):
     """A panel per task: its title, its outcome, and that of every model by seed."""
     return [
-        (task.title, paired.outcome(task)[1], {name(r): paired.outcomes(r) for r in group})
+        (task.title, paired.outcome(task).axis, {name(r): paired.outcomes(r) for r in group})
         for task, group in paired.by_task(results).items()
     ]
 
@@ -181,11 +185,10 @@ rows = []
 for words, results in found:
     answers, brief = [], []
     for task, group in paired.by_task(results).items():
-        _, _, chance = paired.outcome(task)
+        scored = paired.outcome(task)
         of = {re.sub(r" \(n=\d+\)", "", r.label): paired.outcomes(r) for r in group}
-        best = 0 if task.name == "adding" else 100
         shares = {
-            name: paired.gained(scores, of["wRNN (zero bias)"], chance=chance, best=best)
+            name: paired.gained(scores, of["wRNN (zero bias)"], scored)
             for name, scores in of.items()
             if not name.startswith("wRNN")
         }
@@ -196,7 +199,7 @@ for words, results in found:
         told = {"above": "enough", "below": "not enough", "open": "perhaps enough"}
         judged = told[paired.side(shift, ENOUGH)] if shift else "not judged"
         brief.append((judged, brief_title(task)))
-        times = ratio(of["frozen shift"], of["wRNN (zero bias)"]) if not best else None
+        times = ratio(of["frozen shift"], of["wRNN (zero bias)"]) if scored.is_error else None
         error = f", and an error of {text(times)} times the trained one's" if times else ""
         answers.append(f"**{judged}** on the {brief_title(task)}, with {text(shift, ' %')}{error}")
     in_short("sec-frozen", words, grouped(brief))
@@ -455,24 +458,23 @@ panels, shown = {}, []
 answers = {}  # (words, task) -> what is said of every network
 after_lap = {}  # network -> right symbols a lap after the lag that it was trained on
 for words, results in found:
-    brief = []
+    brief, sites = [], results[0].run.model.size
     for result in results:
-        task, (metric, ylabel, _) = result.run.task, paired.outcome(result.run.task)
-        sites = results[0].run.model.size
+        task, scored = result.run.task, paired.outcome(result.run.task)
         scores = recall.elsewhere(result, sites)
         told, by = recall.carries_over(result, scores)
         unit = " % of its gain left" if task.name == "copy" else " times the error of a constant"
         if result.run.model.kind == "wrnn":
             brief.append((told.partition(",")[0], f"{result.label} ({task.name})"))
         own = interval(paired.outcomes(result).values())
-        own = f" ({ylabel} as trained: {tables.number(own.mean, 2)})" if own else ""
+        own = f" ({scored.axis} as trained: {tables.number(own.mean, 2)})" if own else ""
         said = f"{result.label}{own} **{told}**" + (f", {text(by, unit)}" if by else "")
         answers.setdefault((words, task), []).append(said)
         if scores and words == found[0][0]:
             rows = list(scores.values())
             means = {x: np.mean([row[x] for row in rows]) for x in rows[0]}
-            panel = panels.setdefault((f"trained on the {task.title}", ylabel), {})
-            most = 1 if metric == "mse" else 100
+            panel = panels.setdefault((f"trained on the {task.title}", scored.axis), {})
+            most = 1 if scored.is_error else 100
             panel[result.label] = [(x, min(mean, most)) for x, mean in means.items()]
             shown.append(result)
             if task.name == "copy":
@@ -501,9 +503,8 @@ if after_lap:
 #
 # For copying the reason can be written down where input enters at one site. A shift has a symbol
 # that came $S$ steps ago at site $-S \bmod n$, where a readout finds it that has learned the lag:
-# the lag isn't in the waves, it is in the readout. Trained networks spread input and readout over
-# many sites, and still each lag asks for a readout of its own. By that alone a lap more would be
-# answered as well, but the input of that lap lies on the same sites by then.
+# the lag isn't in the waves, it is in the readout. By that alone a lap more would be answered as
+# well, but the input of that lap lies on the same sites by then.
 #
 # **What would change it.** Training on several lags at once, where a network could learn to go by
 # the cue.
@@ -530,8 +531,9 @@ found = [(words, paired.best_rates(results)) for words, results in forms("why_to
 shown = found[0][1] if found else []
 panels = []
 for task, group in paired.by_task(shown).items():
-    axis, scaled = paired.outcome(task)[1], float
-    if task.name == "adding":  # errors differ by factors
+    scored, scaled = paired.outcome(task), float
+    axis = scored.axis
+    if scored.is_error:
         axis, scaled = f"{axis} (powers of ten)", np.log10
     points = {
         r.label.replace(", zero", " with zero"): [
@@ -559,14 +561,12 @@ for words, results in found[:1]:
         wave = of.pop("wRNN", {})
         if not of or not wave:  # they diverged
             continue
-        _, axis, chance = paired.outcome(task)
-        scale, ahead, best, unit = "linear", "above", 100, ""
-        if task.name == "adding":  # errors differ by factors
-            scale, ahead, best, unit = "log", "below", 0, " powers of ten"
+        scored, scale, ahead, unit = paired.outcome(task), "linear", "above", ""
+        if scored.is_error:
+            scale, ahead, unit = "log", "below", " powers of ten"
         leads = {name: paired.difference(wave, scores, scale) for name, scores in of.items()}
         less |= {(words, task, name): cell(lead, unit) for name, lead in leads.items()}
-        ends = dict(chance=chance, best=best)
-        learned = {name: leads[name] for name in of if paired.with_gain(of[name], **ends)}
+        learned = {name: leads[name] for name in of if paired.with_gain(of[name], scored)}
         idle = [name for name in leads if name not in learned]
         still = f"; without a seed that has left chance: {', '.join(idle)}" if idle else ""
         if not learned:
@@ -577,8 +577,8 @@ for words, results in found[:1]:
         (told,) = against({rival: learned[rival]}, ahead)
         brief.append((f"{told} the best other", brief_title(task)))
         answers.append(
-            f"{brief_title(task)}: {listed(against(learned, ahead))}. Its {axis} less that of "
-            f"{rival}, the best of the others on validation: {text(leads[rival], unit)}{still}"
+            f"{brief_title(task)}: {listed(against(learned, ahead))}. Its {scored.axis} less that "
+            f"of {rival}, the best of the others on validation: {text(leads[rival], unit)}{still}"
         )
     if answers:
         in_short("sec-today", words, grouped(brief))
@@ -591,7 +591,7 @@ page.compare(
         "model": lambda r: r.label,
         "parameters": lambda r: r.parameters,
         "learning rate": lambda r: tables.number(r.run.learning_rate),
-        "test": lambda r: page.value(r, paired.outcome(r.run.task)[0]),
+        "test": lambda r: page.value(r, paired.outcome(r.run.task).metric),
         "wRNN less this": lambda r: (
             "" if r.label == "wRNN" else less.get((found[0][0], r.run.task, r.label), "")
         ),
@@ -645,7 +645,7 @@ rows = []
 for words, results in found:
     brief = []
     for task, group in paired.by_task(results).items():
-        measured = {paired.outcome(task)[1]: paired.outcomes}
+        measured = {paired.outcome(task).axis: paired.outcomes}
         if task.name == "copy":  # in which many combinations have every symbol right
             measured["cross-entropy (powers of ten)"] = paired.losses
         sure = {}
@@ -827,6 +827,7 @@ for words, results in found:
 # ## What could still be unfair
 
 # %% tags=["hide-input"]
+SHORT_FORMS = dict.fromkeys(form for form, _ in SHORT.values())
 page.table(
     "tab-why",
     [
@@ -835,11 +836,12 @@ page.table(
             "answer": ". ".join(
                 f"**{words}**" + ": " * bool(of) + "; ".join(of) for words, of in groups.items()
             )
-            + f" ({form})",
+            + f" ({form})" * (len(SHORT_FORMS) > 1),
         }
         for section, (form, groups) in SHORT.items()
     ],
-    "The questions of this chapter in short; each answer's intervals are in its section.",
+    f"The questions of this chapter in short ({' and '.join(SHORT_FORMS)}); each answer's "
+    "intervals are in its section.",
 )
 KINDS, units = {"iRNN": "irnn", "LSTM": "lstm", "GRU": "gru"}, {}
 for group in paired.by_task(page.recorded("why_today")).values():
@@ -863,8 +865,6 @@ page.say(
 #   0.001, which was chosen for the wRNN.
 # - The frozen kernels are trained with an input bias at every site, which breaks the symmetry of
 #   the ring. The trained wRNN has it too.
-# - Chapter {ref}`sec-ablations` starts from another angle: what is missing at the start, and
-#   trained afterwards.
 #
 # ## Run it again
 #

@@ -308,7 +308,7 @@ for results in (page.recorded("why_released"), page.this_run("why_released")):
         effects = paired.choice_effects(group) or ()
         for point, effect in zip(("recurrent bias", "scale", "v-init"), effects, strict=False):
             told.setdefault(point, []).append(
-                f"{paired.outcome(task)[1]} by {tables.interval(effect)} ({task.title}, "
+                f"{paired.outcome(task).axis} by {tables.interval(effect)} ({task.title}, "
                 f"n = {effect.count})"
             )
 for point, effects in told.items():

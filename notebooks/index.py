@@ -61,8 +61,8 @@ page.table("tab-claims", front.by_verdict(judged), "The paper's claims and what 
 #
 # The 95 % interval over seeds decides, not the mean; ≥ is a lower bound, where a loss ends at the
 # floor of its arithmetic or a run never got there. Means and intervals are taken on the logarithm
-# of a loss or a number of steps and on the logit of an accuracy, so that they are not the plain
-# means of the seeds beside them.
+# of a loss or a number of steps and on the logit of an accuracy (but for seeds that have all or
+# nothing right), so that they are not the plain means of the seeds beside them.
 #
 # - **● reproduced**: the whole interval is within the limit, at the paper's scale or until settled.
 # - **◕ holds so far**: so it is, but with one seed, a smaller budget or a part of the claim.

@@ -6,6 +6,7 @@ import pytest
 from samples import make_record, result_of
 
 from companion.evidence.paired import (
+    Outcome,
     best_rates,
     by_task,
     choice_effects,
@@ -23,19 +24,20 @@ from wrnn.tasks import AddingTask, CopyTask
 
 def test_the_share_of_what_is_gained_over_chance():
     trained = {0: 90.0, 1: 50.0, 2: 10.5, 3: 2.0}  # the last two have not learned
-    found = gained({0: 50.0, 1: 30.0, 2: 80.0, 3: 2.0}, trained, chance=10, best=100)
+    right, error = Outcome("accuracy", "", 10.0, 100.0), Outcome("mse", "", 0.15, 0.0)
+    found = gained({0: 50.0, 1: 30.0, 2: 80.0, 3: 2.0}, trained, right)
     assert (found.mean, found.low, found.high, found.count) == (50.0, 50.0, 50.0, 2)
-    assert gained({0: 0.1}, {0: 0.05}, chance=0.15, best=0).mean == pytest.approx(50)
-    assert gained({0: 0.9}, {0: 0.9}, chance=0.15, best=0) is None  # no better than chance
-    assert gained({0: 1.0}, {1: 2.0}, chance=0, best=1) is None
+    assert gained({0: 0.1}, {0: 0.05}, error).mean == pytest.approx(50)
+    assert gained({0: 0.9}, {0: 0.9}, error) is None  # no better than chance
+    assert gained({0: 80.0}, {1: 90.0}, right) is None
 
 
 def test_what_no_memory_gets_is_measured_on_the_test_set():
     task = AddingTask(200)
     ((_, y),) = task.evaluation_batches("test")
-    assert outcome(task)[2] == pytest.approx((y - 1).square().mean().item())
-    assert abs(outcome(task)[2] - 1 / 6) > 0.005  # of 1,000 sequences
-    assert outcome(CopyTask(20))[2] == 12.5
+    assert outcome(task).chance == pytest.approx((y - 1).square().mean().item())
+    assert abs(outcome(task).chance - 1 / 6) > 0.005  # of 1,000 sequences
+    assert outcome(CopyTask(20))[2:] == (12.5, 100)
 
 
 def recorded(run: Run, **by_seed: list) -> Result:

@@ -65,8 +65,10 @@ def test_an_interval_is_students_on_the_scale_of_its_metric():
     assert (found.mean, found.low, found.high) == pytest.approx((2.0, 2 - half, 2 + half))
     losses = interval([1e-3, 1e-2, 1e-1], "log")
     assert losses.mean == pytest.approx(1e-2) and losses.low == pytest.approx(10 ** -(2 + half))
-    rates = interval([99.0, 100.0, 98.0], "logit")  # 100 % is not infinitely far away
+    rates = interval([99.0, 99.9, 98.0], "logit")
     assert 0 < rates.low < 98 < rates.mean < rates.high < 100
+    ends = interval([99.0, 100.0, 98.0], "logit")  # 100 % has no logit
+    assert (ends.mean, ends.low, ends.high) == pytest.approx((99.0, 99 - half, 100))
     assert interval([5.0, 6.0], bound=">=").ends[1] == math.inf
     assert interval([5.0, 6.0], bound="<=").ends[0] == -math.inf
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -23,13 +24,34 @@ CHOICES = {  # of the released code: what is done instead, and the two values of
 }
 
 
-def outcome(task: Task) -> tuple[str, str, float]:
-    """Return a task's test metric, its axis, and what no memory gets on the test set."""
+class Outcome(NamedTuple):
+    """How a task is scored on its test set.
+
+    `chance` is what no memory gets there, `best` what a perfect model does.
+    """
+
+    metric: str
+    axis: str
+    chance: float
+    best: float
+
+    @property
+    def is_error(self) -> bool:
+        """Whether less is better; errors differ by factors, and are compared as such."""
+        return self.best < self.chance
+
+    def gain(self, score: float) -> float:
+        """Return how far a score is on the way from chance (0) to perfect (1)."""
+        return (score - self.chance) / (self.best - self.chance)
+
+
+def outcome(task: Task) -> Outcome:
+    """Return how a task is scored."""
     if isinstance(task, CopyTask):
-        return "token_accuracy", "right symbols (%)", 100 / SYMBOLS
+        return Outcome("token_accuracy", "right symbols (%)", 100 / SYMBOLS, 100.0)
     if isinstance(task, AddingTask):
-        return "mse", "squared error", _constant_error(task)
-    return "accuracy", "accuracy (%)", 10.0
+        return Outcome("mse", "squared error", _constant_error(task), 0.0)
+    return Outcome("accuracy", "accuracy (%)", 10.0, 100.0)
 
 
 @cache
@@ -47,7 +69,7 @@ def by_task(results: Sequence[Result]) -> dict[Task, list[Result]]:
 
 def outcomes(result: Result) -> dict[int, float]:
     """Return the outcome of a result's task by seed; seeds that lack it are left out."""
-    return result.seeds(outcome(result.run.task)[0]).to_dict()
+    return result.seeds(outcome(result.run.task).metric).to_dict()
 
 
 def side(found: Interval | None, line: float = 0.0) -> str:
@@ -61,22 +83,22 @@ def side(found: Interval | None, line: float = 0.0) -> str:
     return "above" if low > line else "below" if high < line else "open"
 
 
-def with_gain(scores: Mapping[int, float], *, chance: float, best: float) -> dict[int, float]:
+def with_gain(scores: Mapping[int, float], scored: Outcome) -> dict[int, float]:
     """Return the seeds' scores that are a tenth or more of the way from chance to perfect."""
-    return {s: score for s, score in scores.items() if (score - chance) / (best - chance) >= 0.1}
+    return {seed: score for seed, score in scores.items() if scored.gain(score) >= 0.1}
 
 
 def gained(
-    first: Mapping[int, float], second: Mapping[int, float], *, chance: float, best: float
+    first: Mapping[int, float], second: Mapping[int, float], scored: Outcome
 ) -> Interval | None:
     """Estimate how much of what the second gains over chance the first has, in per cent.
 
-    Both are by seed; `best` is what a perfect model gets. Seeds in which the second has no gain
-    (`with_gain`) have nothing to divide by and are left out; None where none is left.
+    Both are by seed. Seeds in which the second has no gain (`with_gain`) have nothing to divide by
+    and are left out; None where none is left.
     """
-    second = with_gain(second, chance=chance, best=best)
+    second = with_gain(second, scored)
     return interval(
-        100 * (first[seed] - chance) / (score - chance)
+        100 * scored.gain(first[seed]) / scored.gain(score)
         for seed, score in second.items()
         if seed in first
     )

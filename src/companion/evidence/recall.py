@@ -68,7 +68,7 @@ def elsewhere(result: Result, sites: int) -> dict[int, dict[int, float]]:
     else:
         lengths = (max(2, int(task.length * share)) for share in (0.5, 1, 2, 4))
         tasks = {length: replace(task, length=length) for length in lengths}
-    scores = asked(result, list(tasks.values()), outcome(task)[0])
+    scores = asked(result, list(tasks.values()), outcome(task).metric)
     return {seed: dict(zip(tasks, row, strict=True)) for seed, row in scores.items()}
 
 
@@ -81,20 +81,19 @@ def carries_over(
     lag (per cent of the gain); adding where the error at the longest length is below that of a
     constant answer there (as a multiple of it, where anything from `BEYOND` on counts as that).
     """
-    task, chance = result.run.task, outcome(result.run.task)[2]
+    task, scored = result.run.task, outcome(result.run.task)
     copying = isinstance(task, CopyTask)
     at = task.lag if isinstance(task, CopyTask) else task.length
-    best = 100 if copying else 0
-    own = with_gain({s: row[at] for s, row in scores.items()}, chance=chance, best=best)
+    own = with_gain({seed: row[at] for seed, row in scores.items()}, scored)
     other = {seed: scores[seed][at + 1 if copying else max(scores[seed])] for seed in own}
     if not scores:
         return "not asked, as its weights were not kept", None
     if not own:
         return "nothing to carry over", None
     if copying:
-        found = gained(other, own, chance=chance, best=best)
+        found = gained(other, own, scored)
     else:
-        constant = outcome(replace(task, length=max(next(iter(scores.values())))))[2]
+        constant = outcome(replace(task, length=max(next(iter(scores.values()))))).chance
         errors = np.nan_to_num([error / constant for error in other.values()], nan=np.inf)
         beyond = errors >= BEYOND
         found = interval(np.minimum(errors, BEYOND), "log", ">=" if beyond.any() else "")

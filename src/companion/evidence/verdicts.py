@@ -193,9 +193,18 @@ class Finding:
     """A claim with what the records say of it."""
 
     claim: Claim
-    verdict: str
     parts: tuple[Part, ...]
     remark: str = ""
+
+    @property
+    def part_verdicts(self) -> list[str]:
+        """The verdicts on the parts alone."""
+        return [part.verdict(self.claim.rule, self.claim.asks) for part in self.parts]
+
+    @property
+    def verdict(self) -> str:
+        """The verdict on the claim, all of whose parts must hold."""
+        return together(self.part_verdicts)
 
     @property
     def basis(self) -> str:
@@ -213,11 +222,6 @@ class Finding:
         """The values, in a few words, what is missing, and why they decide nothing."""
         undecided = " (too little training to decide)" * (self.verdict == OPEN)
         return self._joined(seeds=False) + undecided * bool(self.recorded)
-
-    @property
-    def part_verdicts(self) -> list[str]:
-        """The verdicts on the parts alone."""
-        return [part.verdict(self.claim.rule, self.claim.asks) for part in self.parts]
 
     @property
     def seeds(self) -> int:
@@ -269,5 +273,4 @@ def judge(claim: Claim, results: Mapping[str, Sequence[Result]]) -> Finding:
     evidence = Evidence(results)
     measured = claim.measure(evidence)
     parts = (measured,) if isinstance(measured, Part) else tuple(measured)
-    verdict = together([part.verdict(claim.rule, claim.asks) for part in parts])
-    return Finding(claim, verdict, parts, claim.remark(evidence) if claim.remark else "")
+    return Finding(claim, parts, claim.remark(evidence) if claim.remark else "")

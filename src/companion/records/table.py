@@ -24,7 +24,6 @@ from companion.runs.experiments import EXPERIMENTS, Experiment
 from companion.runs.run import Run, build_model
 from wrnn.model import count_parameters
 
-RATE_RESOLUTION = 0.005  # per cent: half an answer of ten thousand, where 0 and 100 % are put
 SMALLEST = 2.0**-149  # the smallest float32 above zero, where a loss of zero is put
 WHOLE = ("paper", "settled")  # status of records that nothing of the paper's scale is missing from
 RATES = ("accuracy", "token_accuracy")
@@ -57,16 +56,12 @@ class Interval:
         return -math.inf if self.bound == "<=" else low, math.inf if self.bound == ">=" else high
 
 
-def _rates(values: np.ndarray) -> np.ndarray:
-    share = np.clip(values, RATE_RESOLUTION, 100 - RATE_RESOLUTION) / 100
-    return np.log(share / (1 - share))
-
-
 # name -> there and back: losses and steps on the log scale, rates (per cent) on the logit scale
 SCALES = {
     "linear": (lambda values: values, lambda values: values),
+    "per cent": (lambda values: values, lambda values: np.clip(values, 0, 100)),
     "log": (lambda values: np.log10(np.maximum(values, SMALLEST)), lambda values: 10.0**values),
-    "logit": (_rates, lambda values: 100 / (1 + np.exp(-values))),
+    "logit": (lambda v: np.log(v / (100 - v)), lambda v: 100 / (1 + np.exp(-v))),
 }
 
 
@@ -76,10 +71,18 @@ def scale_of(metric: str) -> str:
 
 
 def interval(values: Iterable[float], scale: str = "linear", bound: str = "") -> Interval | None:
-    """Return the interval of some seeds' values; None where there are none."""
+    """Return the interval of some seeds' values; None where there are none.
+
+    Rates with 0 or 100 among them, which have no logit, are averaged as they are, and the interval
+    ends at 0 and 100.
+    """
     values = tuple(float(value) for value in values)
+    if not values:
+        return None
+    if scale == "logit" and not 0 < min(values) <= max(values) < 100:
+        scale = "per cent"
     there, back = SCALES[scale]
-    return _around(there(np.array(values)), back, values, bound) if values else None
+    return _around(there(np.array(values)), back, values, bound)
 
 
 def _around(x: np.ndarray, back, values: tuple[float, ...], bound: str) -> Interval:
