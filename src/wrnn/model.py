@@ -466,34 +466,31 @@ class IdentityRNN(RecurrentLayer):
         kind = "zero" if recurrent_bias == "default" else recurrent_bias
         _start_bias_(self.bias_hh_l0, kind, self.hidden_size, generator)
 
-    def _run(  # type: ignore[override]
+    def _run(self, tensors: Tensors, **options: Any) -> tuple[Tensor | None, Tensor]:
+        x, kernel = tensors.x, tensors.weight_hh.unsqueeze(-1)  # (hidden, hidden, 1)
+        as_rings = tensors._replace(weight_hh=kernel)
+        numba = x.shape[1] and choose_backend(x, kernel)[0] == "numba"
+        if numba or self.backend != "auto" or options.get("checkpoint_every") is not None:
+            return super()._run(as_rings, **options)
+        return self._run_library(as_rings, **options)
+
+    def _run_library(
         self,
-        tensors: Tensors,
+        as_rings: Tensors,
         *,
         last_only: bool = False,
         batch_first: bool = False,
-        checkpoint_every: int | None = None,
+        checkpoint_every: None = None,
         shared_from: int | None = None,
         one_hot: bool = False,
     ) -> tuple[Tensor | None, Tensor]:
-        x, matrix = tensors.x, tensors.weight_hh
-        kernel = matrix.unsqueeze(-1)  # (hidden, hidden, 1)
-        as_rings = tensors._replace(weight_hh=kernel)
-        numba = x.shape[1] and choose_backend(x, kernel)[0] == "numba"
-        if self.backend != "auto" or checkpoint_every is not None or numba:
-            return super()._run(
-                as_rings,
-                last_only=last_only,
-                batch_first=batch_first,
-                checkpoint_every=checkpoint_every,
-                shared_from=shared_from,
-                one_hot=one_hot,
-            )
+        """Compute it as torch.nn.RNN does; options that only save work are checked, and no more."""
         check_flag("last_only", last_only)
         check_flag("one_hot", one_hot)
         if shared_from is not None:
             check_integer("shared_from", shared_from, 0)
-        tensors = check_tensors(as_rings)._replace(weight_hh=matrix)
+        tensors = check_tensors(as_rings)
+        x, matrix = tensors.x, tensors.weight_hh.squeeze(-1)  # (hidden, hidden)
         run = torch.rnn_relu if self.nonlinearity == "relu" else torch.rnn_tanh
         weights = [tensors.weight_ih, matrix]
         weights += [tensors.bias_ih, tensors.bias_hh] if self.bias else []  # type: ignore[list-item]

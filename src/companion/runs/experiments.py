@@ -96,7 +96,6 @@ EXPERIMENTS = {
         Experiment("v_init", "Copy task: when it is learned", "07_ablations", synthetic.v_init),
         Experiment("fig10", "Several wave speeds in one network", "09_appendix", images.fig10),
         Experiment("fig18", "Waves through training", "09_appendix", images.fig18),
-        Experiment("local", "Locally connected variant", "", synthetic.local),
         *(
             Experiment(name, title, "08_beyond", runs_of, smaller=WITHIN_A_CPU)
             for name, title, runs_of in (

@@ -120,18 +120,6 @@ def v_init(profile: str) -> list[Run]:
     ]
 
 
-def local(profile: str) -> list[Run]:
-    """The wRNN beside its locally connected variant, which only the released code has."""
-    size, channels = _ablation_size(profile)
-    shared = [run for run in table4(profile) if run.model == wrnn_config(size, channels)]
-    return [
-        replace(run, model=model)
-        for run in shared
-        if run.task.lag in (20, 90)
-        for model in (run.model, replace(run.model, kind="local"))
-    ]
-
-
 def table1(profile: str) -> list[Run]:
     """The adding task."""
     lengths, size, channels, budget = {
