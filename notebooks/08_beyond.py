@@ -522,9 +522,9 @@ if after_lap:
 
 # %% tags=["hide-input"]
 def seconds(result):
-    """Mean over seeds of the processor's seconds, which other programs don't lengthen."""
-    spent = [record.processor_seconds or record.seconds for record in result.records]
-    return sum(spent) / len(spent)
+    """Mean over whole trainings of the processor's seconds, which no other program lengthens."""
+    spent = [r.processor_seconds or r.seconds for r in result.records if not r.diverged]
+    return sum(spent) / len(spent) if spent else np.nan
 
 
 found = [(words, paired.best_rates(results)) for words, results in forms("why_today")[0]]
@@ -844,7 +844,11 @@ page.table(
     "intervals are in its section.",
 )
 KINDS, units = {"iRNN": "irnn", "LSTM": "lstm", "GRU": "gru"}, {}
-for group in paired.by_task(page.recorded("why_today")).values():
+planned = page.recorded("why_today")
+tried = sorted({result.run.learning_rate for result in planned})
+best = paired.best_rates(planned)
+at_end = sum(result.run.learning_rate in (tried[0], tried[-1]) for result in best)
+for group in paired.by_task(planned).values():
     sizes = {r.run.model.kind: r.run.model.size * r.run.model.num_channels for r in group}
     for name, kind in KINDS.items():
         units.setdefault(name, []).append(sizes["wrnn"] / sizes[kind])
@@ -857,6 +861,11 @@ page.say(
     )
     + ". The capacity section compares both ways, the others don't."
 )
+if best:
+    page.say(
+        f"Of the {len(tried)} learning rates there, the lowest or the highest validates best for "
+        f"{at_end} of {len(best)} pairs of a model and a task: one beyond could be better still."
+    )
 
 # %% [markdown]
 # - Every model has the same number of steps. An LSTM or an iRNN that learns late looks worse here

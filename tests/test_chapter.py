@@ -5,13 +5,15 @@ from dataclasses import replace
 
 import matplotlib.pyplot as plt
 import pytest
-from samples import make_record
+from samples import make_record, result_of
 
 from companion.evidence import published as paper
 from companion.page import chapter
 from companion.records.files import Store
 from companion.runs.experiments import find_experiments
+from companion.runs.run import Run, irnn_config
 from wrnn.errors import WrnnError
+from wrnn.tasks import AddingTask
 
 
 def put(store, run, **metrics):
@@ -357,3 +359,13 @@ def test_what_has_nothing_to_show_names_the_command_in_its_place(make_page, prof
         assert f"`{command}" in written
     assert capsys.readouterr().out.count(command) == 2
     assert not (make_page.folder / "figures").exists()
+
+
+def test_a_rate_that_diverged_is_named_where_there_are_several():
+    run = Run(AddingTask(10), irnn_config(8), "quick", steps=9)
+    slow, fast = (replace(run, learning_rate=rate) for rate in (1e-3, 3e-3))
+    lost = [make_record(replace(fast, seed=s), diverged=True, steps=4) for s in (1, 2)]
+    results = [result_of(slow, make_record(slow)), result_of(fast, make_record(fast), *lost)]
+    said = "iRNN (n=8), adding task (T = 10), at a rate of 0.003 diverged at step 4 (seeds 1, 2)"
+    assert chapter.divergences(results) == said
+    assert chapter.divergences(results[1:]) == said.replace("at a rate of 0.003 ", "")

@@ -460,14 +460,27 @@ class Chapter:
 
 def divergence(result: Result) -> str:
     """Say at which step which seeds of a result diverged; nothing where none did."""
-    ends = [(r.steps, r.run.seed) for r in result.records if r.diverged]
-    return "diverged at " + ", ".join(f"step {n:,} (seed {s})" for n, s in ends) if ends else ""
+    ends: dict[int, list[str]] = {}
+    for record in result.records:
+        if record.diverged:
+            ends.setdefault(record.steps, []).append(str(record.run.seed))
+    found = (f"step {n:,} (seed{'s' * (len(of) > 1)} {', '.join(of)})" for n, of in ends.items())
+    return "diverged at " + ", ".join(found) if ends else ""
 
 
 def divergences(results: Sequence[Result]) -> str:
-    """Say which results have seeds that diverged, and when; nothing where none has."""
-    ends = ((r, divergence(r)) for r in results)
-    return "; ".join(f"{r.label}, {r.run.task.title}, {end}" for r, end in ends if end)
+    """Say which results have seeds that diverged, and when; nothing where none has.
+
+    The learning rate is named where a model has several on a task.
+    """
+    rates = Counter((r.label, r.run.task) for r in results)
+    return "; ".join(
+        f"{r.label}, {r.run.task.title}, "
+        + f"at a rate of {tables.number(r.run.learning_rate)} " * (rates[r.label, r.run.task] > 1)
+        + end
+        for r in results
+        if (end := divergence(r))
+    )
 
 
 def _letters(index: int) -> str:
