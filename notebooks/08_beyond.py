@@ -41,6 +41,7 @@ from companion.evidence import claims, dynamics, paired, recall, tables
 from companion.page import chapter, figures
 from companion.records.table import interval, ratio
 from companion.runs import why
+from companion.runs.experiments import find_experiments
 
 page = chapter.Chapter(profile=profile, device=device, seeds=seeds, train=train)
 SEEDS = 5  # of the paper form
@@ -876,7 +877,20 @@ if best:
 #   the ring. The trained wRNN has it too.
 #
 # ## Run it again
-#
+
+# %% tags=["hide-input"]
+spent = {
+    record.id: record.processor_seconds or record.seconds
+    for experiment in find_experiments(["why"])
+    for result in page.recorded(experiment.name)
+    for record in result.records
+}
+page.say(
+    f"The paper form of this chapter is {len(spent):,} runs so far; they took "
+    f"{tables.number(sum(spent.values()) / 3600)} hours of one processor."
+)
+
+# %% [markdown]
 # ```bash
 # wrnn run why --profile paper --device cpu --seeds 5
 # papermill book/08_beyond.ipynb out.ipynb -p profile paper -p train False
