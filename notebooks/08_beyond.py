@@ -15,7 +15,7 @@
 # with this book. Also in the paper form, networks or budgets are smaller than the paper's
 # ({numref}`tab-commands`).
 #
-# ::::{dropdown} How to read the numbers
+# ::::{dropdown} Numbers: how to read them
 # A value is a mean over seeds with its 95 % interval, a comparison is made within seeds, and a
 # single seed has no interval and settles nothing; where no n stands, it is of five seeds. An
 # accuracy in a table is averaged on the logit scale, unless a seed has all or none right; figures
