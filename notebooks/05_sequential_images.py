@@ -233,10 +233,17 @@ page.figure(
 )
 sizes = page.recorded("fig7")
 done = sum(result.complete for result in sizes)
+smaller = sum(bool(result.records) for result in sizes) - done
 page.say(
-    f"**At the paper's budget {done} of {len(sizes)} sizes are recorded.** "
-    f"Command: `{chapter.command('fig7')}`."
+    f"**At the paper's budget {done} of {len(sizes)} sizes are recorded**, and {smaller} at a "
+    f"smaller one. Command: `{chapter.command('fig7')}`."
 )
+if lost := [(r, end) for r in shown if (end := chapter.divergence(r))]:
+    page.say(
+        "Without a point, as they have no result: "
+        + "; ".join(f"{r.label} with {r.parameters:,} parameters, {end}" for r, end in lost)
+        + "."
+    )
 small = page.this_run("fig7")
 needed = measures.efficiency(small)
 if needed:
